@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+
+	"deploygate/gate"
+	"deploygate/release/deploy"
+)
+
+// version is set when a release is built: go build -ldflags "-X main.version=1.2.3".
+var version = "development"
+
+// usageError is a mistake on the command line: exit 2.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+// verdictError carries the exit code of a verdict that has been printed.
+type verdictError struct{ code int }
+
+func (e *verdictError) Error() string { return fmt.Sprintf("exit %d", e.code) }
+
+const exitUsage = 2
+
+// run is the whole program but for the exit.
+func run(args []string, stdout, stderr io.Writer) int {
+	// A reader that goes away, or a terminal, must not end a deploy half-way: writes fail, and nothing else does.
+	signal.Ignore(syscall.SIGPIPE)
+	app := newApp(stdout, stderr)
+	args, err := arrange(app, args)
+	if err == nil {
+		err = app.Run(args)
+	}
+	var verdict *verdictError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &verdict):
+		return verdict.code
+	}
+	// What is left was found before anything was looked at on the host, or changed.
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(stderr, "deploygate: %s\n", line)
+	}
+	return exitUsage
+}
+
+func newApp(stdout, stderr io.Writer) *cli.App {
+	c := &commands{out: stdout, err: stderr}
+	app := &cli.App{
+		Name:    "deploygate",
+		Usage:   "make a release live if it is healthy, put the old one back if it isn't",
+		Version: version,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "config", Usage: "the configuration `FILE`", EnvVars: []string{"DEPLOYGATE_CONFIG"}},
+			&cli.StringFlag{Name: "app", Usage: "the app `NAME`: " + configDir + "/NAME.toml", EnvVars: []string{"DEPLOYGATE_APP"}},
+			&cli.StringFlag{Name: "output", Value: "text", Usage: "`FORMAT` of the verdict: text or json", EnvVars: []string{"DEPLOYGATE_OUTPUT"}},
+			&cli.StringFlag{Name: "log-level", Value: "warn", Usage: "`LEVEL` of the log: debug, info, warn, error"},
+			&cli.BoolFlag{Name: "no-color", Usage: "no colours on a terminal", EnvVars: []string{"NO_COLOR"}},
+		},
+		Commands: []*cli.Command{
+			c.release(), c.rollback(), c.check(), c.plan(), c.status(), c.history(), c.prune(),
+		},
+		HideHelpCommand: true,
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		ExitErrHandler:  func(*cli.Context, error) {}, // it would exit inside the framework, past the defers
+		OnUsageError:    onUsageError,
+		Action: func(ctx *cli.Context) error {
+			if ctx.Args().Present() {
+				return usagef("there is no command %q; see deploygate --help", ctx.Args().First())
+			}
+			cli.HelpPrinter(stdout, cli.AppHelpTemplate, ctx.App)
+			return nil
+		},
+	}
+	for _, command := range app.Commands {
+		command.OnUsageError = onUsageError
+	}
+	return app
+}
+
+func onUsageError(_ *cli.Context, err error, _ bool) error {
+	return usagef("%s; see deploygate --help", strings.TrimPrefix(err.Error(), "flag "))
+}
+
+// commands holds what they share.
+type commands struct {
+	out, err io.Writer
+}
+
+// session is one command on its way.
+type session struct {
+	*commands
+	json    bool
+	noColor bool
+	config  *Config
+	log     zerolog.Logger
+}
+
+// begin checks the global flags and reads the configuration.
+func (c *commands) begin(ctx *cli.Context, maxWords int) (*session, error) {
+	if extra := ctx.Args().Slice(); len(extra) > maxWords {
+		return nil, usagef("%q is one word too many; see deploygate %s --help", extra[maxWords], ctx.Command.Name)
+	}
+	s := &session{commands: c, noColor: ctx.Bool("no-color") || os.Getenv("NO_COLOR") != ""}
+	switch format := ctx.String("output"); format {
+	case "text":
+	case "json":
+		s.json = true
+	default:
+		return nil, usagef("--output %q is neither text nor json", format)
+	}
+	var err error
+	if s.log, err = newLogger(c.err, ctx.String("log-level"), newProgress(c.err, s.noColor).color); err != nil {
+		return nil, err
+	}
+	s.config, err = LoadConfig(ctx.String("config"), ctx.String("app"), configDir)
+	return s, err
+}
+
+// connect is connect with progress on stderr.
+func (s *session) connect(ctx context.Context) (*host, error) {
+	return connect(ctx, s.config, s.log, newProgress(s.err, s.noColor))
+}
+
+// interruptible gives a context that ends with the first signal that asks to stop. Later ones change nothing: the way
+// back is under way.
+func interruptible() (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case s := <-signals:
+			name := map[os.Signal]string{syscall.SIGINT: "SIGINT", syscall.SIGTERM: "SIGTERM", syscall.SIGHUP: "SIGHUP"}[s]
+			cancel(gate.NewFinding(gate.LayerRelease, "interrupted", "interrupted by "+name))
+		case <-done:
+		}
+	}()
+	return ctx, func() { close(done); cancel(nil) }
+}
+
+// refusedExit is the code of a command that could not do its work on this host, without a verdict.
+func (s *session) cannot(err error) error {
+	fmt.Fprintf(s.err, "deploygate: %s\n", oneLine(err.Error()))
+	return &verdictError{deploy.Refused.ExitCode()}
+}

@@ -1,0 +1,298 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"deploygate/gate/probe"
+	"deploygate/release/deploy"
+	"deploygate/release/unit"
+	"deploygate/rollback"
+)
+
+const (
+	configDir = "/etc/deploygate"
+	stateBase = "/var/lib/deploygate"
+	// defaultApp is the name where there is no configuration file.
+	defaultApp = "app"
+	maxConfig  = 1 << 20
+)
+
+// Config is everything that can be set, with its defaults filled in.
+type Config struct {
+	App      string
+	File     string // "" without one
+	Root     string
+	StateDir string
+	Keep     int
+
+	Release struct{ Require []string }
+	Service struct {
+		Unit           string
+		Manager        unit.Scope
+		RestartTimeout time.Duration
+	}
+	Health struct {
+		Bind     string // "" is read from the unit
+		Path     string
+		Host     string
+		Headers  map[string]string
+		Status   []int
+		Body     string
+		Timeout  time.Duration
+		Interval time.Duration
+		Stable   time.Duration
+		Deadline time.Duration
+	}
+	Proxy struct {
+		Kind         string // nginx or none; "" is nginx where it is installed
+		URL          string
+		Host         string
+		Reload       string
+		BrokenBefore string
+		ErrorLog     string
+	}
+	Rollback struct {
+		Automatic bool
+		NoMarker  rollback.Policy
+	}
+	Hooks  map[deploy.HookName][]deploy.Task
+	Checks []deploy.Check
+}
+
+const (
+	whenChanged = "when-changed"
+	never       = "never"
+	refuse      = "refuse"
+	warn        = "warn"
+	kindNginx   = "nginx"
+	kindNone    = "none"
+)
+
+// defaultTaskTimeout is for a hook or check that sets none.
+const defaultTaskTimeout = 5 * time.Minute
+
+// Defaults is the one place where they are.
+func Defaults(app string) *Config {
+	c := &Config{App: app, Root: "/srv/app", StateDir: filepath.Join(stateBase, app), Keep: 5}
+	c.Release.Require = []string{"manage.py"}
+	c.Service.Unit = "gunicorn.service"
+	c.Service.Manager = unit.System
+	c.Service.RestartTimeout = time.Minute
+	c.Health.Path = "/health/"
+	c.Health.Host = "localhost"
+	c.Health.Headers = map[string]string{"X-Forwarded-Proto": "https"}
+	c.Health.Status = []int{200}
+	c.Health.Timeout = 2 * time.Second
+	c.Health.Interval = 100 * time.Millisecond
+	c.Health.Stable = 2 * time.Second
+	c.Health.Deadline = 30 * time.Second
+	c.Proxy.Reload = whenChanged
+	c.Proxy.BrokenBefore = refuse
+	c.Proxy.ErrorLog = "/var/log/nginx/error.log"
+	c.Rollback.Automatic = true
+	c.Rollback.NoMarker = rollback.Inspect
+	c.Hooks = map[deploy.HookName][]deploy.Task{}
+	return c
+}
+
+// read takes a document's values over the defaults and notes every problem in it.
+func (c *Config) read(d *document) {
+	d.path("root", &c.Root)
+	d.path("state_dir", &c.StateDir)
+	d.integer("keep", &c.Keep, 1, 10_000)
+
+	d.strings("release.require", &c.Release.Require)
+	d.check("release.require", func() error {
+		for _, name := range c.Release.Require {
+			if !filepath.IsLocal(name) {
+				return fmt.Errorf("%q leaves the release; use paths relative to it", name)
+			}
+		}
+		return nil
+	})
+
+	d.text("service.unit", &c.Service.Unit)
+	d.check("service.unit", func() error { return validUnit(c.Service.Unit) })
+	d.choice("service.manager", (*string)(&c.Service.Manager), "system", "user")
+	d.duration("service.restart_timeout", &c.Service.RestartTimeout)
+
+	d.text("health.bind", &c.Health.Bind)
+	d.check("health.bind", func() error { _, err := probe.ParseBind(c.Health.Bind); return err })
+	d.text("health.path", &c.Health.Path)
+	d.check("health.path", func() error { return validPath(c.Health.Path) })
+	d.text("health.host", &c.Health.Host)
+	d.check("health.host", func() error { return validHost(c.Health.Host) })
+	d.table("health.headers", &c.Health.Headers)
+	d.check("health.headers", func() error { return validHeaders(c.Health.Headers) })
+	d.integers("health.status", &c.Health.Status, 100, 599)
+	d.text("health.body", &c.Health.Body)
+	d.duration("health.timeout", &c.Health.Timeout)
+	d.duration("health.interval", &c.Health.Interval)
+	d.duration("health.stable", &c.Health.Stable)
+	d.duration("health.deadline", &c.Health.Deadline)
+	d.check("health.deadline", func() error {
+		if c.Health.Deadline <= c.Health.Stable {
+			return fmt.Errorf("it must be longer than health.stable (%s)", c.Health.Stable)
+		}
+		return nil
+	})
+
+	d.choice("proxy.kind", &c.Proxy.Kind, kindNginx, kindNone)
+	c.Proxy.URL, c.Proxy.Host = "http://127.0.0.1"+c.Health.Path, c.Health.Host
+	d.text("proxy.url", &c.Proxy.URL)
+	d.check("proxy.url", func() error { return validURL(c.Proxy.URL) })
+	d.text("proxy.host", &c.Proxy.Host)
+	d.check("proxy.host", func() error { return validHost(c.Proxy.Host) })
+	d.choice("proxy.reload", &c.Proxy.Reload, whenChanged, never)
+	d.choice("proxy.broken_before", &c.Proxy.BrokenBefore, refuse, warn)
+	d.path("proxy.error_log", &c.Proxy.ErrorLog)
+
+	rehearse := false
+	d.boolean("rehearse.enabled", &rehearse)
+	d.check("rehearse.enabled", func() error {
+		if rehearse {
+			return errors.New("this version cannot rehearse; leave it out or set it to false")
+		}
+		return nil
+	})
+	d.boolean("rehearse.before_hooks", new(bool))
+
+	d.boolean("rollback.automatic", &c.Rollback.Automatic)
+	d.choice("rollback.no_marker", (*string)(&c.Rollback.NoMarker), "inspect", "allow", "block")
+
+	for _, hook := range []deploy.HookName{deploy.BeforeSwap, deploy.AfterRelease, deploy.AfterRollback, deploy.OnHeld} {
+		d.tables("hooks."+string(hook), func(at string) { c.Hooks[hook] = append(c.Hooks[hook], readTask(d, at)) })
+	}
+	d.tables("checks", func(at string) {
+		check := deploy.Check{Task: readTask(d, at)}
+		d.text(at+".name", &check.Name)
+		d.boolean(at+".required", &check.Required)
+		c.Checks = append(c.Checks, check)
+	})
+}
+
+func readTask(d *document, at string) deploy.Task {
+	t := deploy.Task{Timeout: defaultTaskTimeout}
+	d.strings(at+".run", &t.Run)
+	d.text(at+".user", &t.User)
+	d.duration(at+".timeout", &t.Timeout)
+	if len(t.Run) == 0 || t.Run[0] == "" {
+		d.problem(at, `it has no run = ["PROGRAM", "ARGUMENT", …]`)
+		return t
+	}
+	t.Name = strings.Join(t.Run, " ")
+	return t
+}
+
+// ConfigError is every problem of a configuration at once, a line each.
+type ConfigError struct{ Problems []string }
+
+func (e *ConfigError) Error() string { return strings.Join(e.Problems, "\n") }
+
+// LoadConfig finds and reads the configuration: the file that was named, else the app's in dir, else the only one
+// there, else none at all.
+func LoadConfig(file, app, dir string) (*Config, error) {
+	if app != "" {
+		if err := validApp(app); err != nil {
+			return nil, err
+		}
+	}
+	if file == "" {
+		var err error
+		if file, err = findConfig(app, dir); err != nil {
+			return nil, err
+		}
+	}
+	if file == "" {
+		c := Defaults(defaultApp)
+		c.Proxy.URL, c.Proxy.Host = "http://127.0.0.1"+c.Health.Path, c.Health.Host
+		return c, nil
+	}
+	if app == "" {
+		app = strings.TrimSuffix(filepath.Base(file), ".toml")
+		if err := validApp(app); err != nil {
+			return nil, fmt.Errorf("%s: %w; name the app with --app", file, err)
+		}
+	}
+	text, err := readConfig(file)
+	if err != nil {
+		return nil, err
+	}
+	c := Defaults(app)
+	c.File = file
+	d, err := parseDocument(file, text)
+	if err != nil {
+		return nil, err
+	}
+	c.read(d)
+	return c, d.err()
+}
+
+// findConfig gives "" where there is no configuration at all and none was asked for.
+func findConfig(app, dir string) (string, error) {
+	found, err := filepath.Glob(filepath.Join(dir, "*.toml"))
+	if err != nil {
+		return "", err
+	}
+	sort.Strings(found)
+	if app != "" {
+		file := filepath.Join(dir, app+".toml")
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) && (app != defaultApp || len(found) > 0) {
+			return "", fmt.Errorf("there is no configuration %s for app %q%s", file, app, known(found))
+		} else if err != nil {
+			return "", nil
+		}
+		return file, nil
+	}
+	switch len(found) {
+	case 0:
+		return "", nil
+	case 1:
+		return found[0], nil
+	}
+	return "", fmt.Errorf("there are several apps; say which with --app NAME%s", known(found))
+}
+
+func known(files []string) string {
+	if len(files) == 0 {
+		return ""
+	}
+	var apps []string
+	for _, f := range files {
+		apps = append(apps, strings.TrimSuffix(filepath.Base(f), ".toml"))
+	}
+	return " (there are: " + strings.Join(apps, ", ") + ")"
+}
+
+func readConfig(file string) ([]byte, error) {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot read the configuration %s: %w", file, bare(err))
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("cannot read the configuration %s: it is not a file", file)
+	case info.Size() > maxConfig:
+		return nil, fmt.Errorf("cannot read the configuration %s: it is larger than %d KiB", file, maxConfig>>10)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the configuration %s: %w", file, bare(err))
+	}
+	return text, nil
+}
+
+// bare drops the path that os puts before the cause: the caller's sentence has it.
+func bare(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}

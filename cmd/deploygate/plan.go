@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"deploygate/gate"
+	"deploygate/release"
+	"deploygate/release/deploy"
+	"deploygate/rollback"
+)
+
+type planReport struct {
+	Command   string             `json:"command"`
+	App       string             `json:"app"`
+	Requested release.Version    `json:"requested"`
+	Previous  release.Version    `json:"previous"`
+	Refused   []*gate.Finding    `json:"refused"`
+	Steps     []string           `json:"steps"`
+	WayBack   rollback.WayBack   `json:"way_back"`
+	Ways      []rollback.WayBack `json:"ways"` // in the order in which they would be tried
+	Before    []*gate.Finding    `json:"before"`
+}
+
+func (c *commands) plan() *cli.Command {
+	return &cli.Command{
+		Name:      "plan",
+		Usage:     "say what release VERSION would do, what would refuse it, and whether there is a way back; changes nothing",
+		ArgsUsage: "VERSION",
+		Action: func(ctx *cli.Context) error {
+			s, err := c.begin(ctx, 1)
+			if err != nil {
+				return err
+			}
+			if !ctx.Args().Present() {
+				return usagef("which release? deploygate plan VERSION")
+			}
+			return s.plan(deploy.Request{Command: deploy.Release, Version: ctx.Args().First()})
+		},
+	}
+}
+
+func (s *session) plan(request deploy.Request) error {
+	return s.withHost(func(ctx context.Context, h *host) error {
+		p, refused := h.deployer.Plan(ctx, request)
+		r := planReport{
+			Command: "plan", App: s.config.App, Requested: p.Target, Previous: p.Previous,
+			Refused: append([]*gate.Finding{}, refused...), Steps: s.planned(p),
+			WayBack: p.WayBack(), Ways: append([]rollback.WayBack{}, p.Ways...), Before: p.Before,
+		}
+		code := 0
+		if len(refused) > 0 {
+			code = deploy.Refused.ExitCode()
+		}
+		if s.json {
+			return s.printJSON(r, code)
+		}
+		s.printPlan(r)
+		return exit(code)
+	})
+}
+
+// planned lists what would be done, in order.
+func (s *session) planned(p deploy.Plan) []string {
+	c := s.config
+	steps := []string{}
+	if p.Live() {
+		steps = append(steps, fmt.Sprintf("%s is live already: if it is healthy, nothing; else:", p.Target))
+	}
+	for _, t := range c.Hooks[deploy.BeforeSwap] {
+		steps = append(steps, "before_swap: "+t.Name)
+	}
+	steps = append(steps,
+		fmt.Sprintf("point %s/current at releases/%s", c.Root, p.Target),
+		"restart "+c.Service.Unit,
+		fmt.Sprintf("health: %s answers %s for %s without interruption, within %s", c.Health.Path, statuses(c.Health.Status), c.Health.Stable, c.Health.Deadline))
+	if c.Proxy.Kind != kindNone {
+		steps = append(steps, "proxy: configuration valid; reloaded only if it changed; healthy through "+orNothing(c.Proxy.URL))
+	}
+	for _, check := range c.Checks {
+		steps = append(steps, "check: "+check.Name)
+	}
+	return append(steps, fmt.Sprintf("keep the last %d good releases", c.Keep))
+}
+
+func statuses(codes []int) string {
+	return strings.ReplaceAll(strings.Trim(fmt.Sprint(codes), "[]"), " ", " or ")
+}
+
+func orNothing(url string) string {
+	if url == "" {
+		return "nothing (proxy.url is empty)"
+	}
+	return url
+}
+
+func (s *session) printPlan(r planReport) {
+	for _, f := range r.Refused {
+		printFinding(s.err, f)
+	}
+	if len(r.Refused) > 0 {
+		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("would be refused: %s: %s", r.Refused[0].Layer, r.Refused[0].Summary)))
+		return
+	}
+	from := string(r.Previous)
+	if from == "" {
+		from = "nothing"
+	}
+	fmt.Fprintf(s.out, "%s: %s -> %s\n", r.App, from, r.Requested)
+	for _, f := range r.Before {
+		fmt.Fprintf(s.out, "  broken already: %s\n", oneLine(f.Summary))
+	}
+	for i, step := range r.Steps {
+		fmt.Fprintf(s.out, "  %d. %s\n", i+1, oneLine(step))
+	}
+	if len(r.Ways) == 0 {
+		fmt.Fprintf(s.out, "no way back from %s: %s\n", r.Requested, oneLine(r.WayBack.Reason))
+	}
+	for _, w := range r.Ways {
+		if w.Verdict == rollback.Safe {
+			fmt.Fprintf(s.out, "way back: %s (%s)\n", w.Version, oneLine(w.Reason))
+		} else {
+			fmt.Fprintf(s.out, "no way back from %s to %s: %s\n", r.Requested, w.Version, oneLine(w.Reason))
+		}
+	}
+}

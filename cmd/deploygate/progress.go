@@ -1,0 +1,158 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"deploygate/gate"
+	"deploygate/release/deploy"
+)
+
+// progress shows a deploy on stderr while it runs. On a terminal each step has a line, and the one that is being
+// waited for is live; in a pipe a line is written when something changes, and one every heartbeat so that a CI system
+// doesn't take the job for dead.
+type progress struct {
+	out   io.Writer
+	fd    int // of the terminal; -1: no terminal
+	color bool
+	beat  time.Duration
+
+	mu     sync.Mutex
+	step   deploy.StepName // "" between steps
+	detail string
+	began  time.Time
+	said   time.Time
+	stop   chan struct{}
+}
+
+const heartbeat = 10 * time.Second
+
+func newProgress(stderr io.Writer, noColor bool) *progress {
+	p := &progress{out: stderr, fd: -1, beat: heartbeat}
+	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" { //nolint:gosec // small
+		p.fd, p.color, p.beat = int(f.Fd()), !noColor, time.Second //nolint:gosec // small
+	}
+	return p
+}
+
+func (p *progress) live() bool { return p.fd >= 0 }
+
+// Started implements deploy.Observer.
+func (p *progress) Started(name deploy.StepName) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.step, p.detail, p.began, p.said = name, "", time.Now(), time.Now()
+	p.stop = make(chan struct{})
+	if p.live() {
+		p.redraw()
+	}
+	go p.tick(p.stop)
+}
+
+// tick keeps the live line's clock running, or the pipe's heart beating.
+func (p *progress) tick(stop chan struct{}) {
+	t := time.NewTicker(min(p.beat, time.Second))
+	defer t.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-t.C:
+		}
+		p.mu.Lock()
+		switch {
+		case p.stop != stop:
+		case p.live():
+			p.redraw()
+		case time.Since(p.said) >= p.beat:
+			p.say(fmt.Sprintf("%s: still waiting after %s%s", p.step, time.Since(p.began).Round(time.Second), prefixed(": ", p.detail)))
+		}
+		p.mu.Unlock()
+	}
+}
+
+// Waiting implements deploy.Observer.
+func (p *progress) Waiting(_ deploy.StepName, detail string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	detail = gate.Clean(detail)
+	if detail == p.detail {
+		return
+	}
+	p.detail = detail
+	if p.live() {
+		p.redraw()
+	} else {
+		p.say(string(p.step) + ": " + detail)
+	}
+}
+
+// Ended implements deploy.Observer.
+func (p *progress) Ended(s deploy.Step) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.stop)
+	p.step, p.stop = "", nil
+	detail := oneLine(s.Detail)
+	if !p.live() {
+		p.say(fmt.Sprintf("%s: %s (%.1f s)%s", s.Name, s.Outcome, s.Seconds, prefixed(": ", detail)))
+		return
+	}
+	line := fmt.Sprintf("  %-12s %s %5.1fs  ", s.Name, p.paint(s.Outcome), s.Seconds)
+	fmt.Fprintf(p.out, "\r\x1b[K%s%s\n", line, detail)
+}
+
+// Warned implements deploy.Observer.
+func (p *progress) Warned(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	text = oneLine(text)
+	if !p.live() {
+		p.say("warning: " + text)
+		return
+	}
+	fmt.Fprintf(p.out, "\r\x1b[K  %-12s %s\n", "warning", text)
+	if p.step != "" {
+		p.redraw()
+	}
+}
+
+func (p *progress) say(line string) {
+	p.said = time.Now()
+	fmt.Fprintf(p.out, "deploygate: %s\n", line)
+}
+
+// redraw writes the live line, cut to the terminal's width: a line that wraps can't be taken back.
+func (p *progress) redraw() {
+	line := fmt.Sprintf("  %-12s ...     %4.0fs   %s", p.step, time.Since(p.began).Seconds(), oneLine(p.detail))
+	if width, _, err := term.GetSize(p.fd); err == nil && width > 1 {
+		if runes := []rune(line); len(runes) >= width {
+			line = string(runes[:width-1])
+		}
+	}
+	fmt.Fprintf(p.out, "\r\x1b[K%s", line)
+}
+
+func (p *progress) paint(o deploy.StepOutcome) string {
+	word := fmt.Sprintf("%-8s", o)
+	if !p.color {
+		return word
+	}
+	code := map[deploy.StepOutcome]string{deploy.Passed: "32", deploy.Failed: "31", deploy.Skipped: "2"}[o]
+	return "\x1b[" + code + "m" + word + "\x1b[0m"
+}
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(gate.Clean(s)), " ") }

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"deploygate/release"
+	"deploygate/release/deploy"
+	"deploygate/release/journal"
+)
+
+var lockWait = &cli.DurationFlag{Name: "lock-wait", Usage: "wait up to `DURATION` for another deploy of this app to end"}
+
+func (c *commands) release() *cli.Command {
+	return &cli.Command{
+		Name:      "release",
+		Usage:     "make VERSION live if it is healthy, else put the old release back",
+		ArgsUsage: "VERSION",
+		Flags: []cli.Flag{
+			lockWait,
+			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"},
+		},
+		Action: func(ctx *cli.Context) error {
+			s, err := c.begin(ctx, 1)
+			if err != nil {
+				return err
+			}
+			if !ctx.Args().Present() {
+				return usagef("which release? deploygate release VERSION")
+			}
+			request := deploy.Request{Command: deploy.Release, Version: ctx.Args().First()}
+			if ctx.Bool("dry-run") {
+				return s.plan(request)
+			}
+			return s.deploy(request, ctx.Duration("lock-wait"))
+		},
+	}
+}
+
+func (c *commands) rollback() *cli.Command {
+	return &cli.Command{
+		Name:      "rollback",
+		Usage:     "go back to the last release that passed its gate, or to VERSION",
+		ArgsUsage: "[VERSION]",
+		Flags: []cli.Flag{
+			lockWait,
+			&cli.StringFlag{Name: "override-marker", Usage: "go back though a marker forbids it; the `REASON` is recorded"},
+		},
+		Action: func(ctx *cli.Context) error {
+			s, err := c.begin(ctx, 1)
+			if err != nil {
+				return err
+			}
+			if ctx.IsSet("override-marker") && ctx.String("override-marker") == "" {
+				return usagef("--override-marker needs a reason; it is recorded")
+			}
+			return s.deploy(deploy.Request{
+				Command: deploy.Rollback, Version: ctx.Args().First(), Override: ctx.String("override-marker"),
+			}, ctx.Duration("lock-wait"))
+		},
+	}
+}
+
+// deploy runs a release or a rollback under the app's lock and prints its verdict.
+func (s *session) deploy(request deploy.Request, wait time.Duration) error {
+	ctx, stop := interruptible()
+	defer stop()
+	h, err := s.connect(ctx)
+	if err != nil {
+		return s.verdict((&deploy.Deployer{App: s.config.App}).NotBegun(request, deploy.Refused, err))
+	}
+	defer h.Close()
+	lock, err := journal.Acquire(ctx, s.config.StateDir, journal.Holder{
+		PID: os.Getpid(), User: deploy.UserName(), Command: string(request.Command),
+		Version: release.Version(request.Version), Since: time.Now(),
+	}, wait)
+	if err != nil {
+		outcome := deploy.Refused
+		if locked := new(journal.LockedError); errors.As(err, &locked) {
+			outcome = deploy.Locked
+		}
+		return s.verdict(h.deployer.NotBegun(request, outcome, err))
+	}
+	defer lock.Unlock()
+	if h.deployer.Journal, err = journal.Open(s.config.StateDir); err != nil {
+		return s.verdict(h.deployer.NotBegun(request, deploy.Refused, err))
+	}
+	defer h.deployer.Journal.Close()
+	return s.verdict(h.deployer.Run(ctx, request))
+}
+
+// withHost runs a command that only looks.
+func (s *session) withHost(do func(ctx context.Context, h *host) error) error {
+	ctx, stop := interruptible()
+	defer stop()
+	h, err := s.connect(ctx)
+	if err != nil {
+		return s.cannot(err)
+	}
+	defer h.Close()
+	return do(ctx, h)
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"deploygate/gate"
+	"deploygate/release"
+	"deploygate/release/deploy"
+	"deploygate/release/journal"
+	"deploygate/rollback"
+)
+
+type statusReport struct {
+	App        string           `json:"app"`
+	Current    release.Version  `json:"current"`
+	Good       bool             `json:"good"` // it passed its last gate
+	WayBack    rollback.WayBack `json:"way_back"`
+	Unit       statusUnit       `json:"unit"`
+	Running    *journal.Holder  `json:"running"`    // the deploy that holds the lock
+	Unfinished *pastDeploy      `json:"unfinished"` // the last deploy, if it came to no verdict
+	Last       *pastDeploy      `json:"last_deploy"`
+	TornLines  int              `json:"torn_lines"` // of the journal
+}
+
+type statusUnit struct {
+	Name        string `json:"name"`
+	ActiveState string `json:"active_state"`
+	SubState    string `json:"sub_state"`
+	MainPID     int    `json:"main_pid"`
+	Directory   string `json:"directory"` // where the main process runs
+}
+
+// pastDeploy is a deploy of the journal, for status and history.
+type pastDeploy struct {
+	ID        string          `json:"deploy_id"`
+	Command   string          `json:"command"`
+	Requested release.Version `json:"requested"`
+	Previous  release.Version `json:"previous"`
+	User      string          `json:"user"`
+	Override  string          `json:"override,omitempty"`
+	StartedAt time.Time       `json:"started_at"`
+	Outcome   deploy.Outcome  `json:"outcome"` // "" without a verdict
+	Current   release.Version `json:"current"`
+	Seconds   float64         `json:"duration_seconds"`
+	Failure   *gate.Finding   `json:"failure"`
+}
+
+func past(d journal.Deploy) *pastDeploy {
+	var v deploy.Report
+	_ = json.Unmarshal(d.Verdict, &v) // without a verdict its fields stay empty
+	return &pastDeploy{
+		ID: d.ID, Command: d.Command, Requested: d.Requested, Previous: d.Previous, User: d.User, Override: d.Override,
+		StartedAt: d.Began, Outcome: v.Outcome, Current: v.Current, Seconds: v.Seconds, Failure: v.Failure,
+	}
+}
+
+// line is the deploy in one line.
+func (p *pastDeploy) line() string {
+	outcome := string(p.Outcome)
+	if outcome == "" {
+		outcome = "unfinished"
+	}
+	s := fmt.Sprintf("%s  %-11s  %s %s", p.StartedAt.UTC().Format("2006-01-02 15:04:05Z"), outcome, p.Command, p.Requested)
+	if p.Previous != "" {
+		s += fmt.Sprintf(" (was %s)", p.Previous)
+	}
+	s += "  by " + p.User
+	if p.Override != "" {
+		s += fmt.Sprintf("  marker overridden: %s", p.Override)
+	}
+	if p.Failure != nil {
+		s += fmt.Sprintf("  %s: %s", p.Failure.Layer, p.Failure.Summary)
+	}
+	return oneLine(s)
+}
+
+func (c *commands) status() *cli.Command {
+	return &cli.Command{
+		Name:  "status",
+		Usage: "the live release, the way back, the unit, the last deploy; changes nothing",
+		Action: func(ctx *cli.Context) error {
+			s, err := c.begin(ctx, 0)
+			if err != nil {
+				return err
+			}
+			return s.withHost(s.showStatus)
+		},
+	}
+}
+
+func (s *session) showStatus(ctx context.Context, h *host) error {
+	current, history, way, err := h.deployer.Standing()
+	if err != nil {
+		return s.cannot(err)
+	}
+	unit, err := h.manager.Unit(s.config.Service.Unit).State(ctx)
+	if err != nil {
+		return s.cannot(err)
+	}
+	r := statusReport{
+		App: s.config.App, Current: current, Good: history.Good(current), WayBack: way, TornLines: history.Torn,
+		Unit: statusUnit{Name: unit.Unit, ActiveState: unit.ActiveState, SubState: unit.SubState, MainPID: unit.MainPID},
+	}
+	for _, p := range unit.Processes {
+		if p.PID == unit.MainPID {
+			r.Unit.Directory = p.Dir
+		}
+	}
+	if holder, running := journal.Running(s.config.StateDir); running {
+		r.Running = &holder
+	}
+	if last, any := history.Last(); any {
+		r.Last = past(last)
+		if !last.Finished() && r.Running == nil {
+			r.Unfinished = r.Last
+		}
+	}
+	if s.json {
+		return s.printJSON(r, 0)
+	}
+	s.printStatus(r)
+	return nil
+}
+
+func (s *session) printStatus(r statusReport) {
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(s.out, "%-12s %s\n", name, oneLine(fmt.Sprintf(format, args...)))
+	}
+	row("app", "%s (%s)", r.App, s.config.Root)
+	switch {
+	case r.Current == "":
+		row("live", "nothing yet")
+	case r.Good:
+		row("live", "%s, passed its gate", r.Current)
+	default:
+		row("live", "%s, not known to have passed a gate", r.Current)
+	}
+	switch r.WayBack.Verdict {
+	case rollback.Safe:
+		row("way back", "%s (%s)", r.WayBack.Version, r.WayBack.Reason)
+	case rollback.Blocked:
+		row("way back", "blocked to %s: %s", r.WayBack.Version, r.WayBack.Reason)
+	case rollback.None:
+		row("way back", "none: %s", r.WayBack.Reason)
+	}
+	row("unit", "%s %s (%s)%s", r.Unit.Name, r.Unit.ActiveState, r.Unit.SubState, prefixed(", runs in ", r.Unit.Directory))
+	if r.Running != nil {
+		row("running", "%s", r.Running)
+	}
+	if r.Unfinished != nil {
+		row("unfinished", "%s: its process died; look at the link and the unit above, then release or roll back again", r.Unfinished.line())
+	} else if r.Last != nil {
+		row("last deploy", "%s", r.Last.line())
+	}
+	if r.TornLines > 0 {
+		row("journal", "%d torn line(s) in %s, left out", r.TornLines, s.config.StateDir)
+	}
+}
+
+func (c *commands) history() *cli.Command {
+	return &cli.Command{
+		Name:  "history",
+		Usage: "past deploys, newest first; changes nothing",
+		Flags: []cli.Flag{&cli.IntFlag{Name: "limit", Value: 20, Usage: "show at most `N`; 0 shows all"}},
+		Action: func(ctx *cli.Context) error {
+			s, err := c.begin(ctx, 0)
+			if err != nil {
+				return err
+			}
+			if ctx.Int("limit") < 0 {
+				return usagef("--limit %d is less than 0", ctx.Int("limit"))
+			}
+			return s.showHistory(ctx.Int("limit"))
+		},
+	}
+}
+
+func (s *session) showHistory(limit int) error {
+	h, err := journal.Load(s.config.StateDir)
+	if err != nil {
+		return s.cannot(err)
+	}
+	deploys := []*pastDeploy{}
+	for i := len(h.Deploys) - 1; i >= 0 && (limit == 0 || len(deploys) < limit); i-- {
+		deploys = append(deploys, past(h.Deploys[i]))
+	}
+	if s.json {
+		return s.printJSON(map[string]any{"app": s.config.App, "deploys": deploys, "torn_lines": h.Torn}, 0)
+	}
+	if len(deploys) == 0 {
+		fmt.Fprintf(s.out, "no deploys of %s yet\n", s.config.App)
+	}
+	for _, d := range deploys {
+		fmt.Fprintln(s.out, d.line())
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"deploygate/gate"
+	"deploygate/release/deploy"
+	"deploygate/rollback"
+)
+
+// verdict prints a deploy's verdict, once and in one place, and gives its exit code.
+func (s *session) verdict(r *deploy.Report) error {
+	if s.json {
+		return s.printJSON(r, r.ExitCode)
+	}
+	if r.Failure != nil {
+		printFinding(s.err, r.Failure)
+	}
+	fmt.Fprintln(s.out, oneLine(sentence(r)))
+	return exit(r.ExitCode)
+}
+
+func exit(code int) error {
+	if code == 0 {
+		return nil
+	}
+	return &verdictError{code}
+}
+
+func (s *session) printJSON(v any, code int) error {
+	e := json.NewEncoder(s.out)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return s.cannot(err)
+	}
+	return exit(code)
+}
+
+// sentence is the verdict in one line.
+func sentence(r *deploy.Report) string {
+	why := ""
+	if r.Failure != nil {
+		why = fmt.Sprintf("%s: %s", r.Failure.Layer, r.Failure.Summary)
+	}
+	was := ""
+	if r.Previous != "" && r.Previous != r.Current {
+		was = fmt.Sprintf(" (was %s)", r.Previous)
+	}
+	switch r.Outcome {
+	case deploy.Released:
+		return fmt.Sprintf("released: %s is live and passed its gate%s in %.1f s", r.Current, was, r.Seconds)
+	case deploy.Unchanged:
+		return fmt.Sprintf("unchanged: %s is live and healthy already", r.Current)
+	case deploy.Refused:
+		return fmt.Sprintf("refused: %s; %s", why, stillLive(r))
+	case deploy.RolledBack:
+		return fmt.Sprintf("rolled back: %s failed (%s); %s is live again and passed its gate after %.1f s", r.Requested, why, r.Current, r.Seconds)
+	case deploy.Held:
+		return fmt.Sprintf("held: %s failed (%s) and stays live; %s", r.Requested, why, heldBecause(r.WayBack))
+	case deploy.Stuck:
+		return fmt.Sprintf("stuck: %s failed (%s), and going back did not help; %s is live and not healthy: a person is needed", r.Requested, why, r.Current)
+	case deploy.Locked:
+		return "locked: " + r.Failure.Summary
+	}
+	return string(r.Outcome)
+}
+
+func stillLive(r *deploy.Report) string {
+	if r.Current == "" {
+		return "nothing was changed"
+	}
+	return fmt.Sprintf("%s stays live, untouched", r.Current)
+}
+
+func heldBecause(w *rollback.WayBack) string {
+	if w == nil || w.Verdict == rollback.Safe {
+		return "automatic rollback is off"
+	}
+	return "there is no way back: " + w.Reason
+}
+
+// printFinding shows why, what proves it, and what to do.
+func printFinding(w io.Writer, f *gate.Finding) {
+	fmt.Fprintf(w, "\n%s (%s): %s\n", f.Layer, f.Cause, oneLine(f.Summary))
+	for _, e := range f.Evidence {
+		fmt.Fprintf(w, "  %s:\n", oneLine(e.Source))
+		for line := range strings.SplitSeq(gate.Clean(e.Text), "\n") {
+			fmt.Fprintf(w, "    %s\n", line)
+		}
+	}
+	for _, a := range f.Advice {
+		fmt.Fprintf(w, "  -> %s\n", oneLine(a))
+	}
+	fmt.Fprintln(w)
+}

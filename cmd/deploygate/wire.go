@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"deploygate/gate"
+	"deploygate/gate/nginx"
+	"deploygate/gate/probe"
+	"deploygate/release"
+	"deploygate/release/deploy"
+	"deploygate/release/unit"
+)
+
+// host is everything that a command needs of the host, made from the configuration.
+type host struct {
+	config   *Config
+	tree     *release.Tree
+	manager  *unit.Manager
+	deployer *deploy.Deployer
+}
+
+// connect makes it. Nothing on the host is changed by it.
+func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy.Observer) (*host, error) {
+	tree, err := release.Open(c.Root)
+	if err != nil {
+		return nil, err
+	}
+	// The connection to systemd outlives an interruption: the way back needs it.
+	manager, err := unit.Connect(context.WithoutCancel(ctx), c.Service.Manager)
+	if err != nil {
+		tree.Close()
+		return nil, err
+	}
+	service := &appService{unit: manager.Unit(c.Service.Unit), link: tree.CurrentPath(), limit: c.Service.RestartTimeout}
+	g := &gate.Gate{Unit: service.unit, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline}
+	h := &host{c, tree, manager, &deploy.Deployer{
+		App: c.App, StateDir: c.StateDir, Tree: tree, Service: service, Gate: g,
+		Runner: runner{service.unit, c.App}, Observer: observer,
+		Require: c.Release.Require, NoMarker: c.Rollback.NoMarker, Automatic: c.Rollback.Automatic,
+		RefuseBroken: c.Proxy.BrokenBefore == refuse, Keep: c.Keep, Hooks: c.Hooks, Checks: c.Checks,
+	}}
+	h.deployer.Explain = h.explain
+	service.bindErr = h.direct(ctx, g, service.unit, log)
+	if err := h.proxy(ctx, g, log); err != nil {
+		service.proxyErr = err
+	}
+	return h, nil
+}
+
+func (h *host) Close() {
+	h.manager.Close()
+	h.tree.Close()
+}
+
+// direct sets the probe of the app itself up.
+func (h *host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolog.Logger) error {
+	c := h.config
+	bind := c.Health.Bind
+	if bind == "" {
+		d, err := u.Describe(ctx)
+		if err != nil {
+			return err
+		}
+		var why string
+		var ok bool
+		if bind, why, ok = d.Bind(); !ok {
+			return gate.NewFinding(gate.LayerSocket, gate.Unknown, fmt.Sprintf("cannot tell where %s listens: %s", u.Name(), why)).
+				Advise(`set health.bind to what gunicorn binds, like "unix:/run/gunicorn/gunicorn.sock" or "127.0.0.1:8000"`)
+		}
+	}
+	via, err := probe.ParseBind(bind)
+	if err != nil {
+		return gate.NewFinding(gate.LayerSocket, gate.Unknown, fmt.Sprintf("cannot tell where %s listens: %v", u.Name(), err)).
+			Advise("set health.bind")
+	}
+	address := "http://" + c.Health.Host + c.Health.Path
+	g.Direct = probe.New(probe.Request{
+		URL: address, Host: c.Health.Host, Headers: c.Health.Headers, Timeout: c.Health.Timeout, Via: via, Log: probeLog{log},
+	})
+	g.Health = gate.Expectation{
+		Where: via.String() + " " + c.Health.Path, URL: address, Host: c.Health.Host,
+		Status: c.Health.Status, Body: c.Health.Body, Setting: "health",
+	}
+	return nil
+}
+
+// proxy sets nginx and the probe through it up, where there is one.
+func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) error {
+	c := h.config
+	program := nginx.Find()
+	switch {
+	case c.Proxy.Kind == kindNone, c.Proxy.Kind == "" && program == "":
+		return nil
+	case program == "":
+		return gate.NewFinding(gate.LayerProxy, gate.Unknown, "nginx is not installed on this host").
+			Advise(`set proxy.kind = "none" if there is no proxy here`)
+	}
+	g.Proxy = &nginx.Nginx{
+		Program: program, NeverReload: c.Proxy.Reload == never, ErrorLog: c.Proxy.ErrorLog,
+		Master: func(ctx context.Context) int {
+			st, err := h.manager.Unit("nginx.service").State(ctx)
+			if err != nil {
+				return 0
+			}
+			return st.MainPID
+		},
+	}
+	if c.Proxy.URL == "" {
+		return nil
+	}
+	g.Through = probe.New(probe.Request{
+		URL: c.Proxy.URL, Host: c.Proxy.Host, Headers: c.Health.Headers, Timeout: c.Health.Timeout, Log: probeLog{log},
+	})
+	where := c.Proxy.URL
+	if u, err := url.Parse(c.Proxy.URL); err == nil {
+		where = u.Redacted()
+	}
+	g.Proxied = gate.Expectation{
+		Where: where, URL: c.Proxy.URL, Host: c.Proxy.Host, Status: c.Health.Status, Body: c.Health.Body,
+		Proxy: true, Setting: "proxy",
+	}
+	return nil
+}
+
+// appService is the app's unit, as a deploy sees it.
+type appService struct {
+	unit              unit.Unit
+	link              string
+	limit             time.Duration
+	bindErr, proxyErr error // what the configuration leaves open
+}
+
+// Ready implements deploy.Service.
+func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
+	d, err := s.unit.Describe(ctx)
+	if err != nil {
+		return deploy.Unit{}, err
+	}
+	refuse := func(summary, advice string) (deploy.Unit, error) {
+		return deploy.Unit{}, gate.NewFinding(gate.LayerService, gate.Unknown, summary).Advise(advice)
+	}
+	switch {
+	case d.LoadState == "not-found":
+		return refuse("there is no unit "+d.Name, "set service.unit to the app's unit: systemctl list-units --type=service")
+	case d.LoadState == "masked":
+		return refuse(d.Name+" is masked, so it can't be started", "systemctl unmask "+d.Name)
+	case d.LoadState != "loaded":
+		return refuse(fmt.Sprintf("systemd can't load %s: %s", d.Name, gate.Clean(d.LoadError)), "systemctl status "+d.Name)
+	case !d.UsesLink(s.link):
+		return refuse(fmt.Sprintf("%s does not go through %s, so a swap would change nothing", d.Name, s.link),
+			fmt.Sprintf("set WorkingDirectory=%s in the unit, or root and service.unit here", s.link))
+	case s.bindErr != nil:
+		return deploy.Unit{}, s.bindErr
+	case s.proxyErr != nil:
+		return deploy.Unit{}, s.proxyErr
+	}
+	if d.MainPID != 0 {
+		if _, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", d.MainPID)); errors.Is(err, fs.ErrPermission) {
+			return refuse(fmt.Sprintf("no right to see which release the processes of %s run", d.Name), "run deploygate as root")
+		}
+	}
+	return deploy.Unit{Name: d.Name, InLink: d.InLink(s.link), Running: d.MainPID != 0, Invocation: d.InvocationID}, nil
+}
+
+// Restart implements deploy.Service.
+func (s *appService) Restart(ctx context.Context) error { return s.unit.Restart(ctx, s.limit) }
+
+// runner runs hooks and checks beside the app's unit.
+type runner struct {
+	unit unit.Unit
+	app  string
+}
+
+var notInName = regexp.MustCompile(`[^A-Za-z0-9]+`)
+
+// Run implements deploy.Runner.
+func (r runner) Run(ctx context.Context, t deploy.Task) error {
+	program, err := findProgram(t.Run[0], t.Dir)
+	if err != nil {
+		return err
+	}
+	return r.unit.Run(ctx, unit.Command{
+		Name: r.app + "-" + strings.Trim(notInName.ReplaceAllString(filepath.Base(program), "-"), "-"),
+		Args: append([]string{program}, t.Run[1:]...), Dir: t.Dir, User: t.User,
+		Environment: t.Environment, Timeout: t.Timeout, Output: t.Output,
+	})
+}
+
+// findProgram makes a program's path absolute, as systemd wants it: relative to the release if it has a slash, else
+// from the directories where a host keeps programs.
+func findProgram(name, dir string) (string, error) {
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
+	if strings.Contains(name, "/") {
+		return filepath.Join(dir, name), nil
+	}
+	for _, place := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
+		file := filepath.Join(place, name)
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("there is no program %s", name)
+}
+
+// explain adds to a failure of the app what its processes logged.
+func (h *host) explain(f *gate.Finding, from, until time.Time) {
+	if f.Layer != gate.LayerApp && f.Layer != gate.LayerSocket && f.Layer != gate.LayerService {
+		return
+	}
+	u := h.manager.Unit(h.config.Service.Unit)
+	lines, err := u.Log(context.Background(), from, until)
+	if err != nil {
+		return
+	}
+	byProcess := map[int][]string{}
+	var order []int
+	for _, l := range lines {
+		if _, seen := byProcess[l.PID]; !seen {
+			order = append(order, l.PID)
+		}
+		byProcess[l.PID] = append(byProcess[l.PID], l.Text)
+	}
+	for _, pid := range order {
+		if what, where := gate.Exception(byProcess[pid], h.config.Root); what != "" {
+			f.Summary += ": " + gate.Clean(what)
+			f.With("journal of "+u.Name(), strings.TrimSpace(where+"\n"+what))
+			return
+		}
+	}
+	const last = 6
+	var texts []string
+	for _, l := range lines[max(0, len(lines)-last):] {
+		texts = append(texts, l.Text)
+	}
+	f.With("journal of "+u.Name(), strings.Join(texts, "\n"))
+}

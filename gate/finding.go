@@ -1,0 +1,120 @@
+// Package gate decides whether a release is healthy, from what systemd, the processes, the app's answers and the
+// proxy show.
+//
+// Guaranteed: healthy means uninterrupted health for a set time, by a process that is known to run the release that
+// was asked for; a crash ends the wait at once. Deciding is pure (Crash, Proof, Expectation.Judge, Streak); waiting is in Gate;
+// what touches the host comes in through small interfaces.
+//
+// Not guaranteed: that a healthy release stays healthy, nor that what the health path doesn't touch works.
+package gate
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Layer is the part of the host where a failure lies, from the release's files up to the answer itself.
+type Layer string
+
+// The layers, as the JSON verdict names them.
+const (
+	LayerRelease   Layer = "release"
+	LayerService   Layer = "service"
+	LayerApp       Layer = "app"
+	LayerSocket    Layer = "socket"
+	LayerProxy     Layer = "proxy"
+	LayerSchema    Layer = "schema"
+	LayerResources Layer = "resources"
+	LayerHealth    Layer = "health"
+)
+
+// Cause is a stable slug. Unknown is honest; a wrong cause is a defect.
+type Cause string
+
+// The causes that the gate itself can prove.
+const (
+	Unknown            Cause = "unknown"
+	ServiceStopped     Cause = "service_stopped"
+	StartLimitHit      Cause = "start_limit_hit"
+	OOM                Cause = "oom"
+	OldReleaseRunning  Cause = "old_release_running"
+	SocketMissing      Cause = "socket_missing"
+	SocketStale        Cause = "socket_stale"
+	SocketPermission   Cause = "socket_permission"
+	BacklogFull        Cause = "backlog_full"
+	AppError           Cause = "app_error"
+	NoAnswer           Cause = "no_answer"
+	DisallowedHost     Cause = "disallowed_host"
+	Redirect           Cause = "redirect"
+	UnexpectedStatus   Cause = "unexpected_status"
+	UnexpectedBody     Cause = "unexpected_body"
+	ProxyStopped       Cause = "proxy_stopped"
+	ProxyConfigInvalid Cause = "proxy_config_invalid"
+	ProxyUnverified    Cause = "proxy_unverified"
+)
+
+// Finding says which layer failed and why, in the words of the JSON verdict. It is the error of every check.
+type Finding struct {
+	Layer    Layer      `json:"layer"`
+	Cause    Cause      `json:"cause"`
+	Summary  string     `json:"summary"` // one sentence, no final stop
+	Evidence []Evidence `json:"evidence"`
+	Advice   []string   `json:"advice"`
+}
+
+// Evidence is a line or a few that prove a finding, and where they were read.
+type Evidence struct {
+	Source string `json:"source"`
+	Text   string `json:"text"`
+}
+
+func (f *Finding) Error() string { return f.Summary }
+
+// With gives the finding one more piece of evidence; empty text adds none.
+func (f *Finding) With(source, text string) *Finding {
+	if text = Clean(text); text != "" {
+		f.Evidence = append(f.Evidence, Evidence{source, text})
+	}
+	return f
+}
+
+// Advise adds what to do next.
+func (f *Finding) Advise(advice string) *Finding {
+	f.Advice = append(f.Advice, advice)
+	return f
+}
+
+// maxEvidence bounds one piece of evidence, in bytes.
+const maxEvidence = 4 << 10
+
+// Clean makes remote text harmless to show: valid UTF-8, no control characters but newline and tab, bounded. Escape
+// sequences in a log line would otherwise act on the operator's terminal.
+func Clean(s string) string {
+	s = strings.TrimSpace(s)
+	if len(s) > maxEvidence {
+		cut := maxEvidence
+		for cut > 0 && !utf8.RuneStart(s[cut]) {
+			cut--
+		}
+		s = s[:cut] + " […]"
+	}
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return r
+		case r < 0x20, r >= 0x7f && r < 0xa0, r == utf8.RuneError, isBidi(r):
+			return '\uFFFD'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+}
+
+// isBidi tells the characters that reorder the text around them.
+func isBidi(r rune) bool {
+	return r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == 0x200e || r == 0x200f
+}
+
+// NewFinding makes a finding without evidence or advice yet.
+func NewFinding(layer Layer, cause Cause, summary string) *Finding {
+	return &Finding{Layer: layer, Cause: cause, Summary: summary, Evidence: []Evidence{}, Advice: []string{}}
+}

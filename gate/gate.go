@@ -1,0 +1,142 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Unit looks at the app's unit.
+type Unit interface {
+	State(ctx context.Context) (UnitState, error)
+}
+
+// Prober sends the same request again and again, every so often, until observe says that it has seen enough or the
+// context ends, whose error it then gives.
+type Prober interface {
+	Probe(ctx context.Context, every time.Duration, observe func(Answer) (enough bool)) error
+}
+
+// Proxy is the server in front of the app.
+type Proxy interface {
+	// Begin checks its configuration before anything is touched, and remembers it as the one that is loaded.
+	Begin(ctx context.Context) error
+	// Test checks its configuration and loads it if it is not the loaded one; reloaded says so.
+	Test(ctx context.Context) (reloaded bool, err error)
+}
+
+// Gate is what a release must pass. A nil Proxy skips the test of its configuration, a nil Through the request
+// through it.
+type Gate struct {
+	Unit    Unit
+	Direct  Prober
+	Health  Expectation
+	Proxy   Proxy
+	Through Prober
+	Proxied Expectation
+
+	Interval time.Duration // between two probes
+	Stable   time.Duration // of uninterrupted health
+	Deadline time.Duration // from the start of Await to healthy
+}
+
+// proxyGrace is how long the proxy may fail while the app itself is healthy: nginx leaves out an upstream that failed
+// for fail_timeout, 10 s by default (ngx_http_upstream_module).
+const proxyGrace = 12 * time.Second
+
+// Progress hears what is being waited for, whenever that changes.
+type Progress func(detail string)
+
+func silent(string) {}
+
+// Await waits until the expected release has been healthy without interruption for Stable. It fails at once when the
+// unit crashes, and at Deadline with the last reason why not. An error is a *Finding, or the context's cause.
+func (g *Gate) Await(ctx context.Context, e Expect, say Progress) error {
+	return g.direct(ctx, e, wait{stable: g.Stable, deadline: g.Deadline}, say)
+}
+
+// Verify is Await for what should be healthy already: the first failure ends it.
+func (g *Gate) Verify(ctx context.Context, e Expect, say Progress) error {
+	return g.direct(ctx, e, wait{stable: g.Stable, deadline: g.Stable + g.Deadline, strict: true}, say)
+}
+
+// Glance is Verify with one probe, for what is said of the host before it is touched.
+func (g *Gate) Glance(ctx context.Context, e Expect) error {
+	return g.direct(ctx, e, wait{deadline: g.Deadline, strict: true}, silent)
+}
+
+func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error {
+	if first, err := g.Unit.State(ctx); err == nil {
+		e.begin(first)
+		if f := Crash(first, e); f != nil {
+			return f
+		}
+	}
+	w.prober, w.every = g.Direct, g.Interval
+	health := g.Health.of(e)
+	w.judge = func(ctx context.Context, a Answer) *Finding {
+		if f := health.Judge(a); f != nil {
+			return f
+		}
+		// The state is read after the answer: a process that was replaced in between is not taken for its successor.
+		st, err := g.Unit.State(ctx)
+		if err != nil {
+			return NewFinding(LayerService, Unknown, fmt.Sprintf("cannot ask systemd: %v", err))
+		}
+		return Proof(st, e, a.Peer)
+	}
+	w.watch = func(ctx context.Context) *Finding { return g.watch(ctx, e) }
+	return w.run(ctx, say)
+}
+
+// watch looks at the unit all the time, so that a crash also ends a probe that hangs. It gives nil when ctx ends.
+func (g *Gate) watch(ctx context.Context, e Expect) *Finding {
+	tick := time.NewTicker(g.Interval)
+	defer tick.Stop()
+	for {
+		// No look at all (D-Bus restarts) is not a crash; health can't be proven without one either.
+		if st, err := g.Unit.State(ctx); err == nil {
+			e.begin(st)
+			if f := Crash(st, e); f != nil {
+				return f
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// PassProxy tests the proxy's configuration, loads it if it changed, and asks the app through it. One good answer is
+// enough, since the app's own health was held already; after a reload it is held for Stable, since the proxy's old
+// workers may still be the ones that answer.
+func (g *Gate) PassProxy(ctx context.Context, e Expect, say Progress) (reloaded bool, err error) {
+	w := wait{deadline: min(g.Deadline, proxyGrace)}
+	if g.Proxy != nil {
+		say("testing the configuration")
+		if reloaded, err = g.Proxy.Test(ctx); err != nil {
+			return false, err
+		}
+		if reloaded {
+			w.stable, w.deadline = g.Stable, w.deadline+g.Stable
+		}
+	}
+	return reloaded, g.through(ctx, e, w, say)
+}
+
+// GlanceProxy is one probe through the proxy.
+func (g *Gate) GlanceProxy(ctx context.Context, e Expect) error {
+	return g.through(ctx, e, wait{deadline: g.Deadline, strict: true}, silent)
+}
+
+func (g *Gate) through(ctx context.Context, e Expect, w wait, say Progress) error {
+	if g.Through == nil {
+		return nil
+	}
+	w.prober, w.every = g.Through, g.Interval
+	proxied := g.Proxied.of(e)
+	w.judge = func(_ context.Context, a Answer) *Finding { return proxied.Judge(a) }
+	return w.run(ctx, say)
+}

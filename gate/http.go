@@ -1,0 +1,164 @@
+package gate
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Answer is what one request got.
+type Answer struct {
+	Err     error // no whole answer: refused, timed out, cut off
+	Timeout bool  // Err is the probe's own time limit
+	Status  int
+	Header  http.Header
+	Body    string // bounded
+	Peer    int    // process that listens on the unix socket (SO_PEERCRED); 0 unknown
+	Took    time.Duration
+}
+
+// Expectation is what an answer must be.
+type Expectation struct {
+	Where  string // what was asked, for people: "unix:/run/… /health/"
+	URL    string // what was asked, to compare redirects with
+	Host   string // the Host header that was sent
+	Status []int
+	Body   string // must be contained, {version} standing for the release's; "" is anything
+	Proxy  bool   // asked through the proxy: an error is not known to be the app's
+	// Setting names the configuration of this probe in advice: "health" or "proxy".
+	Setting string
+}
+
+// of fills in what depends on the release.
+func (x Expectation) of(e Expect) Expectation {
+	x.Body = strings.ReplaceAll(x.Body, "{version}", e.Version)
+	return x
+}
+
+// Judge says what is wrong with an answer, or nil.
+func (x Expectation) Judge(a Answer) *Finding {
+	if a.Err != nil {
+		return x.judgeError(a)
+	}
+	if slices.Contains(x.Status, a.Status) {
+		if x.Body != "" && !strings.Contains(a.Body, x.Body) {
+			return NewFinding(LayerHealth, UnexpectedBody, fmt.Sprintf("%s answers %d, but without %q", x.Where, a.Status, x.Body)).
+				With("http", statusLine(a)).With("body", firstLines(a.Body))
+		}
+		return nil
+	}
+	return x.judgeStatus(a)
+}
+
+func (x Expectation) judgeError(a Answer) *Finding {
+	if x.Proxy {
+		if errors.Is(a.Err, syscall.ECONNREFUSED) {
+			return NewFinding(LayerProxy, ProxyStopped, x.Where+": nothing listens there").
+				With("connect", a.Err.Error()).Advise("is the proxy running, and is proxy.url right? systemctl status nginx")
+		}
+		return NewFinding(LayerProxy, Unknown, fmt.Sprintf("%s gives no answer", x.Where)).With("http", a.Err.Error())
+	}
+	switch {
+	case errors.Is(a.Err, syscall.ENOENT):
+		return NewFinding(LayerSocket, SocketMissing, x.Where+": the socket does not exist").
+			With("connect", a.Err.Error()).Advise("compare health.bind with the unit's --bind, and see that RuntimeDirectory= makes its directory")
+	case errors.Is(a.Err, syscall.ECONNREFUSED) && strings.HasPrefix(x.Where, "unix:"):
+		return NewFinding(LayerSocket, SocketStale, x.Where+": the socket exists and nobody listens on it").
+			With("connect", a.Err.Error())
+	case errors.Is(a.Err, syscall.ECONNREFUSED):
+		return NewFinding(LayerSocket, SocketMissing, x.Where+": nothing listens there").
+			With("connect", a.Err.Error()).Advise("compare health.bind with the unit's --bind")
+	case errors.Is(a.Err, syscall.EACCES):
+		return NewFinding(LayerSocket, SocketPermission, x.Where+": permission denied").
+			With("connect", a.Err.Error()).Advise("run deploygate as root")
+	case errors.Is(a.Err, syscall.EAGAIN):
+		return NewFinding(LayerSocket, BacklogFull, x.Where+": the socket's backlog is full").With("connect", a.Err.Error())
+	case a.Timeout:
+		return NewFinding(LayerApp, Unknown, fmt.Sprintf("%s gives no answer within %s", x.Where, a.Took.Round(100*time.Millisecond))).
+			With("http", a.Err.Error())
+	}
+	return NewFinding(LayerApp, Unknown, fmt.Sprintf("%s gives no whole answer", x.Where)).With("http", a.Err.Error())
+}
+
+func (x Expectation) judgeStatus(a Answer) *Finding {
+	location := a.Header.Get("Location")
+	f := NewFinding(LayerHealth, UnexpectedStatus, fmt.Sprintf("%s answers %d, not %s", x.Where, a.Status, list(x.Status)))
+	switch {
+	case a.Status == http.StatusBadRequest && refusesHost(a.Body):
+		f.Cause, f.Summary = DisallowedHost, fmt.Sprintf("%s answers 400: Django refuses the Host %q", x.Where, x.Host)
+		f.Advise(fmt.Sprintf("set %s.host to a name in ALLOWED_HOSTS, or add %q to ALLOWED_HOSTS", x.Setting, x.Host))
+	case a.Status/100 == 3 && onlySchemeDiffers(location, x.URL, x.Host):
+		f.Cause, f.Summary = Redirect, fmt.Sprintf("%s answers %d: Django redirects to https (SECURE_SSL_REDIRECT)", x.Where, a.Status)
+		f.Advise(`set health.headers = { X-Forwarded-Proto = "https" } and SECURE_PROXY_SSL_HEADER in Django's settings, ` +
+			`or add the path to SECURE_REDIRECT_EXEMPT`)
+	case a.Status/100 == 3:
+		f.Advise(fmt.Sprintf("the answer leads to %s; set %s to the final address", Clean(location), x.pathSetting()))
+	case a.Status == http.StatusNotFound:
+		f.Advise(fmt.Sprintf("set %s to an address that the app answers with %s", x.pathSetting(), list(x.Status)))
+	case a.Status == http.StatusInternalServerError:
+		f.Layer, f.Cause, f.Summary = LayerApp, AppError, x.Where+" answers 500: the app raised an error"
+		f.Advise("read the app's log; with Django's default logging the traceback is not in the journal")
+	case x.Proxy && a.Status >= 502 && a.Status <= 504:
+		f.Layer, f.Cause = LayerProxy, Unknown
+		f.Summary = fmt.Sprintf("%s answers %d: the proxy gets no answer from the app", x.Where, a.Status)
+		f.Advise("compare the proxy's upstream with the unit's --bind; the reason is in the proxy's error log")
+	}
+	return f.With("http", statusLine(a)).With("body", firstLines(a.Body))
+}
+
+func (x Expectation) pathSetting() string {
+	if x.Proxy {
+		return "proxy.url"
+	}
+	return "health.path"
+}
+
+// refusesHost tells Django's answer to a Host outside ALLOWED_HOSTS: its plain 400 page, or the debug page that names
+// the exception.
+func refusesHost(body string) bool {
+	return strings.Contains(body, "<h1>Bad Request (400)</h1>") || strings.Contains(body, "DisallowedHost")
+}
+
+// onlySchemeDiffers tells SECURE_SSL_REDIRECT's answer: the same host and path, by https.
+func onlySchemeDiffers(location, asked, host string) bool {
+	to, err := url.Parse(location)
+	from, err2 := url.Parse(asked)
+	if err != nil || err2 != nil || to.Scheme != "https" || from.Scheme == "https" {
+		return false
+	}
+	name := func(h string) string { return strings.ToLower(strings.Split(h, ":")[0]) }
+	return name(to.Host) == name(host) && to.RequestURI() == from.RequestURI()
+}
+
+func statusLine(a Answer) string {
+	s := fmt.Sprintf("%d %s", a.Status, http.StatusText(a.Status))
+	if l := a.Header.Get("Location"); l != "" {
+		s += ", Location: " + l
+	}
+	if v := a.Header.Get("Server"); v != "" {
+		s += ", Server: " + v
+	}
+	return s
+}
+
+// firstLines keeps the start of a body: enough to recognise it.
+func firstLines(body string) string {
+	const enough = 300
+	if len(body) > enough {
+		return body[:enough] + " […]"
+	}
+	return body
+}
+
+func list(status []int) string {
+	var s []string
+	for _, n := range status {
+		s = append(s, fmt.Sprint(n))
+	}
+	return strings.Join(s, " or ")
+}

@@ -1,0 +1,232 @@
+// Package probe asks an app for its health over HTTP, at a unix socket or a TCP address, without proxies, redirects,
+// connection reuse or cookies: every probe is a connection of its own, as a fresh client's would be.
+//
+// Guaranteed: one probe ends within its timeout, whole answer included; at most MaxBody bytes of a body are read.
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"regexp"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+	"golang.org/x/sys/unix"
+
+	"deploygate/gate"
+)
+
+// MaxBody bounds what is read of an answer, in bytes.
+const MaxBody = 64 << 10
+
+// Address is where an app listens.
+type Address struct {
+	Network string // "unix" or "tcp"
+	Addr    string // a path, or host:port
+}
+
+func (a Address) String() string {
+	if a.Network == "unix" {
+		return "unix:" + a.Addr
+	}
+	return a.Addr
+}
+
+var scheme = regexp.MustCompile(`^[a-z]+://`)
+
+// ParseBind understands gunicorn's bind syntax (gunicorn.util.parse_address): unix:PATH, unix://PATH, tcp://HOST:PORT,
+// HOST:PORT, HOST, :PORT, [V6]:PORT; the port is 8000 where none is given. A wildcard host is asked at loopback. Paths
+// must be absolute: what gunicorn takes relative paths relative to is not known here.
+func ParseBind(bind string) (Address, error) {
+	if rest, ok := strings.CutPrefix(bind, "unix:"); ok {
+		file := rest
+		if strings.HasPrefix(rest, "//") {
+			file = strings.TrimPrefix(rest, "//")
+		}
+		switch {
+		case strings.HasPrefix(file, "@"):
+			return Address{}, fmt.Errorf("bind %q is an abstract socket, which gunicorn does not know", bind)
+		case !path.IsAbs(file):
+			return Address{}, fmt.Errorf("bind %q is not an absolute path; write unix:/run/…", bind)
+		case len(file) > 107: // sun_path is 108 bytes with its NUL, unix(7)
+			return Address{}, fmt.Errorf("bind %q is longer than a unix socket's path can be (107 bytes)", bind)
+		}
+		return Address{"unix", path.Clean(file)}, nil
+	}
+	rest := strings.TrimPrefix(bind, "tcp://")
+	if scheme.MatchString(rest) {
+		return Address{}, fmt.Errorf("bind %q is neither unix:PATH nor HOST:PORT", bind)
+	}
+	host, port := rest, "8000"
+	switch i := strings.LastIndexByte(rest, ':'); {
+	case strings.HasPrefix(rest, "["):
+		end := strings.IndexByte(rest, ']')
+		if end < 0 {
+			return Address{}, fmt.Errorf("bind %q: the ] is missing", bind)
+		}
+		host = rest[1:end]
+		if after := rest[end+1:]; after != "" {
+			port = strings.TrimPrefix(after, ":")
+		}
+	case i >= 0:
+		host, port = rest[:i], rest[i+1:]
+	}
+	if n, err := net.LookupPort("tcp", port); err != nil || n == 0 {
+		return Address{}, fmt.Errorf("bind %q: %q is not a port", bind, port)
+	}
+	if strings.ContainsAny(host, "/ @") {
+		return Address{}, fmt.Errorf("bind %q: %q is not a host", bind, host)
+	}
+	switch host {
+	case "", "0.0.0.0":
+		host = "127.0.0.1"
+	case "::":
+		host = "::1"
+	}
+	return Address{"tcp", net.JoinHostPort(host, port)}, nil
+}
+
+// Request is what a probe sends.
+type Request struct {
+	URL     string
+	Host    string
+	Headers map[string]string
+	Timeout time.Duration // one probe, whole answer
+	// Via is where to connect to instead of URL's host; the zero value: the URL's host.
+	Via Address
+	// Log hears what the HTTP client does; nil is silence. It never gets credentials of a URL or header values.
+	Log retryablehttp.LeveledLogger
+}
+
+// Prober sends one kind of request.
+type Prober struct {
+	request Request
+	dialer  net.Dialer
+}
+
+// New makes a Prober.
+func New(r Request) *Prober { return &Prober{request: r} }
+
+// noRedirect shows a redirect as the answer it is.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// Probe implements gate.Prober. go-retryablehttp does the repeating; what counts as enough is observe's to say.
+func (p *Prober) Probe(ctx context.Context, every time.Duration, observe func(gate.Answer) bool) error {
+	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, p.request.URL, nil)
+	if err != nil {
+		return fmt.Errorf("cannot ask %s: the address is not valid", p.request.URL)
+	}
+	req.Host = p.request.Host
+	req.Header.Set("User-Agent", "deploygate")
+	for name, value := range p.request.Headers {
+		req.Header.Set(name, value)
+	}
+	var peer atomic.Int64 // a dial that has timed out may still end, in a goroutine of its own
+	var began time.Time
+	transport := &http.Transport{
+		DisableKeepAlives: true, // the next probe must not reach a worker that no longer accepts
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if p.request.Via.Network != "" {
+				network, addr = p.request.Via.Network, p.request.Via.Addr
+			}
+			conn, err := p.dialer.DialContext(ctx, network, addr)
+			peer.Store(int64(peerOf(conn)))
+			return conn, err
+		},
+	}
+	client := retryablehttp.Client{
+		HTTPClient:     &http.Client{Transport: transport, Timeout: p.request.Timeout, CheckRedirect: noRedirect},
+		RetryMax:       math.MaxInt,
+		RequestLogHook: func(retryablehttp.Logger, *http.Request, int) { began = time.Now(); peer.Store(0) },
+		// The default obeys Retry-After, which would let the app decide how long it is watched.
+		Backoff: func(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
+			return every - min(every, time.Since(began))
+		},
+		CheckRetry: func(ctx context.Context, resp *http.Response, err error) (bool, error) {
+			if ctx.Err() != nil {
+				return false, ctx.Err()
+			}
+			a := answer(resp, err)
+			a.Peer, a.Took = int(peer.Load()), time.Since(began)
+			return !observe(a), nil
+		},
+		ErrorHandler: func(resp *http.Response, err error, _ int) (*http.Response, error) { return resp, err },
+	}
+	if p.request.Log != nil {
+		client.Logger = p.request.Log
+	}
+	resp, err := client.Do(req)
+	if resp != nil {
+		resp.Body.Close()
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// answer reads a whole answer within the client's timeout.
+func answer(resp *http.Response, err error) gate.Answer {
+	var a gate.Answer
+	if err == nil {
+		var body []byte
+		body, err = io.ReadAll(io.LimitReader(resp.Body, MaxBody))
+		resp.Body.Close()
+		a = gate.Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
+	}
+	if err == nil {
+		return a
+	}
+	var timeout interface{ Timeout() bool }
+	// connect(2) on a full backlog gives EAGAIN, which says Timeout() of itself.
+	a.Timeout = errors.As(err, &timeout) && timeout.Timeout() && !errors.Is(err, syscall.EAGAIN)
+	a.Err = bare(err)
+	return a
+}
+
+// bare drops the method and URL that net/http puts before the cause: a URL may carry credentials.
+func bare(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		var sys *os.SyscallError
+		if errors.As(op.Err, &sys) {
+			return fmt.Errorf("%s: %w", sys.Syscall, sys.Err)
+		}
+		return fmt.Errorf("%s: %w", op.Op, op.Err)
+	}
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		return ue.Err
+	}
+	return err
+}
+
+// peerOf asks the kernel who listens at the other end of a unix socket: the process that called listen(2), unix(7).
+func peerOf(conn net.Conn) int {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return 0
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var cred *unix.Ucred
+	if err := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || cred == nil {
+		return 0
+	}
+	return int(cred.Pid)
+}

@@ -1,0 +1,148 @@
+package gate
+
+import (
+	"fmt"
+	"strings"
+)
+
+// UnitState is one look at the app's systemd unit and its processes (org.freedesktop.systemd1(5) names the
+// properties).
+type UnitState struct {
+	Unit           string // its name
+	ActiveState    string
+	SubState       string
+	Result         string
+	StatusText     string
+	InvocationID   string // hexadecimal; changes with every start
+	MainPID        int
+	NRestarts      int // automatic restarts; a manual start after ResetFailed begins at 0
+	ExecMainStatus int // exit status or signal of the last main process
+	Processes      []Process
+}
+
+// Process is one process of the unit.
+type Process struct {
+	PID int
+	Dir string // working directory as /proc/PID/cwd shows it; "" where it can't be read
+}
+
+// Expect is what the unit must be running.
+type Expect struct {
+	Version string
+	// Dir is the release's directory with every link resolved.
+	Dir string
+	// Releases is the directory of all releases, resolved.
+	Releases string
+	// InDir: the unit's working directory goes through the live link, so its processes must be below Dir.
+	InDir bool
+	// Previous is the invocation before the restart, which must be gone. "" where nothing was restarted.
+	Previous string
+
+	// The start that is gated, from the first look at it: any later one is a crash.
+	invocation string
+	restarts   int
+}
+
+// begin takes the first look that isn't one at the process from before the restart.
+func (e *Expect) begin(st UnitState) {
+	if e.invocation != "" || st.InvocationID == e.Previous {
+		return
+	}
+	e.invocation = st.InvocationID
+	if e.Previous == "" {
+		e.restarts = st.NRestarts // what happened before is not this gate's
+	}
+}
+
+// Crash gives the finding that ends the wait at once: the unit failed, was stopped, or systemd has started it again
+// since the gate began. It gives nil while the unit may still become healthy.
+func Crash(st UnitState, e Expect) *Finding {
+	var what string
+	switch {
+	case st.ActiveState == "failed":
+		what = "failed"
+	case strings.HasPrefix(st.SubState, "auto-restart"): // 254 and later have auto-restart-queued
+		what = "crashed and is being restarted by systemd"
+	case st.ActiveState == "deactivating" && st.Result != "success":
+		what = "crashed"
+	case st.ActiveState == "inactive", st.ActiveState == "deactivating":
+		return NewFinding(LayerService, ServiceStopped, st.Unit+" was stopped while its health was awaited").
+			With("systemd", st.describe()).Advise("find out who stopped it: journalctl -u " + st.Unit + " -n 50")
+	case e.invocation != "" && st.InvocationID != e.invocation, st.NRestarts > e.restarts:
+		what = "crashed and was restarted by systemd"
+	default:
+		return nil
+	}
+	f := NewFinding(LayerApp, Unknown, st.Unit+" "+what)
+	switch st.Result {
+	case "start-limit-hit":
+		f.Layer, f.Cause, f.Summary = LayerService, StartLimitHit, st.Unit+" crashed too often and systemd has given up"
+	case "oom-kill":
+		f.Layer, f.Cause, f.Summary = LayerResources, OOM, st.Unit+" ran out of memory and was killed"
+	case "exit-code":
+		f.Summary += fmt.Sprintf(" (exit status %d)", st.ExecMainStatus)
+	case "signal", "core-dump":
+		f.Summary += fmt.Sprintf(" (signal %d)", st.ExecMainStatus)
+	}
+	return f.With("systemd", st.describe())
+}
+
+// describe is the state as systemctl shows it.
+func (st UnitState) describe() string {
+	s := fmt.Sprintf("%s: %s (%s), Result=%s, NRestarts=%d", st.Unit, st.ActiveState, st.SubState, st.Result, st.NRestarts)
+	if st.StatusText != "" {
+		s += ", Status=" + st.StatusText
+	}
+	return s
+}
+
+// Proof says why it is not yet certain that the unit runs the expected release, or nil. answeredBy is the process on
+// the other end of the socket that just answered, 0 where the kernel doesn't tell.
+func Proof(st UnitState, e Expect, answeredBy int) *Finding {
+	switch {
+	case st.ActiveState != "active":
+		return NewFinding(LayerService, Unknown, fmt.Sprintf("%s is %s (%s)", st.Unit, st.ActiveState, st.SubState)).
+			With("systemd", st.describe())
+	case st.MainPID == 0:
+		return NewFinding(LayerService, Unknown, st.Unit+" has no main process").With("systemd", st.describe())
+	case e.Previous != "" && st.InvocationID == e.Previous:
+		return NewFinding(LayerRelease, OldReleaseRunning, st.Unit+" still runs the process from before the restart").
+			With("systemd", fmt.Sprintf("MainPID=%d, InvocationID=%s", st.MainPID, st.InvocationID))
+	}
+	ours := false
+	for _, p := range st.Processes {
+		ours = ours || p.PID == answeredBy
+		if under(p.Dir, e.Releases) && !under(p.Dir, e.Dir) {
+			return NewFinding(LayerRelease, OldReleaseRunning,
+				fmt.Sprintf("process %d of %s runs in %s instead of %s", p.PID, st.Unit, p.Dir, e.Dir)).
+				With(fmt.Sprintf("/proc/%d/cwd", p.PID), p.Dir).
+				Advise("systemctl restart " + st.Unit)
+		}
+		if e.InDir && p.PID == st.MainPID && !under(p.Dir, e.Dir) {
+			return NewFinding(LayerRelease, Unknown,
+				fmt.Sprintf("the main process of %s runs in %s, not in %s", st.Unit, orUnreadable(p.Dir), e.Dir)).
+				With(fmt.Sprintf("/proc/%d/cwd", p.PID), p.Dir)
+		}
+	}
+	// Where a .socket unit listens, the other end is systemd (1); a process of another PID namespace shows as 0.
+	if answeredBy > 1 && !ours && len(st.Processes) > 0 {
+		return NewFinding(LayerSocket, Unknown,
+			fmt.Sprintf("process %d answered on the socket, which is not one of %s", answeredBy, st.Unit)).
+			With("SO_PEERCRED", fmt.Sprintf("pid %d; main process %d", answeredBy, st.MainPID)).
+			Advise(fmt.Sprintf("ps -fp %d", answeredBy))
+	}
+	return nil
+}
+
+// under tells whether dir is base or below it. A directory that was deleted (and maybe uploaded anew) under a running
+// process shows as "… (deleted)" and is not.
+func under(dir, base string) bool {
+	return base != "" && !strings.HasSuffix(dir, " (deleted)") && (dir == base || strings.HasPrefix(dir, base+"/"))
+}
+
+func orUnreadable(dir string) string {
+	if dir == "" {
+		return "a directory that can't be read"
+	}
+	return dir
+}

@@ -1,0 +1,219 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"deploygate/gate"
+	"deploygate/release"
+)
+
+// HookName names a moment at which the user's commands run.
+type HookName string
+
+// The hooks.
+const (
+	BeforeSwap    HookName = "before_swap"
+	AfterRelease  HookName = "after_release"
+	AfterRollback HookName = "after_rollback"
+	OnHeld        HookName = "on_held"
+)
+
+// Task is a command of the user's: argv, no shell.
+type Task struct {
+	Name    string
+	Run     []string
+	User    string // "" is the app unit's user
+	Timeout time.Duration
+
+	// Set for each run.
+	Dir         string
+	Environment []string
+	Output      io.Writer
+}
+
+// Check is a task that is part of the gate.
+type Check struct {
+	Task
+	Required bool // false: reported, does not fail the gate
+}
+
+// Runner runs a task with the app's environment.
+type Runner interface {
+	Run(ctx context.Context, t Task) error
+}
+
+type action struct {
+	name StepName
+	do   func(say gate.Progress) (detail string, err error)
+}
+
+// stepper runs one action as a step.
+type stepper func(name StepName, v release.Version, do func(say gate.Progress) (detail string, err error)) error
+
+type healthCheck func(context.Context, gate.Expect, gate.Progress) error
+
+// inOrder runs actions until one fails.
+func inOrder(v release.Version, step stepper, actions []action) error {
+	for _, a := range actions {
+		if err := step(a.name, v, a.do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errSkipped ends a step that has nothing to do.
+var errSkipped = errors.New("skipped")
+
+func (d *Deployer) swap(ctx context.Context, r *run, v release.Version) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	before, _ := d.Tree.Current()
+	err := d.Tree.Swap(v)
+	// A swap that failed may have been done all the same: the link as it is decides.
+	if after, lookErr := d.Tree.Current(); lookErr != nil || after != before {
+		r.report.Changed = true
+	}
+	return err
+}
+
+func (d *Deployer) restart(ctx context.Context, r *run) error {
+	r.report.Changed = true
+	r.restarted = time.Now()
+	return d.Service.Restart(ctx)
+}
+
+func (d *Deployer) healthy() string {
+	return fmt.Sprintf("healthy for %s without interruption", d.Gate.Stable)
+}
+
+func (d *Deployer) passProxy(ctx context.Context, r *run, p Plan, e gate.Expect, say gate.Progress) (string, error) {
+	if d.Gate.Proxy == nil && d.Gate.Through == nil {
+		return "no proxy", errSkipped
+	}
+	reloaded, err := d.Gate.PassProxy(ctx, e, say)
+	if err != nil && p.ProxyBroken && ctx.Err() == nil {
+		r.warn("the proxy was broken before and still is: %v", err)
+		return "broken before and still", nil
+	}
+	var did []string
+	if d.Gate.Proxy != nil {
+		did = append(did, "configuration valid")
+	}
+	if reloaded {
+		did = append(did, "reloaded")
+	}
+	if d.Gate.Through != nil {
+		did = append(did, "healthy through it")
+	}
+	return strings.Join(did, ", "), err
+}
+
+func (d *Deployer) runChecks(ctx context.Context, r *run, v release.Version, say gate.Progress) (string, error) {
+	if len(d.Checks) == 0 {
+		return "none configured", errSkipped
+	}
+	passed := 0
+	for _, c := range d.Checks {
+		say(c.Name)
+		err := d.run(ctx, r, c.Task, v)
+		switch {
+		case err == nil:
+			passed++
+		case c.Required || ctx.Err() != nil:
+			return "", err
+		default:
+			r.warn("%v (advisory)", err)
+		}
+	}
+	return fmt.Sprintf("%d of %d passed", passed, len(d.Checks)), nil
+}
+
+// beforeSwap runs the before_swap hooks in the candidate's directory. A rollback has none: it runs no migrations.
+func (d *Deployer) beforeSwap(ctx context.Context, r *run, v release.Version) error {
+	tasks := d.Hooks[BeforeSwap]
+	if r.report.Command == Rollback {
+		tasks = nil
+	}
+	return r.step(StepBeforeSwap, v, func(say gate.Progress) (string, error) {
+		if len(tasks) == 0 {
+			return "no hooks", errSkipped
+		}
+		for i, t := range tasks {
+			say(t.Name)
+			if err := d.run(ctx, r, t, v); err != nil {
+				return "", asFinding(gate.LayerRelease, err).
+					Advise(fmt.Sprintf("nothing was swapped; what the hooks did stays (%d of %d ended well)", i, len(tasks)))
+			}
+		}
+		return fmt.Sprintf("%d of %d done", len(tasks), len(tasks)), nil
+	})
+}
+
+// afterHooks runs the tasks of a hook that comes after the verdict: a failure is a warning.
+func (d *Deployer) afterHooks(ctx context.Context, r *run, hook HookName, v release.Version) {
+	for _, t := range d.Hooks[hook] {
+		if err := d.run(ctx, r, t, v); err != nil {
+			r.warn("%v", err)
+		}
+	}
+}
+
+// run runs one task in v's directory and turns a failure into a finding with the end of its output.
+func (d *Deployer) run(ctx context.Context, r *run, t Task, v release.Version) error {
+	var out tail
+	t.Dir, t.Output = d.Tree.Dir(v), &out
+	t.Environment = append([]string{
+		"DEPLOYGATE_APP=" + d.App,
+		"DEPLOYGATE_DEPLOY=" + r.report.DeployID,
+		"DEPLOYGATE_VERSION=" + string(v),
+		"DEPLOYGATE_PREVIOUS=" + string(r.report.Previous),
+	}, t.Environment...)
+	err := d.Runner.Run(ctx, t)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return gate.NewFinding(gate.LayerRelease, gate.Unknown, fmt.Sprintf("%s failed: %v", t.Name, err)).
+		With(strings.Join(t.Run, " "), out.String())
+}
+
+func join(vs []release.Version) string {
+	names := make([]string, len(vs))
+	for i, v := range vs {
+		names[i] = string(v)
+	}
+	return strings.Join(names, ", ")
+}
+
+// tail keeps the last bytes written: a traceback's last line says the most.
+type tail struct{ b []byte }
+
+const tailSize = 2 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.b = append(t.b, p...)
+	if over := len(t.b) - tailSize; over > 0 {
+		t.b = append(t.b[:0], t.b[over:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string { return string(t.b) }
+
+// asFinding gives an error that isn't a finding yet its layer.
+func asFinding(layer gate.Layer, err error) *gate.Finding {
+	var f *gate.Finding
+	if errors.As(err, &f) {
+		return f
+	}
+	return gate.NewFinding(layer, gate.Unknown, err.Error())
+}

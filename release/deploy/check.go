@@ -1,0 +1,38 @@
+package deploy
+
+import (
+	"context"
+
+	"deploygate/gate"
+	"deploygate/release"
+)
+
+// Check runs the gate on what is live, without restarting or reloading anything, and gives what is wrong with it.
+func (d *Deployer) Check(ctx context.Context) (current release.Version, findings []*gate.Finding, warnings []string) {
+	r := d.begin(Request{})
+	fail := func(layer gate.Layer, err error) (release.Version, []*gate.Finding, []string) {
+		return current, []*gate.Finding{asFinding(layer, err)}, r.report.Warnings
+	}
+	current, err := d.Tree.Current()
+	if err == nil && current == "" {
+		err = gate.NewFinding(gate.LayerRelease, gate.Unknown, "no release is live: there is no "+d.Tree.CurrentPath())
+	}
+	if err != nil {
+		return fail(gate.LayerRelease, err)
+	}
+	unit, err := d.Service.Ready(ctx)
+	if err != nil {
+		return fail(gate.LayerService, err)
+	}
+	if d.Gate.Proxy != nil {
+		if err := d.Gate.Proxy.Begin(ctx); err != nil {
+			findings = append(findings, asFinding(gate.LayerProxy, err))
+		}
+	}
+	p := Plan{Target: current, Previous: current, InLink: unit.InLink}
+	r.report.Previous = current
+	if err := d.verify(ctx, r, p); err != nil && len(findings) == 0 {
+		findings = append(findings, asFinding(gate.LayerHealth, err))
+	}
+	return current, findings, r.report.Warnings
+}

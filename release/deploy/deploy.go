@@ -1,0 +1,189 @@
+// Package deploy is the sequence of a deploy: what is done in which order, and what follows from a failure.
+//
+// Guaranteed: nothing is touched before every check of Plan has passed; after the swap there is always an outcome,
+// and it is decided by the link as it is, not by what was meant; a release that fails is replaced by an earlier good
+// one only if the schema allows it, and that one has to pass the same gate; at most two are tried.
+//
+// Not guaranteed: that a deploy whose process is killed is finished by anybody else.
+//
+// It does no I/O of its own: the host comes in through Service, Runner and gate.Gate.
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"deploygate/gate"
+	"deploygate/release"
+	"deploygate/release/journal"
+	"deploygate/rollback"
+)
+
+// Service is the app's unit.
+type Service interface {
+	// Ready describes the unit, or says why a deploy would be in vain: it doesn't exist, is masked, or doesn't go
+	// through the live link.
+	Ready(ctx context.Context) (Unit, error)
+	// Restart restarts the unit, and only it, and waits until systemd says that it is done.
+	Restart(ctx context.Context) error
+}
+
+// Unit is what a deploy needs to know of the app's unit.
+type Unit struct {
+	Name       string
+	InLink     bool // its processes run in the directory that the live link names
+	Running    bool
+	Invocation string
+}
+
+// Deployer runs deploys of one app.
+type Deployer struct {
+	App      string
+	StateDir string
+	Tree     *release.Tree
+	Journal  *journal.Journal
+	Service  Service
+	Gate     *gate.Gate
+	Runner   Runner
+	Explain  func(f *gate.Finding, from, until time.Time) // adds what the logs say; may be nil
+	Observer Observer
+
+	Require      []string
+	NoMarker     rollback.Policy
+	Automatic    bool // go back without being asked
+	RefuseBroken bool // refuse when the proxy is broken before
+	Keep         int  // good releases that prune leaves
+	Hooks        map[HookName][]Task
+	Checks       []Check
+}
+
+// Run is a deploy from preflight to verdict. The caller holds the app's lock. When ctx ends after the swap, that is a
+// failed gate: the way back is still taken.
+func (d *Deployer) Run(ctx context.Context, request Request) *Report {
+	r := d.begin(request)
+	p, refused := d.preflight(ctx, r, request)
+	if refused != nil {
+		return r.end(Refused, refused)
+	}
+	if p.Live() && d.verify(ctx, r, p) == nil {
+		return d.unchanged(r, p)
+	}
+	if err := r.began(p); err != nil {
+		return r.end(Refused, err)
+	}
+	if err := d.beforeSwap(ctx, r, p.Target); err != nil {
+		return r.end(Refused, err)
+	}
+	failure := d.activate(ctx, r, p, p.Target, r.step)
+	switch {
+	case failure == nil:
+		return d.commit(ctx, r, p)
+	case !r.report.Changed:
+		return r.end(Refused, failure)
+	}
+	return d.goBack(ctx, r, p, failure)
+}
+
+// activate makes v live and gates it. It is the same on the way out and on the way back.
+func (d *Deployer) activate(ctx context.Context, r *run, p Plan, v release.Version, step stepper) error {
+	unit, err := d.Service.Ready(ctx)
+	if err != nil {
+		return err
+	}
+	expect, err := d.expect(v, p, unit.Invocation)
+	if err != nil {
+		return err
+	}
+	return inOrder(v, step, append([]action{
+		{StepSwap, func(gate.Progress) (string, error) { return "current → " + string(v), d.swap(ctx, r, v) }},
+		{StepRestart, func(gate.Progress) (string, error) { return unit.Name, d.restart(ctx, r) }},
+	}, d.gate(ctx, r, p, v, expect, d.Gate.Await)...))
+}
+
+// gate is what a release must pass, cheapest first.
+func (d *Deployer) gate(ctx context.Context, r *run, p Plan, v release.Version, e gate.Expect, health healthCheck) []action {
+	return []action{
+		{StepHealth, func(say gate.Progress) (string, error) { return d.healthy(), health(ctx, e, say) }},
+		{StepProxy, func(say gate.Progress) (string, error) { return d.passProxy(ctx, r, p, e, say) }},
+		{StepChecks, func(say gate.Progress) (string, error) { return d.runChecks(ctx, r, v, say) }},
+	}
+}
+
+// goBack decides what follows from a failed release, from the schema's point of view first.
+func (d *Deployer) goBack(ctx context.Context, r *run, p Plan, failure error) *Report {
+	r.failed(p.Target, failure)
+	way := p.WayBack()
+	interrupted := ctx.Err() != nil
+	ctx = context.WithoutCancel(ctx) // from here on nothing stops half-way
+	switch {
+	case way.Verdict == rollback.Safe && d.Automatic:
+	case way.Verdict != rollback.Safe && interrupted:
+		return d.goForward(ctx, r, p, failure)
+	case way.Verdict == rollback.Safe:
+		r.warn("automatic rollback is off ([rollback] automatic = false)")
+		fallthrough
+	default:
+		d.afterHooks(ctx, r, OnHeld, p.Target)
+		return r.end(Held, failure)
+	}
+	for _, w := range p.Ways {
+		if w.Verdict != rollback.Safe {
+			r.warn("%s is not tried: %s", w.Version, w.Reason)
+			break
+		}
+		err := r.step(StepRollback, w.Version, func(say gate.Progress) (string, error) {
+			return fmt.Sprintf("%s is live again and passed its gate", w.Version),
+				d.activate(ctx, r, p, w.Version, r.within(say))
+		})
+		if err == nil {
+			_ = r.passed(w.Version)
+			d.afterHooks(ctx, r, AfterRollback, w.Version)
+			return r.end(RolledBack, failure)
+		}
+		r.failed(w.Version, err)
+	}
+	return r.end(Stuck, failure)
+}
+
+// goForward ends an interrupted deploy that can't be undone: the release is started once more and gated to its end.
+func (d *Deployer) goForward(ctx context.Context, r *run, p Plan, failure error) *Report {
+	r.warn("interrupted, and no way back (%s): going forward with %s", p.WayBack().Reason, p.Target)
+	if err := d.activate(ctx, r, p, p.Target, r.step); err != nil {
+		r.failed(p.Target, err)
+		d.afterHooks(ctx, r, OnHeld, p.Target)
+		return r.end(Held, err)
+	}
+	return d.commit(ctx, r, p)
+}
+
+// commit ends a deploy whose release passed.
+func (d *Deployer) commit(ctx context.Context, r *run, p Plan) *Report {
+	ctx = context.WithoutCancel(ctx)
+	_ = r.step(StepCommit, p.Target, func(gate.Progress) (string, error) {
+		return fmt.Sprintf("%s passed its gate", p.Target), r.passed(p.Target)
+	})
+	d.prune(r)
+	if p.Command == Release {
+		d.afterHooks(ctx, r, AfterRelease, p.Target)
+	} else {
+		d.afterHooks(ctx, r, AfterRollback, p.Target)
+	}
+	return r.end(Released, nil)
+}
+
+// verify asks whether the target, live already, is healthy as it is. If not, that is how things were before.
+func (d *Deployer) verify(ctx context.Context, r *run, p Plan) error {
+	steps := r.report.Steps
+	expect, err := d.expect(p.Target, p, "")
+	if err == nil {
+		err = inOrder(p.Target, r.step, d.gate(ctx, r, p, p.Target, expect, d.Gate.Verify))
+	}
+	if err != nil {
+		r.report.Steps = steps
+		if len(r.report.Before) == 0 {
+			r.report.Before = append(r.report.Before, asFinding(gate.LayerHealth, err))
+		}
+	}
+	return err
+}

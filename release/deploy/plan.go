@@ -1,0 +1,269 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"deploygate/gate"
+	"deploygate/release"
+	"deploygate/release/journal"
+	"deploygate/rollback"
+)
+
+// Command is what was asked for.
+type Command string
+
+// The commands that deploy.
+const (
+	Release  Command = "release"
+	Rollback Command = "rollback"
+)
+
+// Request is what was asked for, unchecked.
+type Request struct {
+	Command  Command
+	Version  string // "" with Rollback: the last good one
+	Override string // why a blocking marker is overridden; "" obeys it
+}
+
+// Plan is the facts that a deploy is decided on, frozen before anything is touched.
+type Plan struct {
+	Request
+	Target   release.Version
+	Previous release.Version // "" for the first release ever
+	InLink   bool            // the unit's processes run in the release's directory
+	Schema   *journal.Schema
+	// Ways are the ways back if Target fails, in the order in which they are tried.
+	Ways []rollback.WayBack
+	// Before is what is broken already.
+	Before []*gate.Finding
+	// Good: the target passed its last gate.
+	Good bool
+	// ProxyBroken: the app was healthy and the proxy didn't reach it, so the proxy's failure is not Target's.
+	ProxyBroken bool
+}
+
+// Live tells whether the target is the live release already.
+func (p Plan) Live() bool { return p.Target == p.Previous }
+
+// WayBack is the first way back, or the word that there is none.
+func (p Plan) WayBack() rollback.WayBack {
+	if len(p.Ways) == 0 {
+		return rollback.WayBack{Verdict: rollback.None, Reason: "there is no earlier good release on this host"}
+	}
+	return p.Ways[0]
+}
+
+// maxWays: the release that was live, one older good one, and then a person.
+const maxWays = 2
+
+// Plan looks at the host and says what Run would do, or why it would not. It changes nothing.
+func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) {
+	p := Plan{Request: r, Before: []*gate.Finding{}}
+	var refused refusals
+	history, err := journal.Load(d.StateDir)
+	refused.add(gate.LayerRelease, err)
+	refused.add(gate.LayerRelease, journal.Writable(d.StateDir))
+	p.Previous, err = d.Tree.Current()
+	refused.add(gate.LayerRelease, err)
+	refused.add(gate.LayerRelease, d.Tree.CanSwap())
+	onDisk, err := d.Tree.Releases()
+	refused.add(gate.LayerRelease, err)
+	history = history.Seen(p.Previous)
+
+	p.Target, err = target(r, history, onDisk, p.Previous)
+	if err == nil {
+		err = d.Tree.Inspect(p.Target, d.Require)
+	}
+	refused.add(gate.LayerRelease, err)
+	p.Good = history.Good(p.Target)
+	if err == nil {
+		d.planSchema(&p, history, onDisk, &refused)
+	}
+	unit, err := d.Service.Ready(ctx)
+	p.InLink = unit.InLink
+	refused.add(gate.LayerService, err)
+	if err == nil {
+		d.baseline(ctx, &p, unit, &refused)
+	}
+	return p, refused
+}
+
+// preflight is Plan as a step. With several reasons to refuse, the first is the failure and the others are said.
+func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Plan, refused error) {
+	err := r.step(StepPreflight, "", func(gate.Progress) (string, error) {
+		var reasons []*gate.Finding
+		p, reasons = d.Plan(ctx, request)
+		if len(reasons) == 0 {
+			return p.summary(), nil
+		}
+		for _, f := range reasons[1:] {
+			r.warn("also: %s", f.Summary)
+		}
+		return "", reasons[0]
+	})
+	r.report.Previous, r.report.Before = p.Previous, p.Before
+	if p.Target != "" {
+		r.report.Requested = p.Target
+		way := p.WayBack()
+		r.report.WayBack = &way
+	}
+	for _, f := range p.Before {
+		r.d.Observer.Warned("before this " + string(p.Command) + " already: " + f.Summary)
+	}
+	return p, err
+}
+
+// summary is what the preflight found, in a few words.
+func (p Plan) summary() string {
+	from := "nothing"
+	if p.Previous != "" {
+		from = string(p.Previous)
+	}
+	way := p.WayBack()
+	back := fmt.Sprintf("way back %s", way.Version)
+	if way.Verdict != rollback.Safe {
+		back = "no way back: " + way.Reason
+	}
+	return fmt.Sprintf("%s → %s; %s", from, p.Target, back)
+}
+
+// refusals collects every reason at once, so that they can be mended at once.
+type refusals []*gate.Finding
+
+func (r *refusals) add(layer gate.Layer, err error) {
+	if err != nil {
+		*r = append(*r, asFinding(layer, err))
+	}
+}
+
+// target is the version to make live.
+func target(r Request, h journal.History, onDisk []release.Version, current release.Version) (release.Version, error) {
+	if r.Version != "" || r.Command == Release {
+		return release.ParseVersion(r.Version)
+	}
+	ways := rollback.Candidates(h, onDisk, current)
+	if len(ways) == 0 {
+		return "", fmt.Errorf("there is nothing to roll back to: no earlier good release is on this host")
+	}
+	return ways[0], nil
+}
+
+// planSchema decides the ways back, and whether the target itself may run on the schema as it is.
+func (d *Deployer) planSchema(p *Plan, h journal.History, onDisk []release.Version, refused *refusals) {
+	schemas := &rollback.Schemas{Dir: d.Tree.Dir, History: h}
+	var err error
+	if p.Schema, err = schemas.Describe(p.Target, p.Previous); err != nil {
+		refused.add(gate.LayerRelease, err)
+		return
+	}
+	if older := d.older(*p, h); older && !p.Live() {
+		crossed := rollback.Crossings(h, p.Target, p.Previous, onDisk)
+		if w := schemas.WayBack(p.Target, crossed, d.NoMarker); w.Verdict != rollback.Safe && p.Override == "" {
+			refused.add(gate.LayerSchema, blocked(w, p.Previous))
+		}
+	}
+	if p.Command == Release {
+		h.Lives = append(h.Lives, journal.Live{Version: p.Target, Forward: true})
+	} else {
+		h.Lives = append(h.Lives, journal.Live{Version: p.Target})
+	}
+	p.Ways = d.ways(h, onDisk, p.Target, schemas)
+}
+
+// ways are the ways back from a release that is, or would be, the last in the history.
+func (d *Deployer) ways(h journal.History, onDisk []release.Version, from release.Version, schemas *rollback.Schemas) (ways []rollback.WayBack) {
+	for _, v := range rollback.Candidates(h, onDisk, from) {
+		if len(ways) < maxWays && d.Tree.Inspect(v, d.Require) == nil {
+			ways = append(ways, schemas.WayBack(v, rollback.Crossings(h, v, from, onDisk), d.NoMarker))
+		}
+	}
+	return ways
+}
+
+// older tells whether making the target live means going back: always for a rollback, and for a release that was live
+// before the present one.
+func (d *Deployer) older(p Plan, h journal.History) bool {
+	return p.Command == Rollback ||
+		slices.ContainsFunc(h.Lives, func(l journal.Live) bool { return l.Version == p.Target })
+}
+
+func blocked(w rollback.WayBack, from release.Version) error {
+	return gate.NewFinding(gate.LayerSchema, "rollback_blocked",
+		fmt.Sprintf("going back from %s to %s is blocked: %s", from, w.Version, w.Reason)).
+		Advise("fix forward, or take the migrations back first").
+		Advise(fmt.Sprintf("if you know better: deploygate rollback %s --override-marker REASON", w.Version))
+}
+
+// baseline finds what is broken before anything is touched.
+func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *refusals) {
+	if d.Gate.Proxy != nil {
+		if err := d.Gate.Proxy.Begin(ctx); err != nil {
+			f := asFinding(gate.LayerProxy, err)
+			if d.RefuseBroken {
+				f.Summary = "before this release already: " + f.Summary
+				refused.add(gate.LayerProxy, f)
+			} else {
+				p.Before = append(p.Before, f)
+			}
+		}
+	}
+	if p.Previous == "" {
+		return // nothing is live that could be healthy
+	}
+	expect, err := d.expect(p.Previous, *p, "")
+	if err == nil && !unit.Running {
+		err = gate.NewFinding(gate.LayerService, gate.ServiceStopped, unit.Name+" is not running")
+	}
+	if err == nil {
+		err = d.Gate.Glance(ctx, expect)
+	}
+	if err != nil {
+		p.Before = append(p.Before, asFinding(gate.LayerHealth, err))
+		return // what the proxy answers follows from it
+	}
+	err = d.Gate.GlanceProxy(ctx, expect)
+	if err == nil {
+		return
+	}
+	f := asFinding(gate.LayerProxy, err)
+	if d.RefuseBroken {
+		f.Summary = "before this release already: " + f.Summary
+		f.Advise(`correct it first (is proxy.url right? "" skips the check), or set proxy.broken_before = "warn"`)
+		refused.add(gate.LayerProxy, f)
+		return
+	}
+	p.ProxyBroken = true
+	p.Before = append(p.Before, f)
+}
+
+// expect is what the unit must run when v is live.
+func (d *Deployer) expect(v release.Version, p Plan, previousInvocation string) (gate.Expect, error) {
+	dir, err := d.Tree.RealDir(v)
+	if err != nil {
+		return gate.Expect{}, err
+	}
+	return gate.Expect{
+		Version: string(v), Dir: dir, Releases: strings.TrimSuffix(dir, "/"+string(v)),
+		InDir: p.InLink, Previous: previousInvocation,
+	}, nil
+}
+
+// Standing is what is live, what the journal knows, and the way back from it.
+func (d *Deployer) Standing() (current release.Version, h journal.History, way rollback.WayBack, err error) {
+	if current, err = d.Tree.Current(); err != nil {
+		return current, h, way, err
+	}
+	if h, err = journal.Load(d.StateDir); err != nil {
+		return current, h, way, err
+	}
+	h = h.Seen(current)
+	onDisk, err := d.Tree.Releases()
+	if err != nil {
+		return current, h, way, err
+	}
+	p := Plan{Ways: d.ways(h, onDisk, current, &rollback.Schemas{Dir: d.Tree.Dir, History: h})}
+	return current, h, p.WayBack(), nil
+}

@@ -1,0 +1,190 @@
+package deploy
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"slices"
+	"strings"
+	"time"
+
+	"deploygate/gate"
+	"deploygate/release"
+	"deploygate/release/journal"
+)
+
+// Observer shows a deploy while it runs.
+type Observer interface {
+	Started(name StepName)
+	Waiting(name StepName, detail string)
+	Ended(s Step)
+	Warned(text string)
+}
+
+// run is one deploy on its way: it times the steps, writes the journal and shows both.
+type run struct {
+	d      *Deployer
+	report *Report
+	begun  bool // the journal knows of it
+
+	restarted time.Time           // the latest restart
+	evidence  func(*gate.Finding) // adds what the logs say of the first failure
+}
+
+// newID names a deploy: sortable by time, and told apart within one second.
+func newID(at time.Time) string {
+	return at.UTC().Format("20060102T150405Z") + "-" + strings.ToLower(rand.Text()[:6])
+}
+
+func (d *Deployer) begin(request Request) *run {
+	now := time.Now()
+	return &run{d: d, report: &Report{
+		Command: request.Command, App: d.App, DeployID: newID(now), Requested: release.Version(request.Version),
+		StartedAt: now.UTC(), Steps: []Step{}, Before: []*gate.Finding{}, Warnings: []string{},
+	}}
+}
+
+// NotBegun is the verdict of a deploy that couldn't begin.
+func (d *Deployer) NotBegun(request Request, o Outcome, why error) *Report {
+	return d.begin(request).end(o, why)
+}
+
+// mutating are the steps that change the host, so that the journal has a word of them before.
+func mutating(name StepName) bool {
+	return name == StepSwap || name == StepRestart || name == StepProxy || name == StepBeforeSwap
+}
+
+// step runs, times, records and shows one step.
+func (r *run) step(name StepName, v release.Version, do func(gate.Progress) (string, error)) error {
+	r.d.Observer.Started(name)
+	began := time.Now()
+	detail, err := r.journalled(name, v, func() (string, error) {
+		return do(func(detail string) { r.d.Observer.Waiting(name, detail) })
+	})
+	s := Step{Name: name, Outcome: Passed, Seconds: seconds(time.Since(began)), Detail: detail}
+	switch {
+	case errors.Is(err, errSkipped):
+		s.Outcome, err = Skipped, nil
+	case err != nil:
+		s.Outcome, s.Detail = Failed, err.Error()
+	}
+	r.report.Steps = append(r.report.Steps, s)
+	r.d.Observer.Ended(s)
+	return err
+}
+
+// within makes steps that are part of another one: journalled, and shown as its progress.
+func (r *run) within(say gate.Progress) stepper {
+	return func(name StepName, v release.Version, do func(gate.Progress) (string, error)) error {
+		say(string(name))
+		_, err := r.journalled(name, v, func() (string, error) {
+			return do(func(detail string) { say(string(name) + ": " + detail) })
+		})
+		if errors.Is(err, errSkipped) {
+			return nil
+		}
+		return err
+	}
+}
+
+// journalled writes a mutating step's intent before and its result after it. Before anything has been changed a
+// journal that can't be written ends the deploy; afterwards the host's health comes first.
+func (r *run) journalled(name StepName, v release.Version, do func() (string, error)) (string, error) {
+	if !mutating(name) {
+		return do()
+	}
+	if err := r.write(journal.Record{Event: journal.Intent, Step: string(name), Version: v}); err != nil && !r.report.Changed {
+		return "", err
+	}
+	detail, err := do()
+	done := journal.Record{Event: journal.Done, Step: string(name), Version: v}
+	if err != nil && !errors.Is(err, errSkipped) {
+		done.Error = err.Error()
+	}
+	_ = r.write(done)
+	return detail, err
+}
+
+// write appends to the journal; after the swap an error is a warning, once.
+func (r *run) write(rec journal.Record) error {
+	rec.At, rec.Deploy = time.Now().UTC(), r.report.DeployID
+	err := r.d.Journal.Append(rec)
+	if err != nil && r.report.Changed {
+		r.warnOnce(err.Error())
+	}
+	return err
+}
+
+// began makes the journal know of the deploy.
+func (r *run) began(p Plan) error {
+	err := r.write(journal.Record{
+		Event: journal.Began, Command: string(p.Command), Requested: p.Target, Previous: p.Previous,
+		User: UserName(), PID: os.Getpid(), Override: p.Override, Schema: p.Schema,
+	})
+	r.begun = err == nil
+	return err
+}
+
+func (r *run) passed(v release.Version) error {
+	return r.write(journal.Record{Event: journal.Passed, Version: v})
+}
+
+// failed records that v failed its gate, and keeps from when until when its logs tell why.
+func (r *run) failed(v release.Version, failure error) {
+	_ = r.write(journal.Record{Event: journal.Failed, Version: v, Error: failure.Error()})
+	if from, until := r.restarted, time.Now(); r.evidence == nil && !from.IsZero() && r.d.Explain != nil {
+		r.evidence = func(f *gate.Finding) { r.d.Explain(f, from, until) }
+	}
+}
+
+func (r *run) warn(format string, args ...any) {
+	text := gate.Clean(fmt.Sprintf(format, args...))
+	r.report.Warnings = append(r.report.Warnings, text)
+	r.d.Observer.Warned(text)
+}
+
+func (r *run) warnOnce(text string) {
+	if !slices.Contains(r.report.Warnings, text) {
+		r.warn("%s", text)
+	}
+}
+
+// end is the verdict.
+func (r *run) end(o Outcome, failure error) *Report {
+	rep := r.report
+	rep.Outcome, rep.ExitCode = o, o.ExitCode()
+	if failure != nil {
+		rep.Failure = asFinding(gate.LayerRelease, failure)
+		if r.evidence != nil {
+			r.evidence(rep.Failure) // only now, since the way back must not wait for it
+		}
+	}
+	if r.d.Tree != nil {
+		rep.Current, _ = r.d.Tree.Current() // what is in its place instead of a link, preflight has said
+	}
+	rep.FinishedAt = time.Now().UTC()
+	rep.Seconds = seconds(rep.FinishedAt.Sub(rep.StartedAt))
+	if verdict, err := json.Marshal(rep); err == nil && r.begun {
+		if err := r.write(journal.Record{Event: journal.Finished, Verdict: verdict}); err != nil {
+			r.warnOnce(err.Error())
+		}
+	}
+	return rep
+}
+
+// seconds rounds to milliseconds: more is noise in a verdict.
+func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+
+// UserName is who started the deploy, through sudo too.
+func UserName() string {
+	if name := os.Getenv("SUDO_USER"); name != "" {
+		return name
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return fmt.Sprint(os.Getuid())
+}

@@ -1,0 +1,149 @@
+package journal
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"deploygate/release"
+)
+
+// Deploy is what the journal tells of one deploy.
+type Deploy struct {
+	ID        string
+	Command   string
+	Requested release.Version
+	Previous  release.Version
+	User      string
+	Override  string
+	Began     time.Time
+	Ended     time.Time // zero while it runs, and when its process died
+	Verdict   json.RawMessage
+}
+
+// Finished tells whether the deploy came to a verdict.
+func (d Deploy) Finished() bool { return !d.Ended.IsZero() }
+
+// Live is one time that a release went live.
+type Live struct {
+	Version release.Version
+	// Forward: by release, so that its migrations may have run; a rollback runs none.
+	Forward bool
+	// ByHand: found live, though no deploy of the journal put it there.
+	ByHand bool
+}
+
+// History is what the journal tells of the app, replayed.
+type History struct {
+	Deploys []Deploy // oldest first
+	Lives   []Live   // oldest first
+	Torn    int      // lines that are no record
+
+	gates   map[release.Version]gateRecord
+	schemas map[release.Version]*Schema
+}
+
+type gateRecord struct {
+	passed bool
+	at     int // order of the last gate, to sort by
+}
+
+// Load reads and replays the journal in dir.
+func Load(dir string) (History, error) {
+	records, torn, err := Read(dir)
+	if err != nil {
+		return History{}, err
+	}
+	h := Replay(records)
+	h.Torn = torn
+	return h, nil
+}
+
+// swapStep is the step whose intent makes a release count as live: from then on the link may name it, whether or not
+// the result was written.
+const swapStep = "swap"
+
+// Replay is pure: what a sequence of records means.
+func Replay(records []Record) History {
+	h := History{gates: map[release.Version]gateRecord{}, schemas: map[release.Version]*Schema{}}
+	deploys := map[string]int{}
+	for n, r := range records {
+		if r.Event == Began {
+			deploys[r.Deploy] = len(h.Deploys)
+			h.Deploys = append(h.Deploys, Deploy{
+				ID: r.Deploy, Command: r.Command, Requested: r.Requested, Previous: r.Previous,
+				User: r.User, Override: r.Override, Began: r.At,
+			})
+			h.wasLive(r.Previous)
+			if r.Schema != nil {
+				h.schemas[r.Requested] = r.Schema
+			}
+			continue
+		}
+		i, known := deploys[r.Deploy]
+		if !known {
+			continue // its beginning was torn off
+		}
+		d := &h.Deploys[i]
+		switch r.Event {
+		case Intent:
+			if r.Step == swapStep {
+				h.Lives = append(h.Lives, Live{Version: r.Version, Forward: d.Command == "release" && r.Version == d.Requested})
+			}
+		case Passed, Failed:
+			h.gates[r.Version] = gateRecord{r.Event == Passed, n}
+		case Finished:
+			d.Ended, d.Verdict = r.At, r.Verdict
+		case Began, Done:
+		}
+	}
+	return h
+}
+
+// wasLive notes a release that a deploy found live though nothing recorded put it there: it went live before
+// deploygate came to the host, or by somebody's hand, with whatever migrations it has.
+func (h *History) wasLive(v release.Version) {
+	if v != "" && (len(h.Lives) == 0 || h.Lives[len(h.Lives)-1].Version != v) {
+		h.Lives = append(h.Lives, Live{Version: v, Forward: true, ByHand: true})
+	}
+}
+
+// Seen is the history as it stands when current is live: a release that was put there by hand is counted.
+func (h History) Seen(current release.Version) History {
+	h.Lives = slices.Clone(h.Lives)
+	h.wasLive(current)
+	return h
+}
+
+// Bad tells whether the last gate of version failed.
+func (h History) Bad(v release.Version) bool {
+	g, known := h.gates[v]
+	return known && !g.passed
+}
+
+// Good tells whether the last gate of version passed.
+func (h History) Good(v release.Version) bool {
+	g, known := h.gates[v]
+	return known && g.passed
+}
+
+// Gated lists the releases that were gated, the latest gate first.
+func (h History) Gated() []release.Version {
+	var vs []release.Version
+	for v := range h.gates {
+		vs = append(vs, v)
+	}
+	slices.SortFunc(vs, func(a, b release.Version) int { return h.gates[b].at - h.gates[a].at })
+	return vs
+}
+
+// Schema is what version said of its schema when it was last deployed, or nil.
+func (h History) Schema(v release.Version) *Schema { return h.schemas[v] }
+
+// Last is the latest deploy.
+func (h History) Last() (Deploy, bool) {
+	if len(h.Deploys) == 0 {
+		return Deploy{}, false
+	}
+	return h.Deploys[len(h.Deploys)-1], true
+}

@@ -1,0 +1,221 @@
+// Package journal is the durable record of one app's deploys, and the lock that lets one deploy run at a time. Both
+// live in the app's state directory.
+//
+// The journal is a file of JSON records, one a line, that is only ever appended to; each record is on disk before the
+// call returns. An intent is written before each change of the host and its result after it, so that what a dead
+// deploy may have done can be told. A torn last line, which a power cut can leave, is left out when reading.
+//
+// The lock is flock(2): the kernel frees it when its holder dies. Its file is never removed, since a file that is
+// unlinked while somebody waits for it would be locked twice.
+//
+// Not guaranteed: that a version of deploygate older than the one that wrote the journal understands it; it says so.
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"deploygate/release"
+)
+
+const (
+	fileName = "journal.jsonl"
+	lockName = "lock"
+	format   = 1
+)
+
+// Event is the kind of a record.
+type Event string
+
+// The events of one deploy, in the order in which they can come.
+const (
+	Began    Event = "began"    // preflight passed; nothing has been touched
+	Intent   Event = "intent"   // Step is about to change the host
+	Done     Event = "done"     // Step ended, with Error if it failed
+	Passed   Event = "passed"   // Version passed its gate
+	Failed   Event = "failed"   // Version failed its gate
+	Finished Event = "finished" // the verdict
+)
+
+// Record is one line of the journal. Which fields are set depends on the event.
+type Record struct {
+	Format int       `json:"format"`
+	At     time.Time `json:"at"`
+	Deploy string    `json:"deploy"`
+	Event  Event     `json:"event"`
+
+	Command   string          `json:"command,omitempty"`   // began
+	Requested release.Version `json:"requested,omitempty"` // began
+	Previous  release.Version `json:"previous,omitempty"`  // began
+	User      string          `json:"user,omitempty"`      // began
+	PID       int             `json:"pid,omitempty"`       // began
+	Override  string          `json:"override,omitempty"`  // began: why a blocking marker was overridden
+	Schema    *Schema         `json:"schema,omitempty"`    // began
+
+	Step    string          `json:"step,omitempty"`    // intent, done
+	Version release.Version `json:"version,omitempty"` // intent, done, passed, failed
+	Error   string          `json:"error,omitempty"`   // done
+
+	Verdict json.RawMessage `json:"verdict,omitempty"` // finished: what --output json printed
+}
+
+// Schema is what the requested release said of its schema when it was deployed, for when its directory is gone.
+type Schema struct {
+	Marker        string   `json:"marker,omitempty"` // safe, blocked; "" for no marker
+	Reason        string   `json:"reason,omitempty"`
+	Migrations    []string `json:"migrations,omitempty"`     // named by the marker
+	NewMigrations []string `json:"new_migrations,omitempty"` // than the previous release's
+	Unknown       string   `json:"unknown,omitempty"`        // why NewMigrations is not known
+}
+
+// Journal is the open record of one app.
+type Journal struct {
+	file *os.File
+	dir  string
+}
+
+// Open opens the journal in dir for appending, and makes both where they don't exist. The directory belongs to the
+// caller alone: records hold lines of logs.
+func Open(dir string) (*Journal, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("cannot make the state directory %s: %w", dir, bare(err))
+	}
+	name := filepath.Join(dir, fileName)
+	file, err := os.OpenFile(name, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the journal %s: %w", name, bare(err))
+	}
+	j := &Journal{file, dir}
+	if err := j.mend(); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// Writable says why Open would fail in dir, as far as can be told without changing anything.
+func Writable(dir string) error {
+	for at := dir; ; at = filepath.Dir(at) {
+		err := unix.Access(at, unix.W_OK|unix.X_OK)
+		if errors.Is(err, fs.ErrNotExist) && at != "/" {
+			continue // it would be made in its parent
+		}
+		if err != nil {
+			return fmt.Errorf("cannot write to the state directory %s: %w", dir, err)
+		}
+		return nil
+	}
+}
+
+// mend ends a torn last line, so that the next record begins on a line of its own, and makes the file's name durable.
+func (j *Journal) mend() error {
+	info, err := j.file.Stat()
+	if err != nil {
+		return fmt.Errorf("cannot read the journal %s: %w", j.file.Name(), bare(err))
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("the journal %s is not a regular file", j.file.Name())
+	}
+	last := make([]byte, 1)
+	if info.Size() > 0 {
+		if _, err := j.file.ReadAt(last, info.Size()-1); err != nil {
+			return fmt.Errorf("cannot read the journal %s: %w", j.file.Name(), bare(err))
+		}
+		if last[0] != '\n' {
+			if err := j.write([]byte("\n")); err != nil {
+				return err
+			}
+		}
+	}
+	d, err := os.Open(j.dir)
+	if err != nil {
+		return fmt.Errorf("cannot open the state directory %s: %w", j.dir, bare(err))
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("cannot write the state directory %s to disk: %w", j.dir, bare(err))
+	}
+	return nil
+}
+
+// Close closes the file.
+func (j *Journal) Close() error { return j.file.Close() }
+
+// Append writes one record; it is on disk when Append returns nil.
+func (j *Journal) Append(r Record) error {
+	r.Format = format
+	line, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("cannot write the journal: %w", err)
+	}
+	return j.write(append(line, '\n'))
+}
+
+func (j *Journal) write(b []byte) error {
+	_, err := j.file.Write(b)
+	if err == nil {
+		err = j.file.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write the journal %s: %w", j.file.Name(), bare(err))
+	}
+	return nil
+}
+
+// Read gives the records in dir, oldest first; none where there is no journal yet. Lines that are no record are
+// counted, not given: a torn one is no reason to refuse the next deploy.
+func Read(dir string) (records []Record, torn int, err error) {
+	name := filepath.Join(dir, fileName)
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot read the journal %s: %w", name, bare(err))
+	}
+	defer f.Close()
+	return parse(f, name)
+}
+
+func parse(from io.Reader, name string) (records []Record, torn int, err error) {
+	r := bufio.NewReader(from)
+	for {
+		line, err := r.ReadBytes('\n')
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			var rec Record
+			switch jerr := json.Unmarshal(line, &rec); {
+			case jerr != nil:
+				torn++
+			case rec.Format > format:
+				return nil, 0, fmt.Errorf("the journal %s was written by a newer deploygate (format %d); use that one", name, rec.Format)
+			default:
+				records = append(records, rec)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return records, torn, nil
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("cannot read the journal %s: %w", name, bare(err))
+		}
+	}
+}
+
+// bare drops the path that os puts before the cause: the caller's sentence has it.
+func bare(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}

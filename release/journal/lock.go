@@ -1,0 +1,125 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"deploygate/release"
+)
+
+// Holder says who holds the lock.
+type Holder struct {
+	PID     int             `json:"pid"`
+	User    string          `json:"user"`
+	Command string          `json:"command"`
+	Version release.Version `json:"version,omitempty"`
+	Since   time.Time       `json:"since"`
+}
+
+func (h Holder) String() string {
+	if h.PID == 0 {
+		return "another deploygate"
+	}
+	what := h.Command
+	if h.Version != "" {
+		what += " " + string(h.Version)
+	}
+	return fmt.Sprintf("%s (pid %d, %s, since %s)", what, h.PID, h.User, h.Since.Format(time.RFC3339))
+}
+
+// LockedError says that another deploy of the app is running.
+type LockedError struct{ Holder Holder }
+
+func (e *LockedError) Error() string {
+	return "another deploy of this app is running: " + e.Holder.String()
+}
+
+// Lock is held until Unlock, or until its process ends.
+type Lock struct{ file *os.File }
+
+// Acquire takes the lock in dir, waiting at most wait for it. The error is a *LockedError where somebody else holds
+// it.
+func Acquire(ctx context.Context, dir string, h Holder, wait time.Duration) (*Lock, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("cannot make the state directory %s: %w", dir, bare(err))
+	}
+	name := filepath.Join(dir, lockName)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the lock %s: %w", name, bare(err))
+	}
+	if err := flock(ctx, f, wait); err != nil {
+		defer f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, &LockedError{holder(f)}
+		}
+		return nil, fmt.Errorf("cannot lock %s: %w", name, err)
+	}
+	// Who holds it is for people to read; the lock itself is the kernel's.
+	if text, err := json.Marshal(h); err == nil {
+		if f.Truncate(0) == nil {
+			_, _ = f.WriteAt(append(text, '\n'), 0)
+		}
+	}
+	return &Lock{f}, nil
+}
+
+// probeTime is longer than Running holds the lock to see whether it is free.
+const probeTime = 50 * time.Millisecond
+
+// flock asks again and again while it may wait: flock(2) itself can't be given a time limit.
+func flock(ctx context.Context, f *os.File, wait time.Duration) error {
+	limit := time.NewTimer(max(wait, probeTime))
+	defer limit.Stop()
+	tick := time.NewTicker(probeTime / 5)
+	defer tick.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // a file descriptor is small
+		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-limit.C:
+			return err
+		case <-tick.C:
+		}
+	}
+}
+
+// holder reads who holds the lock; nobody is known if they have not written it yet.
+func holder(f *os.File) (h Holder) {
+	text, err := io.ReadAll(io.LimitReader(f, 4<<10))
+	if err != nil || json.Unmarshal(text, &h) != nil {
+		return Holder{}
+	}
+	return h
+}
+
+// Running tells who holds the lock in dir, if anybody does. It changes nothing.
+func Running(dir string) (h Holder, running bool) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return Holder{}, false
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) { //nolint:gosec // small
+		return Holder{}, false // closing frees it
+	}
+	return holder(f), true
+}
+
+// Unlock frees the lock. The holder's words are taken away first, so that nobody reads of a deploy that is over.
+func (l *Lock) Unlock() error {
+	_ = l.file.Truncate(0)
+	return l.file.Close()
+}

@@ -1,0 +1,308 @@
+// Package release is the directory layout of one app: ROOT/releases/VERSION and the live link ROOT/current.
+//
+// Guaranteed: every name is checked before it becomes a path; nothing below ROOT is reached through a link that
+// leaves ROOT (os.Root); the link changes atomically and durably, so that at any instant, also after a power cut,
+// it names either the old release or the new one.
+//
+// Not guaranteed: that a release's files stay as they are (whoever may write to releases/ may change them), and
+// that two processes don't swap at the same time: the journal's lock is for that.
+package release
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	currentName  = "current"
+	releasesName = "releases"
+	// tempName is fixed, so that a process that died in the middle of a swap leaves at most one stale link,
+	// which the next swap takes away.
+	tempName = ".current.deploygate"
+	// trashName can't be a version, so what is being removed is no release any more.
+	trashName = ".removing.deploygate"
+)
+
+// Tree is one app's ROOT.
+type Tree struct {
+	root string
+	dir  *os.Root
+}
+
+// Open opens the layout below root, an absolute path.
+func Open(root string) (*Tree, error) {
+	if !filepath.IsAbs(root) {
+		return nil, fmt.Errorf("root %q is not an absolute path", root)
+	}
+	dir, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open root %s: %w", root, reason(err))
+	}
+	return &Tree{root: filepath.Clean(root), dir: dir}, nil
+}
+
+// Close frees the handle on ROOT.
+func (t *Tree) Close() error { return t.dir.Close() }
+
+// Root is the path of the layout, as configured.
+func (t *Tree) Root() string { return t.root }
+
+// CurrentPath is the path of the live link.
+func (t *Tree) CurrentPath() string { return filepath.Join(t.root, currentName) }
+
+// Dir is the path of version's directory, which need not exist.
+func (t *Tree) Dir(v Version) string { return filepath.Join(t.root, releasesName, string(v)) }
+
+// RealDir is Dir with every link of ROOT resolved, as a process's working directory shows it.
+func (t *Tree) RealDir(v Version) (string, error) {
+	dir, err := filepath.EvalSymlinks(t.Dir(v))
+	if err != nil {
+		return "", fmt.Errorf("cannot resolve %s: %w", t.Dir(v), reason(err))
+	}
+	return dir, nil
+}
+
+// Current reads the live link. There may be none yet: "" and no error. A real file or directory in its place, or a
+// link that leads anywhere but to a direct child of releases/, is an error. The release it names need not exist.
+func (t *Tree) Current() (Version, error) {
+	info, err := t.dir.Lstat(currentName)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("cannot read %s: %w", t.CurrentPath(), reason(err))
+	case info.Mode()&fs.ModeSymlink == 0:
+		return "", fmt.Errorf("%s is a %s, not a symbolic link; move it to %s/VERSION and link to it",
+			t.CurrentPath(), kind(info), filepath.Join(t.root, releasesName))
+	}
+	target, err := t.dir.Readlink(currentName)
+	if err != nil {
+		return "", fmt.Errorf("cannot read %s: %w", t.CurrentPath(), reason(err))
+	}
+	v, ok := t.versionOf(target)
+	if !ok {
+		return "", fmt.Errorf("%s points to %q, which is not a release below %s",
+			t.CurrentPath(), target, filepath.Join(t.root, releasesName))
+	}
+	return v, nil
+}
+
+// versionOf understands the relative target that Swap writes, and the absolute one that other tools write.
+func (t *Tree) versionOf(target string) (Version, bool) {
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(t.root, target)
+	}
+	parent, name := filepath.Split(filepath.Clean(target))
+	releases := filepath.Join(t.root, releasesName)
+	if parent = filepath.Clean(parent); parent != releases {
+		real, err := filepath.EvalSymlinks(parent)
+		want, wantErr := filepath.EvalSymlinks(releases)
+		if err != nil || wantErr != nil || real != want {
+			return "", false
+		}
+	}
+	v, err := ParseVersion(name)
+	return v, err == nil
+}
+
+// Releases lists the directories below releases/ whose names are versions, ordered by Compare. Anything else there
+// (files, links, dot-directories) is not a release and is left out.
+func (t *Tree) Releases() ([]Version, error) {
+	d, err := t.dir.Open(releasesName)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), reason(err))
+	}
+	defer d.Close()
+	entries, err := d.ReadDir(-1)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), reason(err))
+	}
+	var vs []Version
+	for _, e := range entries {
+		if v, err := ParseVersion(e.Name()); err == nil && e.IsDir() {
+			vs = append(vs, v)
+		}
+	}
+	Sort(vs)
+	return vs, nil
+}
+
+// Inspect says why version can't be made live: it is missing, not a real directory, or lacks one of the required
+// files (paths relative to the release; they may be links to what releases share).
+func (t *Tree) Inspect(v Version, require []string) error {
+	info, err := t.dir.Lstat(path.Join(releasesName, string(v)))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("release %s does not exist: there is no %s%s", v, t.Dir(v), t.present())
+	case err != nil:
+		return fmt.Errorf("cannot read release %s: %w", v, reason(err))
+	case !info.IsDir():
+		return fmt.Errorf("%s is a %s; a release is a real directory", t.Dir(v), kind(info))
+	}
+	var missing []string
+	for _, name := range require {
+		if !filepath.IsLocal(name) {
+			return fmt.Errorf("required file %q leaves the release; use a path relative to it", name)
+		}
+		switch _, err := os.Stat(filepath.Join(t.Dir(v), name)); {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+			missing = append(missing, name)
+		case err != nil:
+			return fmt.Errorf("cannot read %s of release %s: %w", name, v, reason(err))
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("release %s is partial: %s has no %s; upload it again", v, t.Dir(v), strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// present helps after a mistyped version: it names the newest releases that are there.
+func (t *Tree) present() string {
+	vs, err := t.Releases()
+	if err != nil || len(vs) == 0 {
+		return ""
+	}
+	const show = 5
+	var names []string
+	for _, v := range vs[max(0, len(vs)-show):] {
+		names = append(names, string(v))
+	}
+	return "; there are " + strings.Join(names, ", ")
+}
+
+// CanSwap says why the link could not be changed: no right to write in ROOT, or a read-only file system. It changes
+// nothing, so it can't know of a disk that is full.
+func (t *Tree) CanSwap() error {
+	if err := unix.Access(t.root, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("cannot change %s: %s: %w", t.CurrentPath(), t.root, err)
+	}
+	return nil
+}
+
+// Swap points the live link at version: a new link under a temporary name, renamed over the old one, and the
+// directory fsynced. The release's own files are flushed first, so that a power cut after the swap can't leave the
+// link on empty files.
+//
+// After an error the link may be old or new: rename(2) is atomic, but the fsync after it can fail. Ask Current.
+func (t *Tree) Swap(v Version) error {
+	if err := t.flush(v); err != nil {
+		return err
+	}
+	if err := t.tempLink(path.Join(releasesName, string(v))); err != nil {
+		return err
+	}
+	if err := t.dir.Rename(tempName, currentName); err != nil {
+		_ = t.removeTemp()
+		return fmt.Errorf("cannot point %s at %s: %w", t.CurrentPath(), v, reason(err))
+	}
+	d, err := t.dir.Open(".")
+	if err != nil {
+		return fmt.Errorf("cannot open %s: %w", t.root, reason(err))
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("cannot write %s to disk: %w", t.root, reason(err))
+	}
+	return nil
+}
+
+func (t *Tree) flush(v Version) error {
+	d, err := t.dir.Open(path.Join(releasesName, string(v)))
+	if err != nil {
+		return fmt.Errorf("cannot open release %s: %w", v, reason(err))
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("cannot write release %s to disk: %w", v, err)
+	}
+	return nil
+}
+
+func (t *Tree) tempLink(target string) error {
+	err := t.dir.Symlink(target, tempName)
+	if errors.Is(err, fs.ErrExist) {
+		if err = t.removeTemp(); err == nil {
+			err = t.dir.Symlink(target, tempName)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot create a link in %s: %w", t.root, reason(err))
+	}
+	return nil
+}
+
+// removeTemp removes the temporary link; whatever else bears its name is somebody's, and stays.
+func (t *Tree) removeTemp() error {
+	info, err := t.dir.Lstat(tempName)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return reason(err)
+	case info.Mode()&fs.ModeSymlink == 0:
+		return fmt.Errorf("%s is in the way; it is not a link that deploygate made", filepath.Join(t.root, tempName))
+	}
+	if err := t.dir.Remove(tempName); err != nil {
+		return fmt.Errorf("cannot remove %s: %w", filepath.Join(t.root, tempName), reason(err))
+	}
+	return nil
+}
+
+// Remove deletes version's directory. The live one is never removed, whatever the caller thinks. It is renamed out of
+// sight first, so that a process that dies here leaves no release that looks whole and is not; the next Remove takes
+// such a rest away.
+func (t *Tree) Remove(v Version) error {
+	current, err := t.Current()
+	if err != nil {
+		return err
+	}
+	if v == current {
+		return fmt.Errorf("release %s is live and is not removed", v)
+	}
+	trash := path.Join(releasesName, trashName)
+	if err := t.dir.RemoveAll(trash); err != nil {
+		return fmt.Errorf("cannot remove %s: %w", filepath.Join(t.root, trash), reason(err))
+	}
+	if err := t.dir.Rename(path.Join(releasesName, string(v)), trash); err != nil {
+		return fmt.Errorf("cannot remove release %s: %w", v, reason(err))
+	}
+	if err := t.dir.RemoveAll(trash); err != nil {
+		return fmt.Errorf("cannot remove release %s (its rest is %s): %w", v, filepath.Join(t.root, trash), reason(err))
+	}
+	return nil
+}
+
+// kind names what stands where something else was expected.
+func kind(info fs.FileInfo) string {
+	switch {
+	case info.Mode()&fs.ModeSymlink != 0:
+		return "symbolic link"
+	case info.IsDir():
+		return "directory"
+	case info.Mode().IsRegular():
+		return "file"
+	default:
+		return "special file"
+	}
+}
+
+// reason drops the operation and the path that os puts before the cause: the caller's sentence has them.
+func reason(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	var le *os.LinkError
+	if errors.As(err, &le) {
+		return le.Err
+	}
+	return err
+}

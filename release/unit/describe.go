@@ -1,0 +1,193 @@
+package unit
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Description is what the unit's files say.
+type Description struct {
+	Name             string
+	LoadState        string // loaded, not-found, masked, bad-setting, error
+	LoadError        string
+	WorkingDirectory string // "" is the root directory
+	ExecStart        []string
+	User, Group      string
+	Environment      []string // NAME=value
+	EnvironmentFiles []EnvironmentFile
+	Listen           string // where a .socket unit listens for it, in gunicorn's syntax; "" without one
+	InvocationID     string // of the current or last start
+	MainPID          int
+}
+
+// EnvironmentFile is one EnvironmentFile= of a unit, as D-Bus gives it: (sb).
+type EnvironmentFile struct {
+	Path     string
+	Optional bool
+}
+
+// Describe reads the unit's files as systemd has loaded them. A unit that doesn't exist is described too: its
+// LoadState says so.
+func (u Unit) Describe(ctx context.Context) (Description, error) {
+	p, err := u.properties(ctx)
+	if err != nil {
+		return Description{}, err
+	}
+	d := Description{
+		Name:      u.name,
+		LoadState: get[string](p, "LoadState"),
+		// "!" marks a directory that may be missing (WorkingDirectory=-…).
+		WorkingDirectory: strings.TrimPrefix(get[string](p, "WorkingDirectory"), "!"),
+		User:             get[string](p, "User"),
+		Group:            get[string](p, "Group"),
+		Environment:      get[[]string](p, "Environment"),
+		InvocationID:     invocation(get[[]byte](p, "InvocationID")),
+		MainPID:          int(get[uint32](p, "MainPID")),
+	}
+	if e := get[[]any](p, "LoadError"); len(e) == 2 {
+		d.LoadError, _ = e[1].(string)
+	}
+	if commands := get[[][]any](p, "ExecStart"); len(commands) > 0 && len(commands[0]) > 1 {
+		d.ExecStart, _ = commands[0][1].([]string)
+	}
+	for _, f := range get[[][]any](p, "EnvironmentFiles") {
+		if len(f) == 2 {
+			name, _ := f[0].(string)
+			optional, _ := f[1].(bool)
+			d.EnvironmentFiles = append(d.EnvironmentFiles, EnvironmentFile{name, optional})
+		}
+	}
+	for _, t := range get[[]string](p, "TriggeredBy") {
+		if d.Listen != "" || !strings.HasSuffix(t, ".socket") {
+			continue
+		}
+		if d.Listen, err = u.m.Unit(t).listen(ctx); err != nil {
+			return Description{}, err
+		}
+	}
+	return d, nil
+}
+
+// listen is the first stream address of a .socket unit, in gunicorn's syntax.
+func (u Unit) listen(ctx context.Context) (string, error) {
+	p, err := u.properties(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, l := range get[[][]any](p, "Listen") {
+		if len(l) != 2 || l[0] != "Stream" {
+			continue
+		}
+		if addr, _ := l[1].(string); strings.HasPrefix(addr, "/") {
+			return "unix:" + addr, nil
+		} else if addr != "" {
+			return addr, nil
+		}
+	}
+	return "", nil
+}
+
+// InLink tells whether the unit's working directory goes through link, so that its processes run in the release that
+// link named when they started.
+func (d Description) InLink(link string) bool {
+	return through(d.WorkingDirectory, link) || through(d.chdir(), link)
+}
+
+// UsesLink tells whether the unit goes through link at all: a unit that doesn't is not changed by a swap.
+func (d Description) UsesLink(link string) bool {
+	return d.InLink(link) || slices.ContainsFunc(d.ExecStart, func(arg string) bool {
+		_, value, _ := strings.Cut(arg, "=")
+		return through(arg, link) || through(value, link)
+	})
+}
+
+// chdir is gunicorn's --chdir, which it applies after systemd's WorkingDirectory=.
+func (d Description) chdir() string {
+	return d.option("--chdir", "")
+}
+
+// option gives the value of the last long (or short) option among gunicorn's arguments.
+func (d Description) option(long, short string) string {
+	if vs := d.options(long, short); len(vs) > 0 {
+		return vs[len(vs)-1]
+	}
+	return ""
+}
+
+func (d Description) options(long, short string) (values []string) {
+	for i, arg := range d.ExecStart {
+		next := func() string {
+			if i+1 < len(d.ExecStart) {
+				return d.ExecStart[i+1]
+			}
+			return ""
+		}
+		switch {
+		case arg == long, short != "" && arg == short:
+			values = append(values, next())
+		case strings.HasPrefix(arg, long+"="):
+			values = append(values, strings.TrimPrefix(arg, long+"="))
+		case short != "" && strings.HasPrefix(arg, short) && !strings.HasPrefix(arg, "--"):
+			values = append(values, strings.TrimPrefix(arg, short))
+		}
+	}
+	return values
+}
+
+// through tells whether p is link or below it, by the path's text or by where link's directory really is.
+func through(p, link string) bool {
+	if !filepath.IsAbs(p) {
+		return false
+	}
+	p = filepath.Clean(p)
+	if p == link || strings.HasPrefix(p, link+"/") {
+		return true
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(link))
+	if err != nil {
+		return false
+	}
+	real := filepath.Join(dir, filepath.Base(link))
+	return p == real || strings.HasPrefix(p, real+"/")
+}
+
+// Bind finds where gunicorn listens, in its own syntax: its .socket unit, which beats everything else (sd_listen_fds(3)),
+// else the first --bind or -b of its command line, else of GUNICORN_CMD_ARGS in the unit's Environment=. A bind in a
+// configuration file or behind a variable is not known: ok is false, and why says what was in the way.
+func (d Description) Bind() (bind, why string, ok bool) {
+	if d.Listen != "" {
+		return d.Listen, "", true
+	}
+	binds := d.options("--bind", "-b")
+	if len(binds) == 0 {
+		for _, e := range d.Environment {
+			if args, found := strings.CutPrefix(e, "GUNICORN_CMD_ARGS="); found {
+				binds = Description{ExecStart: strings.Fields(args)}.options("--bind", "-b")
+			}
+		}
+	}
+	switch {
+	case !d.isGunicorn():
+		return "", "its ExecStart does not name gunicorn", false
+	case len(binds) > 0:
+		bind = strings.TrimSpace(strings.Split(binds[0], ",")[0])
+		if strings.Contains(bind, "$") {
+			return "", "its --bind " + bind + " is a variable", false
+		}
+		if file, relative := strings.CutPrefix(bind, "unix:"); relative && !strings.HasPrefix(file, "/") && d.WorkingDirectory != "" {
+			bind = "unix:" + filepath.Join(d.WorkingDirectory, file)
+		}
+		return bind, "", true
+	case d.option("--config", "-c") != "":
+		return "", "its bind is in " + d.option("--config", "-c"), false
+	}
+	return "", "its ExecStart has no --bind", false
+}
+
+func (d Description) isGunicorn() bool {
+	return slices.ContainsFunc(d.ExecStart, func(arg string) bool {
+		return strings.HasPrefix(filepath.Base(arg), "gunicorn")
+	})
+}

@@ -1,0 +1,310 @@
+// Package unit speaks to systemd over D-Bus: it describes, watches and restarts the app's unit, and runs hooks as
+// transient units (org.freedesktop.systemd1(5)).
+//
+// Guaranteed: only the unit that was named is restarted; a restart counts as done only when systemd's job says done;
+// a lost connection to D-Bus is dialled again and the unit's state read, since silence is not failure.
+//
+// Not guaranteed: that a unit whose restart is done works. gunicorn tells systemd READY=1 before a worker has loaded
+// the app; that is the gate's to find out.
+package unit
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+
+	"deploygate/gate"
+)
+
+// Scope is which systemd manages the unit.
+type Scope string
+
+const (
+	// System is PID 1.
+	System Scope = "system"
+	// User is the service manager of the user who runs deploygate.
+	User Scope = "user"
+)
+
+// callLimit bounds one D-Bus call; systemd answers within milliseconds unless it is being re-executed.
+const callLimit = 10 * time.Second
+
+// Manager is a connection to systemd. It is safe for concurrent use.
+type Manager struct {
+	scope Scope
+	life  context.Context // the connection's: a context given when dialling ends it
+
+	mu   sync.Mutex
+	conn *sd.Conn
+	raw  *dbus.Conn // for what go-systemd lacks
+}
+
+// Connect dials systemd. The connection lives as long as ctx or until Close.
+func Connect(ctx context.Context, scope Scope) (*Manager, error) {
+	m := &Manager{scope: scope, life: ctx}
+	if _, _, err := m.dialled(); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Close ends the connection.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn != nil {
+		m.conn.Close()
+	}
+}
+
+// dialled gives the connection, made anew if it was lost.
+func (m *Manager) dialled() (*sd.Conn, *dbus.Conn, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn != nil && m.conn.Connected() {
+		return m.conn, m.raw, nil
+	}
+	if m.conn != nil {
+		m.conn.Close()
+		m.conn = nil
+	}
+	conn, raw, err := m.dial()
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot reach systemd (%s manager) over D-Bus: %w", m.scope, err)
+	}
+	m.conn, m.raw = conn, raw
+	return conn, raw, nil
+}
+
+func (m *Manager) dial() (*sd.Conn, *dbus.Conn, error) {
+	open := dbus.SystemBusPrivate
+	if m.scope == User {
+		open = dbus.SessionBusPrivate
+	}
+	conn, raw, err := connect(m.life, open, (*dbus.Conn).Hello)
+	if err != nil && m.scope == System && os.Geteuid() == 0 {
+		// systemd's own socket, for root, works while dbus-daemon is down. There is no bus, so there is no Hello.
+		private := func(o ...dbus.ConnOption) (*dbus.Conn, error) {
+			return dbus.Dial("unix:path=/run/systemd/private", o...)
+		}
+		return connect(m.life, private, func(*dbus.Conn) error { return nil })
+	}
+	return conn, raw, err
+}
+
+func connect(ctx context.Context, open func(...dbus.ConnOption) (*dbus.Conn, error), hello func(*dbus.Conn) error) (*sd.Conn, *dbus.Conn, error) {
+	var first *dbus.Conn
+	conn, err := sd.NewConnection(func() (*dbus.Conn, error) {
+		c, err := open(dbus.WithContext(ctx))
+		if err != nil {
+			return nil, err
+		}
+		// The uid in figures: a static binary must not look up names.
+		if err = c.Auth([]dbus.Auth{dbus.AuthExternal(fmt.Sprint(os.Getuid()))}); err == nil {
+			err = hello(c)
+		}
+		if err != nil {
+			c.Close()
+			return nil, err
+		}
+		if first == nil {
+			first = c
+		}
+		return c, nil
+	})
+	return conn, first, err
+}
+
+// Unit is one unit of the manager.
+type Unit struct {
+	m    *Manager
+	name string
+}
+
+// Unit gives a handle; the unit need not exist.
+func (m *Manager) Unit(name string) Unit { return Unit{m, name} }
+
+// Name is the unit's name.
+func (u Unit) Name() string { return u.name }
+
+// properties reads every property of the unit in one call.
+func (u Unit) properties(ctx context.Context) (map[string]any, error) {
+	conn, _, err := u.m.dialled()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	p, err := conn.GetAllPropertiesContext(ctx, u.name)
+	if err != nil {
+		return nil, fmt.Errorf("cannot ask systemd about %s: %w", u.name, plain(err))
+	}
+	return p, nil
+}
+
+// State implements gate.Unit.
+func (u Unit) State(ctx context.Context) (gate.UnitState, error) {
+	p, err := u.properties(ctx)
+	if err != nil {
+		return gate.UnitState{}, err
+	}
+	st := gate.UnitState{
+		Unit:           u.name,
+		ActiveState:    get[string](p, "ActiveState"),
+		SubState:       get[string](p, "SubState"),
+		Result:         get[string](p, "Result"),
+		StatusText:     get[string](p, "StatusText"),
+		InvocationID:   invocation(get[[]byte](p, "InvocationID")),
+		MainPID:        int(get[uint32](p, "MainPID")),
+		NRestarts:      int(get[uint32](p, "NRestarts")),
+		ExecMainStatus: int(get[int32](p, "ExecMainStatus")),
+	}
+	if st.MainPID == 0 {
+		return st, nil
+	}
+	st.Processes, err = u.processes(ctx)
+	return st, err
+}
+
+// processes lists the unit's processes and where each runs. The list comes from systemd, which knows the layout of
+// the control groups on this host.
+func (u Unit) processes(ctx context.Context) ([]gate.Process, error) {
+	_, raw, err := u.m.dialled()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	var list []struct {
+		Cgroup  string
+		PID     uint32
+		Command string
+	}
+	call := raw.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").
+		CallWithContext(ctx, "org.freedesktop.systemd1.Manager.GetUnitProcesses", 0, u.name)
+	if err := call.Store(&list); err != nil {
+		return nil, fmt.Errorf("cannot list the processes of %s: %w", u.name, plain(err))
+	}
+	var ps []gate.Process
+	for _, l := range list {
+		dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", l.PID))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it has ended
+		}
+		ps = append(ps, gate.Process{PID: int(l.PID), Dir: dir})
+	}
+	return ps, nil
+}
+
+// Restart restarts the unit and waits for systemd's job. It first forgets earlier failures, since a start limit that
+// the last release hit would refuse this one; that also begins NRestarts at 0.
+func (u Unit) Restart(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	conn, _, err := u.m.dialled()
+	if err != nil {
+		return err
+	}
+	_ = conn.ResetFailedUnitContext(ctx, u.name) // a unit that was never loaded has nothing to forget
+	done := make(chan string, 1)                 // go-systemd sends under its lock: an unbuffered channel blocks it
+	if _, err := conn.RestartUnitContext(ctx, u.name, "replace", done); err != nil && ctx.Err() == nil && conn.Connected() {
+		return u.refused(err)
+	}
+	result, err := u.await(ctx, conn, done)
+	if err != nil {
+		if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+			return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("%s did not restart within %s", u.name, limit)).
+				Advise("systemctl status " + u.name)
+		}
+		return err
+	}
+	if result == "done" {
+		return nil
+	}
+	f := gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("systemd could not start %s: the job's result is %q", u.name, result))
+	if st, err := u.State(ctx); err == nil {
+		if crash := gate.Crash(st, gate.Expect{}); crash != nil {
+			f = crash
+		}
+	}
+	return f.Advise("journalctl -u " + u.name + " -n 50")
+}
+
+// await waits for a job's result. If D-Bus goes away meanwhile the result never comes: then the unit's state, read
+// over a new connection, says how the job ended.
+func (u Unit) await(ctx context.Context, conn *sd.Conn, done <-chan string) (string, error) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case result := <-done:
+			return result, nil
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		case <-tick.C:
+			if conn.Connected() {
+				continue
+			}
+			p, err := u.properties(ctx)
+			if err != nil {
+				continue // not back yet
+			}
+			if job := get[[]any](p, "Job"); len(job) > 0 && job[0] != uint32(0) {
+				continue // still at it
+			}
+			switch get[string](p, "ActiveState") {
+			case "active":
+				return "done", nil
+			case "failed", "inactive":
+				return "failed", nil
+			}
+		}
+	}
+}
+
+// refused explains why systemd didn't take the call.
+func (u Unit) refused(err error) error {
+	var de dbus.Error
+	if errors.As(err, &de) {
+		switch de.Name {
+		case "org.freedesktop.systemd1.NoSuchUnit":
+			return gate.NewFinding(gate.LayerService, gate.Unknown, "there is no unit "+u.name)
+		case "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", "org.freedesktop.DBus.Error.AccessDenied":
+			return gate.NewFinding(gate.LayerService, gate.Unknown, "no right to restart "+u.name).Advise("run deploygate as root")
+		}
+	}
+	return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("cannot restart %s: %v", u.name, plain(err)))
+}
+
+// plain takes the message out of a D-Bus error.
+func plain(err error) error {
+	var de dbus.Error
+	if errors.As(err, &de) && len(de.Body) > 0 {
+		if text, ok := de.Body[0].(string); ok {
+			return errors.New(strings.TrimSuffix(text, "."))
+		}
+	}
+	return err
+}
+
+func get[T any](p map[string]any, name string) T {
+	v, _ := p[name].(T)
+	return v
+}
+
+// invocation is "" before the first start, which systemd gives as no bytes or all zeroes.
+func invocation(id []byte) string {
+	s := hex.EncodeToString(id)
+	if strings.Trim(s, "0") == "" {
+		return ""
+	}
+	return s
+}

@@ -1,0 +1,153 @@
+package rollback
+
+import (
+	"os"
+	"slices"
+
+	"deploygate/release"
+	"deploygate/release/journal"
+)
+
+// Candidates lists the releases that may be gone back to, the likeliest first: the ones that were live before and
+// didn't fail their last gate, latest first. Releases that are gone from disk, and those in not, are left out.
+func Candidates(h journal.History, onDisk []release.Version, not ...release.Version) []release.Version {
+	var found []release.Version
+	for _, l := range slices.Backward(h.Lives) {
+		v := l.Version
+		known := h.Good(v) || l.ByHand && !h.Bad(v)
+		if known && slices.Contains(onDisk, v) && !slices.Contains(not, v) && !slices.Contains(found, v) {
+			found = append(found, v)
+		}
+	}
+	return found
+}
+
+// Crossings lists the releases whose schema target's code would meet, newest first: every one that a release command
+// made live after target was last live. A target that was never live is taken to be older than all of them, and the
+// releases on disk that lie between it and current by name are counted as well.
+func Crossings(h journal.History, target, current release.Version, onDisk []release.Version) []release.Version {
+	var crossed []release.Version
+	was := false
+	for _, l := range slices.Backward(h.Lives) {
+		if was = l.Version == target; was {
+			break
+		}
+		if l.Forward && !slices.Contains(crossed, l.Version) {
+			crossed = append(crossed, l.Version)
+		}
+	}
+	if was {
+		return crossed
+	}
+	for _, v := range slices.Backward(onDisk) {
+		recorded := slices.ContainsFunc(h.Lives, func(l journal.Live) bool { return l.Version == v })
+		if !recorded && release.Compare(target, v) < 0 && release.Compare(v, current) < 0 {
+			crossed = append(crossed, v)
+		}
+	}
+	return crossed
+}
+
+// Schemas reads what releases say of their schema, from their directories or, for those that are gone, from the
+// journal. It reads each directory once.
+type Schemas struct {
+	Dir     func(release.Version) string
+	History journal.History
+
+	migrations map[string]listing
+}
+
+type listing struct {
+	found map[string]string
+	err   error
+}
+
+// WayBack decides whether target's code may run after the crossed releases.
+func (s *Schemas) WayBack(target release.Version, crossed []release.Version, policy Policy) WayBack {
+	var facts []Crossed
+	for _, v := range crossed {
+		if v != target {
+			facts = append(facts, s.crossed(v, target, policy))
+		}
+	}
+	return Decide(target, facts, policy)
+}
+
+func (s *Schemas) crossed(v, target release.Version, policy Policy) Crossed {
+	c := Crossed{Version: v}
+	if _, err := os.Lstat(s.Dir(v)); err != nil {
+		c.remember(s.History.Schema(v))
+		return c
+	}
+	c.Marker, c.MarkerErr = ReadMarker(s.Dir(v))
+	if c.Marker == nil && c.MarkerErr == nil && policy == Inspect {
+		c.NewMigrations, c.MigrationsErr = s.newMigrations(v, target)
+	}
+	return c
+}
+
+// remember takes the journal's word for a release that is gone.
+func (c *Crossed) remember(schema *journal.Schema) {
+	switch {
+	case schema == nil:
+		c.MigrationsErr = errUnknown
+	case schema.Marker != "":
+		c.Marker = &Marker{Rollback: Verdict(schema.Marker), Reason: schema.Reason, Migrations: schema.Migrations}
+	case schema.Unknown != "":
+		c.MigrationsErr = errUnknown
+	default:
+		c.NewMigrations = schema.NewMigrations
+	}
+}
+
+// Describe is what the journal keeps of v's schema, compared with the release that is live before it.
+func (s *Schemas) Describe(v, previous release.Version) (*journal.Schema, error) {
+	m, err := ReadMarker(s.Dir(v))
+	if err != nil {
+		return nil, err
+	}
+	if m != nil {
+		return &journal.Schema{Marker: string(m.Rollback), Reason: m.Reason, Migrations: m.Migrations}, nil
+	}
+	if previous == "" {
+		return &journal.Schema{Unknown: "there was no release before it"}, nil
+	}
+	names, err := s.newMigrations(v, previous)
+	if err != nil {
+		return &journal.Schema{Unknown: err.Error()}, nil
+	}
+	return &journal.Schema{NewMigrations: names}, nil
+}
+
+// newMigrations names, sorted, the migrations that v has and than has not.
+func (s *Schemas) newMigrations(v, than release.Version) ([]string, error) {
+	have, err := s.list(v)
+	if err != nil {
+		return nil, err
+	}
+	old, err := s.list(than)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for key, name := range have {
+		if _, known := old[key]; !known {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (s *Schemas) list(v release.Version) (map[string]string, error) {
+	dir := s.Dir(v)
+	l, known := s.migrations[dir]
+	if !known {
+		l.found, l.err = Migrations(dir)
+		if s.migrations == nil {
+			s.migrations = map[string]listing{}
+		}
+		s.migrations[dir] = l
+	}
+	return l.found, l.err
+}

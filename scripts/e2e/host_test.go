@@ -1,0 +1,266 @@
+// Package e2e runs deploygate on real Debian hosts, with systemd, nginx, gunicorn and Django, and asserts what a
+// client of the site and an operator would find afterwards: the link, what the processes really run, the exit code,
+// the verdict, and what nginx answers.
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"deploygate/scripts/testbed"
+)
+
+const program = "/usr/local/bin/deploygate"
+
+var binary string // on this machine; the hosts see it as program
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	if testbed.Missing() == "" {
+		dir, err := os.MkdirTemp("", "deploygate-e2e-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		binary = filepath.Join(dir, "deploygate")
+		build := exec.Command("go", "build", "-o", binary, "deploygate/cmd/deploygate")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "cannot build deploygate: %v\n%s", err, out)
+			return 1
+		}
+	}
+	return m.Run()
+}
+
+// host is a machine with a site, whose releases can be deployed.
+type host struct {
+	*testbed.Machine
+	t    *testing.T
+	site testbed.Site
+}
+
+// onEachSuite runs a scenario on a fresh host of every suite, beside the others.
+func onEachSuite(t *testing.T, site testbed.Site, scenario func(h *host)) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it boots machines")
+	}
+	if missing := testbed.Missing(); missing != "" {
+		t.Skip(missing)
+	}
+	t.Parallel()
+	for _, suite := range testbed.Suites {
+		t.Run(suite, func(t *testing.T) {
+			t.Parallel()
+			m, err := testbed.Boot(t.Context(), suite, testbed.Options{Bind: []string{binary + ":" + program}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := m.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			h := &host{m, t, site}
+			h.must(m.InstallSite(t.Context(), site))
+			scenario(h)
+		})
+	}
+}
+
+func (h *host) must(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// add uploads a release.
+func (h *host) add(version string, mods ...testbed.Mod) {
+	h.t.Helper()
+	h.must(h.AddRelease(h.site, version, mods...))
+}
+
+// configure writes the site's configuration: the site's own facts, and shorter waits than the defaults so that the
+// tests are quick, unless text says otherwise.
+func (h *host) configure(text string) {
+	h.t.Helper()
+	base := fmt.Sprintf("root = %q\n[service]\nunit = %q\n[proxy]\nhost = %q\nurl = \"http://127.0.0.1:%d/health/\"\n",
+		h.site.Root, h.site.Unit, h.site.Host(), h.site.Port)
+	if !strings.Contains(text, "[health]") {
+		text += "\n[health]\n"
+	}
+	text = strings.Replace(text, "[health]", "[health]\nstable = \"600ms\"\nhost = "+fmt.Sprintf("%q", h.site.Host()), 1)
+	h.must(h.WriteFile("/etc/deploygate/"+h.site.Name+".toml", base+text, 0o644))
+}
+
+// verdict is the JSON that a deploy prints, and its exit code.
+type verdict struct {
+	Code      int
+	Stderr    string
+	Requested string `json:"requested"`
+	Previous  string `json:"previous"`
+	Current   string `json:"current"`
+	Outcome   string `json:"outcome"`
+	ExitCode  int    `json:"exit_code"`
+	Changed   bool   `json:"changed"`
+	DeployID  string `json:"deploy_id"`
+	Steps     []struct{ Name, Outcome, Detail string }
+	Failure   *finding `json:"failure"`
+	WayBack   *struct{ Version, Verdict, Reason string } `json:"way_back"`
+	Before    []finding
+	Warnings  []string
+}
+
+type finding struct {
+	Layer, Cause, Summary string
+	Evidence              []struct{ Source, Text string }
+	Advice                []string
+}
+
+// run runs deploygate as root.
+func (h *host) run(args ...string) testbed.Result {
+	h.t.Helper()
+	r := h.Exec(context.WithoutCancel(h.t.Context()), append([]string{program}, args...)...)
+	h.t.Logf("deploygate %s: exit %d\n%s%s", strings.Join(args, " "), r.Code, r.Stderr, r.Stdout)
+	return r
+}
+
+// deploy runs a deploying command with --output json.
+func (h *host) deploy(args ...string) verdict {
+	h.t.Helper()
+	r := h.run(append(args, "--app", h.site.Name, "--output", "json")...)
+	var v verdict
+	if err := json.Unmarshal([]byte(r.Stdout), &v); err != nil {
+		h.t.Fatalf("the verdict is not JSON: %v\n%s%s", err, r.Stdout, r.Stderr)
+	}
+	v.Code, v.Stderr = r.Code, r.Stderr
+	if v.Code != v.ExitCode {
+		h.t.Errorf("exit code %d, but the verdict says %d", v.Code, v.ExitCode)
+	}
+	return v
+}
+
+// expect asserts a verdict's outcome.
+func (h *host) expect(v verdict, outcome string, code int) {
+	h.t.Helper()
+	if v.Outcome != outcome || v.Code != code {
+		h.t.Fatalf("outcome %s, exit %d; want %s, exit %d\nfailure: %+v", v.Outcome, v.Code, outcome, code, v.Failure)
+	}
+	if (outcome == "released" || outcome == "unchanged") != (v.Failure == nil) {
+		h.t.Errorf("outcome %s with failure %+v", outcome, v.Failure)
+	}
+	if link, _ := h.Link(h.site); v.Current != strings.TrimPrefix(link, "releases/") {
+		h.t.Errorf("the verdict says %q is current, the link %q", v.Current, link)
+	}
+}
+
+// failed asserts a verdict's failure.
+func (h *host) failed(v verdict, layer, cause, summary string) {
+	h.t.Helper()
+	switch f := v.Failure; {
+	case f == nil:
+		h.t.Error("there is no failure")
+	case f.Layer != layer || f.Cause != cause || !strings.Contains(f.Summary, summary):
+		h.t.Errorf("failure %s/%s: %s\nwant %s/%s: …%s…", f.Layer, f.Cause, f.Summary, layer, cause, summary)
+	}
+}
+
+// step asserts how a step ended, "" for a step that must not be there.
+func (h *host) step(v verdict, name, outcome string) {
+	h.t.Helper()
+	got := ""
+	for _, s := range v.Steps {
+		if s.Name == name {
+			got = s.Outcome
+		}
+	}
+	if got != outcome {
+		h.t.Errorf("step %s: %q, want %q", name, got, outcome)
+	}
+}
+
+// live asserts that version is what the link names, what every process of the unit runs, and what a client of nginx
+// gets.
+func (h *host) live(version string) {
+	h.t.Helper()
+	h.linked(version)
+	h.running(version)
+	status, header, body, err := h.Get(h.t.Context(), h.site, "/health/")
+	if err != nil || status != 200 || header.Get("X-Release") != version || body != "ok "+version+"\n" {
+		h.t.Errorf("a client of nginx gets %d %q of %q (%v), want 200 of %q", status, body, header.Get("X-Release"), err, version)
+	}
+}
+
+func (h *host) linked(version string) {
+	h.t.Helper()
+	link, err := h.Link(h.site)
+	if err != nil || link != "releases/"+version {
+		h.t.Errorf("current links to %q (%v), want releases/%s", link, err, version)
+	}
+}
+
+func (h *host) running(version string) {
+	h.t.Helper()
+	cwds, err := h.Cwds(h.t.Context(), h.site)
+	h.must(err)
+	if len(cwds) < 3 || slices.ContainsFunc(cwds, func(dir string) bool { return dir != h.site.ReleaseDir(version) }) {
+		h.t.Errorf("the processes run in %q, want a master and two workers in %s", cwds, h.site.ReleaseDir(version))
+	}
+}
+
+// answers asserts what a client of nginx gets.
+func (h *host) answers(status int) {
+	h.t.Helper()
+	got, _, body, err := h.Get(h.t.Context(), h.site, "/health/")
+	if err != nil || got != status {
+		h.t.Errorf("a client of nginx gets %d %q (%v), want %d", got, body, err, status)
+	}
+}
+
+// touched gives what a deploy that touches nothing leaves as it is: the link, the unit's process, nginx's reloads.
+func (h *host) touched() string {
+	h.t.Helper()
+	link, _ := h.Link(h.site)
+	pid, err := h.UnitProperty(h.t.Context(), h.site.Unit, "InvocationID")
+	h.must(err)
+	reloads, err := h.NginxReloads()
+	h.must(err)
+	return fmt.Sprintf("link %s, invocation %s, %d reloads of nginx", link, pid, reloads)
+}
+
+// refuses asserts that a deploy is refused and touches nothing.
+func (h *host) refuses(layer, summary string, args ...string) {
+	h.t.Helper()
+	before := h.touched()
+	v := h.deploy(args...)
+	h.expect(v, "refused", 1)
+	if v.Failure == nil || v.Failure.Layer != layer || !strings.Contains(v.Failure.Summary, summary) {
+		h.t.Errorf("failure %+v, want %s: …%s…", v.Failure, layer, summary)
+	}
+	if v.Changed {
+		h.t.Error("the verdict says that something was changed")
+	}
+	if after := h.touched(); after != before {
+		h.t.Errorf("before: %s\nafter:  %s", before, after)
+	}
+}
+
+// released deploys a release that must pass.
+func (h *host) released(version string) verdict {
+	h.t.Helper()
+	v := h.deploy("release", version)
+	h.expect(v, "released", 0)
+	h.live(version)
+	return v
+}

@@ -1,0 +1,108 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"deploygate/scripts/testbed"
+)
+
+// With no configuration file at all, on a host laid out as the defaults say.
+func TestNoConfiguration(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.add("v1")
+		h.add("v2")
+		r := h.run("release", "v1")
+		if r.Code != 0 || !strings.HasPrefix(r.Stdout, "released: v1 is live") || strings.Count(r.Stdout, "\n") != 1 {
+			h.t.Errorf("exit %d, stdout %q", r.Code, r.Stdout)
+		}
+		h.live("v1")
+		v := h.released("v2")
+		if !v.Changed || v.Previous != "v1" || v.WayBack.Version != "v1" || v.WayBack.Verdict != "safe" {
+			h.t.Errorf("verdict %+v", v)
+		}
+		for _, step := range []string{"preflight", "swap", "restart", "health", "proxy", "commit"} {
+			h.step(v, step, "passed")
+		}
+	})
+}
+
+func TestSameReleaseAgain(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("")
+		h.add("v1")
+		h.released("v1")
+		before := h.touched()
+		v := h.deploy("release", "v1")
+		h.expect(v, "unchanged", 0)
+		if v.Changed {
+			h.t.Error("the verdict says that something was changed")
+		}
+		if after := h.touched(); after != before {
+			h.t.Errorf("before: %s\nafter:  %s", before, after)
+		}
+		h.live("v1")
+	})
+}
+
+// rolledBack deploys v2 over a good v1 and wants v1 back.
+func (h *host) rolledBack(mods ...testbed.Mod) verdict {
+	h.t.Helper()
+	h.add("v1")
+	h.released("v1")
+	h.add("v2", mods...)
+	v := h.deploy("release", "v2")
+	h.expect(v, "rolled_back", 3)
+	h.step(v, "rollback", "passed")
+	if !v.Changed || v.WayBack.Verdict != "safe" {
+		h.t.Errorf("verdict %+v", v)
+	}
+	h.live("v1")
+	return v
+}
+
+func TestImportErrorAtBoot(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("")
+		v := h.rolledBack(testbed.ImportError())
+		if !strings.Contains(v.Failure.Summary, "No module named 'payments'") {
+			h.t.Errorf("failure %+v", v.Failure)
+		}
+	})
+}
+
+func TestViewAnswers500(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("[health]\ndeadline = \"4s\"")
+		v := h.rolledBack(testbed.Answer500())
+		h.failed(v, "app", "app_error", "answers 500")
+	})
+}
+
+func TestAppHangs(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("[health]\ndeadline = \"5s\"\ntimeout = \"1s\"")
+		v := h.rolledBack(testbed.Hang())
+		h.failed(v, "app", "unknown", "no answer within 1s")
+	})
+}
+
+func TestSlowBootPasses(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("")
+		h.add("v1")
+		h.released("v1")
+		h.add("v2", testbed.SlowBoot(5*time.Second))
+		h.released("v2")
+	})
+}
+
+func TestHealthyForASecond(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("[health]\ndeadline = \"6s\"")
+		h.must(h.WriteFile("/etc/deploygate/app.toml", "[health]\ndeadline = \"6s\"\n", 0o644)) // stable is 2 s by default
+		v := h.rolledBack(testbed.HealthyFor(time.Second))
+		h.failed(v, "app", "app_error", "though it was for a while")
+	})
+}
