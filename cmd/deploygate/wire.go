@@ -240,6 +240,7 @@ func (h *host) explain(f *gate.Finding, from, until time.Time) {
 			return
 		}
 	}
+	f.Advise(fmt.Sprintf("journalctl -u %s --since %q", u.Name(), from.UTC().Format("2006-01-02 15:04:05 UTC")))
 	const last = 6
 	var texts []string
 	for _, l := range lines[max(0, len(lines)-last):] {

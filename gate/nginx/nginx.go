@@ -93,7 +93,9 @@ func (n *Nginx) check(ctx context.Context) error {
 	return n.judgeTest(out, err)
 }
 
-var emerg = regexp.MustCompile(`(?m)^nginx: \[emerg\] (.*?)(?: in (\S+:\d+))?$`)
+// emerg is how nginx says what is wrong: "nginx: [emerg] … in FILE:LINE" before it has a log, and with the time and
+// its process id instead of its name from then on.
+var emerg = regexp.MustCompile(`(?m)^.*\[emerg\] (?:\d+#\d+: )?(.*?)(?: in (\S+:\d+))?$`)
 
 func (n *Nginx) judgeTest(out string, err error) error {
 	command := n.Program + " -t"

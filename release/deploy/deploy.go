@@ -113,19 +113,12 @@ func (d *Deployer) gate(ctx context.Context, r *run, p Plan, v release.Version, 
 // goBack decides what follows from a failed release, from the schema's point of view first.
 func (d *Deployer) goBack(ctx context.Context, r *run, p Plan, failure error) *Report {
 	r.failed(p.Target, failure)
-	way := p.WayBack()
 	interrupted := ctx.Err() != nil
 	ctx = context.WithoutCancel(ctx) // from here on nothing stops half-way
-	switch {
-	case way.Verdict == rollback.Safe && d.Automatic:
-	case way.Verdict != rollback.Safe && interrupted:
-		return d.goForward(ctx, r, p, failure)
-	case way.Verdict == rollback.Safe:
-		r.warn("automatic rollback is off ([rollback] automatic = false)")
-		fallthrough
-	default:
-		d.afterHooks(ctx, r, OnHeld, p.Target)
-		return r.end(Held, failure)
+	if way := p.WayBack(); way.Verdict != rollback.Safe && interrupted {
+		return d.goForward(ctx, r, p)
+	} else if way.Verdict != rollback.Safe || !d.Automatic {
+		return d.hold(ctx, r, p, failure)
 	}
 	for _, w := range p.Ways {
 		if w.Verdict != rollback.Safe {
@@ -147,14 +140,19 @@ func (d *Deployer) goBack(ctx context.Context, r *run, p Plan, failure error) *R
 }
 
 // goForward ends an interrupted deploy that can't be undone: the release is started once more and gated to its end.
-func (d *Deployer) goForward(ctx context.Context, r *run, p Plan, failure error) *Report {
+func (d *Deployer) goForward(ctx context.Context, r *run, p Plan) *Report {
 	r.warn("interrupted, and no way back (%s): going forward with %s", p.WayBack().Reason, p.Target)
 	if err := d.activate(ctx, r, p, p.Target, r.step); err != nil {
 		r.failed(p.Target, err)
-		d.afterHooks(ctx, r, OnHeld, p.Target)
-		return r.end(Held, err)
+		return d.hold(ctx, r, p, err)
 	}
 	return d.commit(ctx, r, p)
+}
+
+// hold leaves a failed release in place.
+func (d *Deployer) hold(ctx context.Context, r *run, p Plan, failure error) *Report {
+	d.afterHooks(ctx, r, OnHeld, p.Target)
+	return r.end(Held, failure)
 }
 
 // commit ends a deploy whose release passed.

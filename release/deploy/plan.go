@@ -41,6 +41,8 @@ type Plan struct {
 	Before []*gate.Finding
 	// Good: the target passed its last gate.
 	Good bool
+	// Healthy: the live release answered as it should.
+	Healthy bool
 	// ProxyBroken: the app was healthy and the proxy didn't reach it, so the proxy's failure is not Target's.
 	ProxyBroken bool
 }
@@ -79,14 +81,15 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 	}
 	refused.add(gate.LayerRelease, err)
 	p.Good = history.Good(p.Target)
-	if err == nil {
-		d.planSchema(&p, history, onDisk, &refused)
-	}
+	found := err == nil
 	unit, err := d.Service.Ready(ctx)
 	p.InLink = unit.InLink
 	refused.add(gate.LayerService, err)
 	if err == nil {
 		d.baseline(ctx, &p, unit, &refused)
+	}
+	if found {
+		d.planSchema(&p, history, onDisk, &refused)
 	}
 	return p, refused
 }
@@ -170,12 +173,16 @@ func (d *Deployer) planSchema(p *Plan, h journal.History, onDisk []release.Versi
 	} else {
 		h.Lives = append(h.Lives, journal.Live{Version: p.Target})
 	}
-	p.Ways = d.ways(h, onDisk, p.Target, schemas)
+	not := []release.Version{p.Target}
+	if p.Command == Rollback && !p.Healthy {
+		not = append(not, p.Previous) // it is what is being fled from
+	}
+	p.Ways = d.ways(h, onDisk, schemas, p.Target, not)
 }
 
 // ways are the ways back from a release that is, or would be, the last in the history.
-func (d *Deployer) ways(h journal.History, onDisk []release.Version, from release.Version, schemas *rollback.Schemas) (ways []rollback.WayBack) {
-	for _, v := range rollback.Candidates(h, onDisk, from) {
+func (d *Deployer) ways(h journal.History, onDisk []release.Version, schemas *rollback.Schemas, from release.Version, not []release.Version) (ways []rollback.WayBack) {
+	for _, v := range rollback.Candidates(h, onDisk, not...) {
 		if len(ways) < maxWays && d.Tree.Inspect(v, d.Require) == nil {
 			ways = append(ways, schemas.WayBack(v, rollback.Crossings(h, v, from, onDisk), d.NoMarker))
 		}
@@ -224,6 +231,7 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 		p.Before = append(p.Before, asFinding(gate.LayerHealth, err))
 		return // what the proxy answers follows from it
 	}
+	p.Healthy = true
 	err = d.Gate.GlanceProxy(ctx, expect)
 	if err == nil {
 		return
@@ -264,6 +272,6 @@ func (d *Deployer) Standing() (current release.Version, h journal.History, way r
 	if err != nil {
 		return current, h, way, err
 	}
-	p := Plan{Ways: d.ways(h, onDisk, current, &rollback.Schemas{Dir: d.Tree.Dir, History: h})}
+	p := Plan{Ways: d.ways(h, onDisk, &rollback.Schemas{Dir: d.Tree.Dir, History: h}, current, []release.Version{current})}
 	return current, h, p.WayBack(), nil
 }

@@ -93,7 +93,7 @@ func (r *run) within(say gate.Progress) stepper {
 // journalled writes a mutating step's intent before and its result after it. Before anything has been changed a
 // journal that can't be written ends the deploy; afterwards the host's health comes first.
 func (r *run) journalled(name StepName, v release.Version, do func() (string, error)) (string, error) {
-	if !mutating(name) {
+	if !mutating(name) || !r.begun {
 		return do()
 	}
 	if err := r.write(journal.Record{Event: journal.Intent, Step: string(name), Version: v}); err != nil && !r.report.Changed {
@@ -128,6 +128,7 @@ func (r *run) began(p Plan) error {
 	return err
 }
 
+// passed records that v passed its gate.
 func (r *run) passed(v release.Version) error {
 	return r.write(journal.Record{Event: journal.Passed, Version: v})
 }
@@ -176,7 +177,7 @@ func (r *run) end(o Outcome, failure error) *Report {
 }
 
 // seconds rounds to milliseconds: more is noise in a verdict.
-func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
 
 // UserName is who started the deploy, through sudo too.
 func UserName() string {

@@ -75,7 +75,7 @@ func (u Unit) transient(app Description, c Command, out *os.File) []sd.Property 
 	props := []sd.Property{
 		sd.PropDescription("deploygate: " + c.Name),
 		sd.PropType("oneshot"),
-		sd.PropExecStart(c.Args, true),
+		sd.PropExecStart(c.Args, false), // go-systemd calls it uncleanIsFailure, but true has systemd ignore failures
 		prop("WorkingDirectory", c.Dir),
 		prop("Environment", append(append([]string{}, app.Environment...), c.Environment...)),
 		prop("EnvironmentFiles", app.EnvironmentFiles),

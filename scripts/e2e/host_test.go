@@ -91,17 +91,34 @@ func (h *host) add(version string, mods ...testbed.Mod) {
 	h.must(h.AddRelease(h.site, version, mods...))
 }
 
-// configure writes the site's configuration: the site's own facts, and shorter waits than the defaults so that the
-// tests are quick, unless text says otherwise.
-func (h *host) configure(text string) {
+// configure writes the site's configuration: the site's own facts, and a shorter wait than the default so that the
+// tests are quick. text goes on in [health] and adds sections after it; top are keys before any section.
+func (h *host) configure(text string, top ...string) {
 	h.t.Helper()
-	base := fmt.Sprintf("root = %q\n[service]\nunit = %q\n[proxy]\nhost = %q\nurl = \"http://127.0.0.1:%d/health/\"\n",
-		h.site.Root, h.site.Unit, h.site.Host(), h.site.Port)
-	if !strings.Contains(text, "[health]") {
-		text += "\n[health]\n"
+	h.must(h.WriteFile("/etc/deploygate/"+h.site.Name+".toml", fmt.Sprintf(`%s
+root = %q
+[service]
+unit = %q
+[proxy]
+host = %q
+url = "http://127.0.0.1:%d/health/"
+[health]
+host = %q
+stable = "600ms"
+%s
+`, strings.Join(top, "\n"), h.site.Root, h.site.Unit, h.site.Host(), h.site.Port, h.site.Host(), text), 0o644))
+}
+
+// reconfigure replaces text in the site's configuration.
+func (h *host) reconfigure(old, new string) {
+	h.t.Helper()
+	file := "/etc/deploygate/" + h.site.Name + ".toml"
+	config, err := h.ReadFile(file)
+	h.must(err)
+	if !strings.Contains(config, old) {
+		h.t.Fatalf("%s has no %q", file, old)
 	}
-	text = strings.Replace(text, "[health]", "[health]\nstable = \"600ms\"\nhost = "+fmt.Sprintf("%q", h.site.Host()), 1)
-	h.must(h.WriteFile("/etc/deploygate/"+h.site.Name+".toml", base+text, 0o644))
+	h.must(h.WriteFile(file, strings.ReplaceAll(config, old, new), 0o644))
 }
 
 // verdict is the JSON that a deploy prints, and its exit code.
@@ -116,7 +133,7 @@ type verdict struct {
 	Changed   bool   `json:"changed"`
 	DeployID  string `json:"deploy_id"`
 	Steps     []struct{ Name, Outcome, Detail string }
-	Failure   *finding `json:"failure"`
+	Failure   *finding                                   `json:"failure"`
 	WayBack   *struct{ Version, Verdict, Reason string } `json:"way_back"`
 	Before    []finding
 	Warnings  []string

@@ -74,7 +74,7 @@ func TestImportErrorAtBoot(t *testing.T) {
 
 func TestViewAnswers500(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.configure("[health]\ndeadline = \"4s\"")
+		h.configure("deadline = \"4s\"")
 		v := h.rolledBack(testbed.Answer500())
 		h.failed(v, "app", "app_error", "answers 500")
 	})
@@ -82,7 +82,7 @@ func TestViewAnswers500(t *testing.T) {
 
 func TestAppHangs(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.configure("[health]\ndeadline = \"5s\"\ntimeout = \"1s\"")
+		h.configure("deadline = \"5s\"\ntimeout = \"1s\"")
 		v := h.rolledBack(testbed.Hang())
 		h.failed(v, "app", "unknown", "no answer within 1s")
 	})
@@ -100,8 +100,8 @@ func TestSlowBootPasses(t *testing.T) {
 
 func TestHealthyForASecond(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.configure("[health]\ndeadline = \"6s\"")
-		h.must(h.WriteFile("/etc/deploygate/app.toml", "[health]\ndeadline = \"6s\"\n", 0o644)) // stable is 2 s by default
+		h.configure("deadline = \"6s\"")
+		h.reconfigure("600ms", "2s")
 		v := h.rolledBack(testbed.HealthyFor(time.Second))
 		h.failed(v, "app", "app_error", "though it was for a while")
 	})

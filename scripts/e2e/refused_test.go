@@ -1,0 +1,94 @@
+package e2e
+
+import (
+	"path"
+	"testing"
+
+	"deploygate/scripts/testbed"
+)
+
+// All of these are refused, and touch nothing.
+func TestRefused(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("")
+		h.add("v1")
+		h.released("v1")
+		h.add("partial", testbed.Partial())
+		h.add("bad-marker", testbed.Marker("rollback = \"perhaps\"\n"))
+		h.add("v2")
+
+		h.refuses("release", "release v9 does not exist: there is no /srv/app/releases/v9", "release", "v9")
+		h.refuses("release", "has no manage.py", "release", "partial")
+		h.refuses("release", `"perhaps" is neither "safe" nor "blocked"`, "release", "bad-marker")
+		for _, name := range []string{"../v1", "v1/../../etc", ".hidden", "/etc", "a b"} {
+			h.refuses("release", "version", "release", name)
+		}
+		h.refuses("release", "nothing to roll back to", "rollback")
+
+		// A release that is a link, even to a real one, is none.
+		h.must(h.Exec(h.t.Context(), "ln", "-s", "v2", path.Join(h.site.Root, "releases/link")).Err)
+		h.refuses("release", "is a symbolic link", "release", "link")
+		h.live("v1")
+	})
+}
+
+func TestRefusedWithoutTheUnit(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("")
+		h.add("v1")
+		h.released("v1")
+		h.add("v2")
+		h.reconfigure("gunicorn.service", "nothere.service")
+		h.refuses("service", "there is no unit nothere.service", "release", "v2")
+		// A unit that doesn't go through the link would not notice a swap.
+		h.reconfigure("nothere.service", "nginx.service")
+		h.refuses("service", "nginx.service does not go through /srv/app/current", "release", "v2")
+
+		h.reconfigure("nginx.service", "gunicorn.service")
+		h.must(h.Exec(h.t.Context(), "ln", "-sf", "/dev/null", "/etc/systemd/system/"+h.site.Unit).Err)
+		h.must(h.Exec(h.t.Context(), "systemctl", "daemon-reload").Err)
+		h.refuses("service", "gunicorn.service is masked", "release", "v2")
+		h.live("v1")
+	})
+}
+
+func TestRefusedWithCurrentADirectory(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("")
+		h.add("v1")
+		h.must(h.Exec(h.t.Context(), "cp", "-r", h.site.ReleaseDir("v1"), h.site.Root+"/current").Err)
+		v := h.deploy("release", "v1")
+		if v.Code != 1 || v.Outcome != "refused" {
+			h.t.Errorf("exit %d, %s", v.Code, v.Outcome)
+		}
+		h.failed(v, "release", "unknown", "/srv/app/current is a directory, not a symbolic link")
+		h.must(h.Exec(h.t.Context(), "test", "-d", h.site.Root+"/current", "-a", "!", "-L", h.site.Root+"/current").Err)
+	})
+}
+
+func TestRefusedWithNginxBroken(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("")
+		h.add("v1")
+		h.released("v1")
+		h.add("v2")
+		h.must(h.WriteFile("/etc/nginx/conf.d/broken.conf", "no_such_directive on;\n", 0o644))
+		h.refuses("proxy", `nginx's configuration is not valid: unknown directive "no_such_directive" in /etc/nginx/conf.d/broken.conf:1`, "release", "v2")
+		h.live("v1")
+
+		// A proxy that doesn't reach a healthy app is not the release's doing either.
+		h.must(h.Exec(h.t.Context(), "rm", "/etc/nginx/conf.d/broken.conf").Err)
+		h.must(h.Exec(h.t.Context(), "systemctl", "stop", "nginx.service").Err)
+		h.refuses("proxy", "nothing listens there", "release", "v2")
+
+		// With broken_before = "warn" the deploy goes on, and it is said.
+		h.reconfigure("[proxy]", "[proxy]\nbroken_before = \"warn\"")
+		v := h.deploy("release", "v2")
+		h.expect(v, "released", 0)
+		h.linked("v2")
+		h.running("v2")
+		if len(v.Before) != 1 || v.Before[0].Cause != "proxy_stopped" || len(v.Warnings) == 0 {
+			h.t.Errorf("before %+v, warnings %q", v.Before, v.Warnings)
+		}
+	})
+}
