@@ -61,15 +61,14 @@ func Crash(st UnitState, e Expect) *Finding {
 	switch {
 	case st.ActiveState == "failed":
 		what = "failed"
-	case strings.HasPrefix(st.SubState, "auto-restart"): // 254 and later have auto-restart-queued
-		what = "crashed and is being restarted by systemd"
-	case st.ActiveState == "deactivating" && st.Result != "success":
+	case strings.HasPrefix(st.SubState, "auto-restart"), // 254 and later have auto-restart-queued
+		st.ActiveState == "deactivating" && st.Result != "success":
 		what = "crashed"
 	case st.ActiveState == "inactive", st.ActiveState == "deactivating":
 		return NewFinding(LayerService, ServiceStopped, st.Unit+" was stopped while its health was awaited").
 			With("systemd", st.describe()).Advise("find out who stopped it: journalctl -u " + st.Unit + " -n 50")
 	case e.invocation != "" && st.InvocationID != e.invocation, st.NRestarts > e.restarts:
-		what = "crashed and was restarted by systemd"
+		what = "crashed"
 	default:
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strings"
@@ -154,8 +155,12 @@ func interruptible() (context.Context, func()) {
 	return ctx, func() { close(done); cancel(nil) }
 }
 
-// refusedExit is the code of a command that could not do its work on this host, without a verdict.
+// cannot ends a command that could not do its work on this host, without a verdict.
 func (s *session) cannot(err error) error {
-	fmt.Fprintf(s.err, "deploygate: %s\n", oneLine(err.Error()))
+	hint := ""
+	if errors.Is(err, fs.ErrPermission) {
+		hint = "; run deploygate as root"
+	}
+	fmt.Fprintf(s.err, "deploygate: %s%s\n", oneLine(err.Error()), hint)
 	return &verdictError{deploy.Refused.ExitCode()}
 }

@@ -119,11 +119,17 @@ func (s *session) printPlan(r planReport) {
 	if len(r.Ways) == 0 {
 		fmt.Fprintf(s.out, "no way back from %s: %s\n", r.Requested, oneLine(r.WayBack.Reason))
 	}
-	for _, w := range r.Ways {
-		if w.Verdict == rollback.Safe {
+	for i, w := range r.Ways {
+		switch {
+		case w.Verdict != rollback.Safe && i == 0:
+			fmt.Fprintf(s.out, "no way back from %s: to %s it is blocked: %s\n", r.Requested, w.Version, oneLine(w.Reason))
+			return // what can't be crossed once can't be crossed to an older one
+		case w.Verdict != rollback.Safe:
+			fmt.Fprintf(s.out, "and no further: to %s it is blocked: %s\n", w.Version, oneLine(w.Reason))
+		case i == 0:
 			fmt.Fprintf(s.out, "way back: %s (%s)\n", w.Version, oneLine(w.Reason))
-		} else {
-			fmt.Fprintf(s.out, "no way back from %s to %s: %s\n", r.Requested, w.Version, oneLine(w.Reason))
+		default:
+			fmt.Fprintf(s.out, "and if that fails: %s (%s)\n", w.Version, oneLine(w.Reason))
 		}
 	}
 }

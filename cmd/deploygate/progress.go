@@ -100,6 +100,12 @@ func (p *progress) Ended(s deploy.Step) {
 	close(p.stop)
 	p.step, p.stop = "", nil
 	detail := oneLine(s.Detail)
+	if s.Outcome == deploy.Skipped { // nothing to do is nothing to read
+		if p.live() {
+			fmt.Fprint(p.out, "\r\x1b[K")
+		}
+		return
+	}
 	if !p.live() {
 		p.say(fmt.Sprintf("%s: %s (%.1f s)%s", s.Name, s.Outcome, s.Seconds, prefixed(": ", detail)))
 		return
@@ -144,7 +150,10 @@ func (p *progress) paint(o deploy.StepOutcome) string {
 	if !p.color {
 		return word
 	}
-	code := map[deploy.StepOutcome]string{deploy.Passed: "32", deploy.Failed: "31", deploy.Skipped: "2"}[o]
+	code := "32"
+	if o == deploy.Failed {
+		code = "31"
+	}
 	return "\x1b[" + code + "m" + word + "\x1b[0m"
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -215,5 +216,9 @@ func asFinding(layer gate.Layer, err error) *gate.Finding {
 	if errors.As(err, &f) {
 		return f
 	}
-	return gate.NewFinding(layer, gate.Unknown, err.Error())
+	f = gate.NewFinding(layer, gate.Unknown, err.Error())
+	if errors.Is(err, fs.ErrPermission) {
+		f.Advise("run deploygate as root")
+	}
+	return f
 }

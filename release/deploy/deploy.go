@@ -152,7 +152,16 @@ func (d *Deployer) goForward(ctx context.Context, r *run, p Plan) *Report {
 // hold leaves a failed release in place.
 func (d *Deployer) hold(ctx context.Context, r *run, p Plan, failure error) *Report {
 	d.afterHooks(ctx, r, OnHeld, p.Target)
-	return r.end(Held, failure)
+	f := asFinding(gate.LayerRelease, failure)
+	f.Advise("fix forward: release a corrected version")
+	switch way := p.WayBack(); way.Verdict {
+	case rollback.Safe:
+		f.Advise("or go back: deploygate rollback " + string(way.Version))
+	case rollback.Blocked:
+		f.Advise(fmt.Sprintf("or, if you know that %s can run on the schema as it is: deploygate rollback %s --override-marker REASON", way.Version, way.Version))
+	case rollback.None:
+	}
+	return r.end(Held, f)
 }
 
 // commit ends a deploy whose release passed.
