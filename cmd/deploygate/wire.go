@@ -170,7 +170,7 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 			return refuse(fmt.Sprintf("no right to see which release the processes of %s run", d.Name), "run deploygate as root")
 		}
 	}
-	return deploy.Unit{Name: d.Name, InLink: d.InLink(s.link), Running: d.MainPID != 0, Invocation: d.InvocationID}, nil
+	return deploy.Unit{Name: d.Name, InLink: d.InLink(s.link), Running: d.Settled && d.MainPID != 0, Invocation: d.InvocationID}, nil
 }
 
 // Restart implements deploy.Service.

@@ -84,10 +84,22 @@ func (d *Deployer) swap(ctx context.Context, r *run, v release.Version) error {
 	return err
 }
 
-func (d *Deployer) restart(ctx context.Context, r *run) error {
+// restart restarts the unit, unless it runs v already, and gives what must be running from then on.
+func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Version) (e gate.Expect, detail string, err error) {
+	unit, err := d.Service.Ready(ctx)
+	if err != nil {
+		return e, "", err
+	}
+	if p.stillRuns(v, unit) {
+		e, err = d.expect(v, p, "")
+		return e, unit.Name + " was not restarted since the swap", err
+	}
+	if e, err = d.expect(v, p, unit.Invocation); err != nil {
+		return e, "", err
+	}
 	r.report.Changed = true
 	r.restarted = time.Now()
-	return d.Service.Restart(ctx)
+	return e, unit.Name, d.Service.Restart(ctx)
 }
 
 func (d *Deployer) healthy() string {
@@ -116,14 +128,14 @@ func (d *Deployer) passProxy(ctx context.Context, r *run, p Plan, e gate.Expect,
 	return strings.Join(did, ", "), err
 }
 
-func (d *Deployer) runChecks(ctx context.Context, r *run, v release.Version, say gate.Progress) (string, error) {
+func (d *Deployer) runChecks(ctx context.Context, r *run, e gate.Expect, say gate.Progress) (string, error) {
 	if len(d.Checks) == 0 {
 		return "none configured", errSkipped
 	}
 	passed := 0
 	for _, c := range d.Checks {
 		say(c.Name)
-		err := d.run(ctx, r, c.Task, v)
+		err := d.run(ctx, r, c.Task, release.Version(e.Version))
 		switch {
 		case err == nil:
 			passed++

@@ -33,7 +33,7 @@ type Service interface {
 type Unit struct {
 	Name       string
 	InLink     bool // its processes run in the directory that the live link names
-	Running    bool
+	Running    bool // active, and nothing is queued that would change it
 	Invocation string
 }
 
@@ -87,26 +87,22 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 
 // activate makes v live and gates it. It is the same on the way out and on the way back.
 func (d *Deployer) activate(ctx context.Context, r *run, p Plan, v release.Version, step stepper) error {
-	unit, err := d.Service.Ready(ctx)
-	if err != nil {
-		return err
-	}
-	expect, err := d.expect(v, p, unit.Invocation)
-	if err != nil {
-		return err
-	}
+	var expect gate.Expect
 	return inOrder(v, step, append([]action{
 		{StepSwap, func(gate.Progress) (string, error) { return "current → " + string(v), d.swap(ctx, r, v) }},
-		{StepRestart, func(gate.Progress) (string, error) { return unit.Name, d.restart(ctx, r) }},
-	}, d.gate(ctx, r, p, v, expect, d.Gate.Await)...))
+		{StepRestart, func(gate.Progress) (detail string, err error) {
+			expect, detail, err = d.restart(ctx, r, p, v)
+			return detail, err
+		}},
+	}, d.gate(ctx, r, p, &expect, d.Gate.Await)...))
 }
 
 // gate is what a release must pass, cheapest first.
-func (d *Deployer) gate(ctx context.Context, r *run, p Plan, v release.Version, e gate.Expect, health healthCheck) []action {
+func (d *Deployer) gate(ctx context.Context, r *run, p Plan, e *gate.Expect, health healthCheck) []action {
 	return []action{
-		{StepHealth, func(say gate.Progress) (string, error) { return d.healthy(), health(ctx, e, say) }},
-		{StepProxy, func(say gate.Progress) (string, error) { return d.passProxy(ctx, r, p, e, say) }},
-		{StepChecks, func(say gate.Progress) (string, error) { return d.runChecks(ctx, r, v, say) }},
+		{StepHealth, func(say gate.Progress) (string, error) { return d.healthy(), health(ctx, *e, say) }},
+		{StepProxy, func(say gate.Progress) (string, error) { return d.passProxy(ctx, r, p, *e, say) }},
+		{StepChecks, func(say gate.Progress) (string, error) { return d.runChecks(ctx, r, *e, say) }},
 	}
 }
 
@@ -115,11 +111,17 @@ func (d *Deployer) goBack(ctx context.Context, r *run, p Plan, failure error) *R
 	r.failed(p.Target, failure)
 	interrupted := ctx.Err() != nil
 	ctx = context.WithoutCancel(ctx) // from here on nothing stops half-way
-	if way := p.WayBack(); way.Verdict != rollback.Safe && interrupted {
-		return d.goForward(ctx, r, p)
-	} else if way.Verdict != rollback.Safe || !d.Automatic {
+	if p.WayBack().Verdict != rollback.Safe || !d.Automatic {
+		if interrupted {
+			return d.goForward(ctx, r, p)
+		}
 		return d.hold(ctx, r, p, failure)
 	}
+	return d.tryWays(ctx, r, p, failure)
+}
+
+// tryWays goes back to the first release that passes its gate.
+func (d *Deployer) tryWays(ctx context.Context, r *run, p Plan, failure error) *Report {
 	for _, w := range p.Ways {
 		if w.Verdict != rollback.Safe {
 			r.warn("%s is not tried: %s", w.Version, w.Reason)
@@ -141,7 +143,7 @@ func (d *Deployer) goBack(ctx context.Context, r *run, p Plan, failure error) *R
 
 // goForward ends an interrupted deploy that can't be undone: the release is started once more and gated to its end.
 func (d *Deployer) goForward(ctx context.Context, r *run, p Plan) *Report {
-	r.warn("interrupted, and no way back (%s): going forward with %s", p.WayBack().Reason, p.Target)
+	r.warn("interrupted, and there is no way back: going forward with %s", p.Target)
 	if err := d.activate(ctx, r, p, p.Target, r.step); err != nil {
 		r.failed(p.Target, err)
 		return d.hold(ctx, r, p, err)
@@ -184,7 +186,7 @@ func (d *Deployer) verify(ctx context.Context, r *run, p Plan) error {
 	steps := r.report.Steps
 	expect, err := d.expect(p.Target, p, "")
 	if err == nil {
-		err = inOrder(p.Target, r.step, d.gate(ctx, r, p, p.Target, expect, d.Gate.Verify))
+		err = inOrder(p.Target, r.step, d.gate(ctx, r, p, &expect, d.Gate.Verify))
 	}
 	if err != nil {
 		r.report.Steps = steps

@@ -34,7 +34,9 @@ type Plan struct {
 	Target   release.Version
 	Previous release.Version // "" for the first release ever
 	InLink   bool            // the unit's processes run in the release's directory
-	Schema   *journal.Schema
+	// Invocation is the unit's when the deploy began, "" if it didn't run.
+	Invocation string
+	Schema     *journal.Schema
 	// Ways are the ways back if Target fails, in the order in which they are tried.
 	Ways []rollback.WayBack
 	// Before is what is broken already.
@@ -49,6 +51,12 @@ type Plan struct {
 
 // Live tells whether the target is the live release already.
 func (p Plan) Live() bool { return p.Target == p.Previous }
+
+// stillRuns tells whether the unit runs v without a restart: v was live, and its process from before the deploy is
+// still there, since the deploy ended between the swap and the restart.
+func (p Plan) stillRuns(v release.Version, unit Unit) bool {
+	return v == p.Previous && v != p.Target && unit.Running && unit.Invocation == p.Invocation
+}
 
 // WayBack is the first way back, or the word that there is none.
 func (p Plan) WayBack() rollback.WayBack {
@@ -84,6 +92,9 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 	found := err == nil
 	unit, err := d.Service.Ready(ctx)
 	p.InLink = unit.InLink
+	if unit.Running {
+		p.Invocation = unit.Invocation
+	}
 	refused.add(gate.LayerService, err)
 	if err == nil {
 		d.baseline(ctx, &p, unit, &refused)

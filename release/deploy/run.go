@@ -122,7 +122,7 @@ func (r *run) write(rec journal.Record) error {
 func (r *run) began(p Plan) error {
 	err := r.write(journal.Record{
 		Event: journal.Began, Command: string(p.Command), Requested: p.Target, Previous: p.Previous,
-		User: UserName(), PID: os.Getpid(), Override: p.Override, Schema: p.Schema,
+		User: UserName(), PID: os.Getpid(), Override: p.Override, Schema: p.Schema, Invocation: p.Invocation,
 	})
 	r.begun = err == nil
 	return err

@@ -19,7 +19,25 @@ type Deploy struct {
 	Began     time.Time
 	Ended     time.Time // zero while it runs, and when its process died
 	Verdict   json.RawMessage
+
+	Invocation string   // of the app's unit when it began
+	Intents    []Change // what it was about to change, oldest first
+	passed     []release.Version
 }
+
+// Change is one change of the host that a deploy announced.
+type Change struct {
+	Step    string
+	Version release.Version
+}
+
+// Intended tells whether the deploy was about to do step for any version.
+func (d Deploy) Intended(step string) bool {
+	return slices.ContainsFunc(d.Intents, func(c Change) bool { return c.Step == step })
+}
+
+// Passed tells whether v passed its gate in this deploy.
+func (d Deploy) Passed(v release.Version) bool { return slices.Contains(d.passed, v) }
 
 // Finished tells whether the deploy came to a verdict.
 func (d Deploy) Finished() bool { return !d.Ended.IsZero() }
@@ -72,7 +90,7 @@ func Replay(records []Record) History {
 			deploys[r.Deploy] = len(h.Deploys)
 			h.Deploys = append(h.Deploys, Deploy{
 				ID: r.Deploy, Command: r.Command, Requested: r.Requested, Previous: r.Previous,
-				User: r.User, Override: r.Override, Began: r.At,
+				User: r.User, Override: r.Override, Began: r.At, Invocation: r.Invocation,
 			})
 			h.wasLive(r.Previous)
 			if r.Schema != nil {
@@ -87,11 +105,15 @@ func Replay(records []Record) History {
 		d := &h.Deploys[i]
 		switch r.Event {
 		case Intent:
+			d.Intents = append(d.Intents, Change{r.Step, r.Version})
 			if r.Step == swapStep {
 				h.Lives = append(h.Lives, Live{Version: r.Version, Forward: d.Command == "release" && r.Version == d.Requested})
 			}
 		case Passed, Failed:
 			h.gates[r.Version] = gateRecord{r.Event == Passed, n}
+			if r.Event == Passed {
+				d.passed = append(d.passed, r.Version)
+			}
 		case Finished:
 			d.Ended, d.Verdict = r.At, r.Verdict
 		case Began, Done:
@@ -139,6 +161,12 @@ func (h History) Gated() []release.Version {
 
 // Schema is what version said of its schema when it was last deployed, or nil.
 func (h History) Schema(v release.Version) *Schema { return h.schemas[v] }
+
+// Unfinished is the latest deploy, if it came to no verdict: it is running, or its process died.
+func (h History) Unfinished() (Deploy, bool) {
+	d, any := h.Last()
+	return d, any && !d.Finished()
+}
 
 // Last is the latest deploy.
 func (h History) Last() (Deploy, bool) {

@@ -60,7 +60,9 @@ type Record struct {
 	User      string          `json:"user,omitempty"`      // began
 	PID       int             `json:"pid,omitempty"`       // began
 	Override  string          `json:"override,omitempty"`  // began: why a blocking marker was overridden
-	Schema    *Schema         `json:"schema,omitempty"`    // began
+	// Invocation is that of the app's unit when the deploy began: while it is the same, the app was not restarted.
+	Invocation string  `json:"invocation,omitempty"` // began
+	Schema     *Schema `json:"schema,omitempty"`     // began
 
 	Step    string          `json:"step,omitempty"`    // intent, done
 	Version release.Version `json:"version,omitempty"` // intent, done, passed, failed
@@ -82,6 +84,7 @@ type Schema struct {
 type Journal struct {
 	file *os.File
 	dir  string
+	torn bool // the last write may have ended in the middle of a line
 }
 
 // Open opens the journal in dir for appending, and makes both where they don't exist. The directory belongs to the
@@ -95,7 +98,7 @@ func Open(dir string) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the journal %s: %w", name, bare(err))
 	}
-	j := &Journal{file, dir}
+	j := &Journal{file: file, dir: dir}
 	if err := j.mend(); err != nil {
 		file.Close()
 		return nil, err
@@ -117,7 +120,7 @@ func Writable(dir string) error {
 	}
 }
 
-// mend ends a torn last line, so that the next record begins on a line of its own, and makes the file's name durable.
+// mend finds a torn last line, so that the next record begins on a line of its own, and makes the file's name durable.
 func (j *Journal) mend() error {
 	info, err := j.file.Stat()
 	if err != nil {
@@ -131,11 +134,7 @@ func (j *Journal) mend() error {
 		if _, err := j.file.ReadAt(last, info.Size()-1); err != nil {
 			return fmt.Errorf("cannot read the journal %s: %w", j.file.Name(), bare(err))
 		}
-		if last[0] != '\n' {
-			if err := j.write([]byte("\n")); err != nil {
-				return err
-			}
-		}
+		j.torn = last[0] != '\n'
 	}
 	d, err := os.Open(j.dir)
 	if err != nil {
@@ -151,19 +150,21 @@ func (j *Journal) mend() error {
 // Close closes the file.
 func (j *Journal) Close() error { return j.file.Close() }
 
-// Append writes one record; it is on disk when Append returns nil.
+// Append writes one record; it is on disk when Append returns nil. After an error it may be there in part, or whole.
 func (j *Journal) Append(r Record) error {
 	r.Format = format
 	line, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("cannot write the journal: %w", err)
 	}
-	return j.write(append(line, '\n'))
-}
-
-func (j *Journal) write(b []byte) error {
-	_, err := j.file.Write(b)
+	line = append(line, '\n')
+	if j.torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	j.torn = true
+	_, err = j.file.Write(line)
 	if err == nil {
+		j.torn = false
 		err = j.file.Sync()
 	}
 	if err != nil {

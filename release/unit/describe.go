@@ -20,6 +20,7 @@ type Description struct {
 	Listen           string // where a .socket unit listens for it, in gunicorn's syntax; "" without one
 	InvocationID     string // of the current or last start
 	MainPID          int
+	Settled          bool // active, and no job is queued for it
 }
 
 // EnvironmentFile is one EnvironmentFile= of a unit, as D-Bus gives it: (sb).
@@ -45,6 +46,7 @@ func (u Unit) Describe(ctx context.Context) (Description, error) {
 		Environment:      get[[]string](p, "Environment"),
 		InvocationID:     invocation(get[[]byte](p, "InvocationID")),
 		MainPID:          int(get[uint32](p, "MainPID")),
+		Settled:          get[string](p, "ActiveState") == "active" && !queued(p),
 	}
 	if e := get[[]any](p, "LoadError"); len(e) == 2 {
 		d.LoadError, _ = e[1].(string)

@@ -135,19 +135,28 @@ func (m *Manager) Unit(name string) Unit { return Unit{m, name} }
 // Name is the unit's name.
 func (u Unit) Name() string { return u.name }
 
-// properties reads every property of the unit in one call.
-func (u Unit) properties(ctx context.Context) (map[string]any, error) {
-	conn, _, err := u.m.dialled()
-	if err != nil {
-		return nil, err
-	}
+// properties reads every property of the unit in one call. It outlasts a restart of D-Bus or of systemd itself.
+func (u Unit) properties(ctx context.Context) (p map[string]any, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	p, err := conn.GetAllPropertiesContext(ctx, u.name)
-	if err != nil {
-		return nil, fmt.Errorf("cannot ask systemd about %s: %w", u.name, plain(err))
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, _, err := u.m.dialled()
+		if err == nil {
+			if p, err = conn.GetAllPropertiesContext(ctx, u.name); err == nil {
+				return p, nil
+			}
+			if conn.Connected() {
+				return nil, fmt.Errorf("cannot ask systemd about %s: %w", u.name, plain(err))
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("cannot ask systemd about %s: %w", u.name, plain(err))
+		}
 	}
-	return p, nil
 }
 
 // State implements gate.Unit.
@@ -257,7 +266,7 @@ func (u Unit) await(ctx context.Context, conn *sd.Conn, done <-chan string) (str
 			if err != nil {
 				continue // not back yet
 			}
-			if job := get[[]any](p, "Job"); len(job) > 0 && job[0] != uint32(0) {
+			if queued(p) {
 				continue // still at it
 			}
 			switch get[string](p, "ActiveState") {
@@ -268,6 +277,12 @@ func (u Unit) await(ctx context.Context, conn *sd.Conn, done <-chan string) (str
 			}
 		}
 	}
+}
+
+// queued tells whether a job waits or runs for the unit: its Job property is (0, "/") otherwise.
+func queued(p map[string]any) bool {
+	job := get[[]any](p, "Job")
+	return len(job) > 0 && job[0] != uint32(0)
 }
 
 // refused explains why systemd didn't take the call.

@@ -1,0 +1,183 @@
+package journal
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"deploygate/release"
+)
+
+// story builds journals out of deploys.
+type story struct{ records []Record }
+
+func (s *story) add(id string, r Record) *story {
+	r.Deploy, r.Format = id, format
+	r.At = time.Unix(int64(len(s.records)+1), 0)
+	s.records = append(s.records, r)
+	return s
+}
+
+func (s *story) began(id, command string, requested, previous release.Version) *story {
+	return s.add(id, Record{Event: Began, Command: command, Requested: requested, Previous: previous})
+}
+
+func (s *story) swapped(id string, v release.Version) *story {
+	return s.add(id, Record{Event: Intent, Step: swapStep, Version: v}).add(id, Record{Event: Done, Step: swapStep, Version: v})
+}
+
+func (s *story) gated(id string, v release.Version, passed bool) *story {
+	event := Failed
+	if passed {
+		event = Passed
+	}
+	return s.add(id, Record{Event: event, Version: v})
+}
+
+func (s *story) finished(id string) *story {
+	return s.add(id, Record{Event: Finished, Verdict: json.RawMessage(`{}`)})
+}
+
+func (s *story) released(id string, v, previous release.Version) *story {
+	return s.began(id, "release", v, previous).swapped(id, v).gated(id, v, true).finished(id)
+}
+
+func TestReplayKnowsWhatWasLive(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		s    *story
+		want []Live
+	}{
+		{"nothing", &story{}, nil},
+		{"first release ever", new(story).released("1", "v1", ""), []Live{{"v1", true, false}}},
+		{"the one before deploygate came", new(story).released("1", "v2", "v1"), []Live{{"v1", true, true}, {"v2", true, false}}},
+		{
+			"one after the other", new(story).released("1", "v2", "v1").released("2", "v3", "v2"),
+			[]Live{{"v1", true, true}, {"v2", true, false}, {"v3", true, false}},
+		},
+		{
+			"failed, and gone back: the way back runs no migrations",
+			new(story).released("1", "v1", "").began("2", "release", "v2", "v1").swapped("2", "v2").gated("2", "v2", false).
+				swapped("2", "v1").gated("2", "v1", true).finished("2"),
+			[]Live{{"v1", true, false}, {"v2", true, false}, {"v1", false, false}},
+		},
+		{
+			"rolled back by command",
+			new(story).released("1", "v1", "").released("2", "v2", "v1").began("3", "rollback", "v1", "v2").swapped("3", "v1").
+				gated("3", "v1", true).finished("3"),
+			[]Live{{"v1", true, false}, {"v2", true, false}, {"v1", false, false}},
+		},
+		{
+			"an intent counts, though its process died",
+			new(story).released("1", "v1", "").began("2", "release", "v2", "v1").add("2", Record{Event: Intent, Step: swapStep, Version: "v2"}),
+			[]Live{{"v1", true, false}, {"v2", true, false}},
+		},
+		{"refused before the swap", new(story).began("1", "release", "v2", "v1").finished("1"), []Live{{"v1", true, true}}},
+		{
+			"swapped by hand in between", new(story).released("1", "v1", "").released("2", "v9", "v5"),
+			[]Live{{"v1", true, false}, {"v5", true, true}, {"v9", true, false}},
+		},
+		{
+			"its beginning was torn off", new(story).released("1", "v1", "").swapped("gone", "v7").gated("gone", "v7", true),
+			[]Live{{"v1", true, false}},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if d := cmp.Diff(c.want, Replay(c.s.records).Lives); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestTheLastGateDecides(t *testing.T) {
+	s := new(story).released("1", "v1", "").released("2", "v2", "v1").
+		began("3", "release", "v3", "v2").swapped("3", "v3").gated("3", "v3", false).swapped("3", "v2").gated("3", "v2", false).
+		swapped("3", "v1").gated("3", "v1", true).finished("3").
+		began("4", "release", "v4", "v1").swapped("4", "v4")
+	h := Replay(s.records)
+	for v, want := range map[release.Version]struct{ good, bad bool }{
+		"v1": {true, false}, "v2": {false, true}, "v3": {false, true}, "v4": {}, "unheard": {},
+	} {
+		if h.Good(v) != want.good || h.Bad(v) != want.bad {
+			t.Errorf("%s: good %v, bad %v", v, h.Good(v), h.Bad(v))
+		}
+	}
+	if d := cmp.Diff([]release.Version{"v1", "v2", "v3"}, h.Gated()); d != "" {
+		t.Error(d)
+	}
+	recovered := Replay(s.began("5", "release", "v3", "v1").gated("5", "v3", true).records)
+	if !recovered.Good("v3") || recovered.Bad("v3") {
+		t.Error("v3 has recovered and is still bad")
+	}
+}
+
+func TestADeployWithoutAVerdictIsUnfinished(t *testing.T) {
+	s := new(story).released("1", "v1", "")
+	if last, any := Replay(s.records).Last(); !any || !last.Finished() || last.ID != "1" {
+		t.Errorf("last %+v, %v", last, any)
+	}
+	s.add("2", Record{Event: Began, Command: "rollback", Requested: "v0", Previous: "v1", User: "ops", Override: "I know"}).swapped("2", "v0")
+	last, any := Replay(s.records).Unfinished()
+	want := Deploy{
+		ID: "2", Command: "rollback", Requested: "v0", Previous: "v1", User: "ops", Override: "I know", Began: time.Unix(5, 0),
+		Intents: []Change{{swapStep, "v0"}},
+	}
+	if d := cmp.Diff(want, last, cmpopts.IgnoreUnexported(Deploy{})); d != "" || !any {
+		t.Error(d)
+	}
+	if !last.Intended(swapStep) || last.Intended("restart") || last.Passed("v0") {
+		t.Errorf("%+v", last)
+	}
+	last, any = Replay(s.gated("2", "v0", true).finished("2").records).Unfinished()
+	if any || !last.Passed("v0") || last.Passed("v1") {
+		t.Errorf("%+v is unfinished: %v", last, any)
+	}
+	if _, any := Replay(nil).Last(); any {
+		t.Error("a last deploy of none")
+	}
+}
+
+func TestSeenCountsAReleaseThatWasPutThereByHand(t *testing.T) {
+	h := Replay(new(story).released("1", "v1", "").records)
+	if d := cmp.Diff(h.Lives, h.Seen("v1").Lives); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(h.Lives, h.Seen("").Lives); d != "" {
+		t.Error(d)
+	}
+	want := []Live{{"v1", true, false}, {"v5", true, true}}
+	if d := cmp.Diff(want, h.Seen("v5").Lives); d != "" {
+		t.Error(d)
+	}
+	if len(h.Lives) != 1 {
+		t.Error("Seen changed what it was asked of")
+	}
+}
+
+func TestTheSchemaOfTheLatestDeployIsKept(t *testing.T) {
+	s := new(story).add("1", Record{Event: Began, Command: "release", Requested: "v1", Schema: &Schema{Marker: "blocked"}}).
+		add("2", Record{Event: Began, Command: "release", Requested: "v1", Schema: &Schema{Marker: "safe"}}).
+		add("3", Record{Event: Began, Command: "release", Requested: "v1"})
+	h := Replay(s.records)
+	if got := h.Schema("v1"); got == nil || got.Marker != "safe" {
+		t.Errorf("schema %+v", got)
+	}
+	if h.Schema("v2") != nil {
+		t.Error("a schema of an unheard release")
+	}
+}
+
+func TestLoadReplaysAndCountsTornLines(t *testing.T) {
+	dir := t.TempDir()
+	appendAll(t, dir, sample()[:3]...)
+	appendAll(t, dir) // nothing to mend
+	h, err := Load(dir)
+	must(t, err)
+	if len(h.Deploys) != 1 || h.Torn != 0 || h.Deploys[0].Finished() {
+		t.Errorf("%+v", h)
+	}
+}
