@@ -72,7 +72,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.BoolFlag{Name: "no-color", Usage: "no colours on a terminal", EnvVars: []string{"NO_COLOR"}},
 		},
 		Commands: []*cli.Command{
-			c.release(), c.rollback(), c.check(), c.plan(), c.status(), c.history(), c.prune(),
+			c.release(), c.rollback(), c.check(), c.plan(), c.status(), c.history(), c.prune(), c.recover(), c.guard(),
 		},
 		HideHelpCommand: true,
 		Writer:          stdout,

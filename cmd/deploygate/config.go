@@ -61,6 +61,7 @@ type Config struct {
 	Rollback struct {
 		Automatic bool
 		NoMarker  rollback.Policy
+		Guard     string
 	}
 	Hooks  map[deploy.HookName][]deploy.Task
 	Checks []deploy.Check
@@ -73,6 +74,8 @@ const (
 	warn        = "warn"
 	kindNginx   = "nginx"
 	kindNone    = "none"
+	guardAuto   = "auto"
+	required    = "required"
 )
 
 // defaultTaskTimeout is for a hook or check that sets none.
@@ -98,6 +101,7 @@ func Defaults(app string) *Config {
 	c.Proxy.ErrorLog = "/var/log/nginx/error.log"
 	c.Rollback.Automatic = true
 	c.Rollback.NoMarker = rollback.Inspect
+	c.Rollback.Guard = guardAuto
 	c.Hooks = map[deploy.HookName][]deploy.Task{}
 	return c
 }
@@ -166,6 +170,7 @@ func (c *Config) read(d *document) {
 
 	d.boolean("rollback.automatic", &c.Rollback.Automatic)
 	d.choice("rollback.no_marker", (*string)(&c.Rollback.NoMarker), "inspect", "allow", "block")
+	d.choice("rollback.guard", &c.Rollback.Guard, guardAuto, required)
 
 	for _, hook := range []deploy.HookName{deploy.BeforeSwap, deploy.AfterRelease, deploy.AfterRollback, deploy.OnHeld} {
 		d.tables("hooks."+string(hook), func(at string) { c.Hooks[hook] = append(c.Hooks[hook], readTask(d, at)) })

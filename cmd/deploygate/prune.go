@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -31,9 +30,7 @@ func (c *commands) prune() *cli.Command {
 }
 
 func (s *session) pruneHost(ctx context.Context, h *host, wait time.Duration) error {
-	lock, err := journal.Acquire(ctx, s.config.StateDir, journal.Holder{
-		PID: os.Getpid(), User: deploy.UserName(), Command: "prune", Since: time.Now(),
-	}, wait)
+	lock, err := journal.Acquire(ctx, s.config.StateDir, me("prune", ""), wait)
 	if err != nil {
 		_ = s.cannot(err)
 		if locked := new(journal.LockedError); errors.As(err, &locked) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -67,6 +68,17 @@ func (c *commands) rollback() *cli.Command {
 
 // deploy runs a release or a rollback under the app's lock and prints its verdict.
 func (s *session) deploy(request deploy.Request, wait time.Duration) error {
+	return s.locked(request, wait, func(ctx context.Context, d *deploy.Deployer) *deploy.Report {
+		// A deploy whose process died comes first: what follows must not build on half of it.
+		if r := d.Recover(ctx); r != nil {
+			fmt.Fprintf(s.err, "deploygate: finished the last deploy first: %s\n", oneLine(sentence(r)))
+		}
+		return d.Run(ctx, request)
+	})
+}
+
+// locked does something under the app's lock, with its journal open, and prints the verdict.
+func (s *session) locked(request deploy.Request, wait time.Duration, do func(context.Context, *deploy.Deployer) *deploy.Report) error {
 	ctx, stop := interruptible()
 	defer stop()
 	h, err := s.connect(ctx)
@@ -74,10 +86,7 @@ func (s *session) deploy(request deploy.Request, wait time.Duration) error {
 		return s.verdict((&deploy.Deployer{App: s.config.App}).NotBegun(request, deploy.Refused, err))
 	}
 	defer h.Close()
-	lock, err := journal.Acquire(ctx, s.config.StateDir, journal.Holder{
-		PID: os.Getpid(), User: deploy.UserName(), Command: string(request.Command),
-		Version: release.Version(request.Version), Since: time.Now(),
-	}, wait)
+	lock, err := journal.Acquire(ctx, s.config.StateDir, me(string(request.Command), request.Version), wait)
 	if err != nil {
 		outcome := deploy.Refused
 		if locked := new(journal.LockedError); errors.As(err, &locked) {
@@ -90,7 +99,14 @@ func (s *session) deploy(request deploy.Request, wait time.Duration) error {
 		return s.verdict(h.deployer.NotBegun(request, deploy.Refused, err))
 	}
 	defer h.deployer.Journal.Close()
-	return s.verdict(h.deployer.Run(ctx, request))
+	return s.verdict(do(ctx, h.deployer))
+}
+
+// me is this process as the holder of the lock.
+func me(command, version string) journal.Holder {
+	return journal.Holder{
+		PID: os.Getpid(), User: deploy.UserName(), Command: command, Version: release.Version(version), Since: time.Now(),
+	}
 }
 
 // withHost runs a command that only looks.

@@ -53,6 +53,9 @@ func sentence(r *deploy.Report) string {
 	case deploy.Released:
 		return fmt.Sprintf("released: %s is live and passed its gate%s in %.1f s", r.Current, was, r.Seconds)
 	case deploy.Unchanged:
+		if r.Command == deploy.Recover {
+			return "nothing to recover: the last deploy came to a verdict"
+		}
 		return fmt.Sprintf("unchanged: %s is live and healthy already", r.Current)
 	case deploy.Refused:
 		return fmt.Sprintf("refused: %s; %s", why, stillLive(r))

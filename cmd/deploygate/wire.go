@@ -44,18 +44,25 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	}
 	service := &appService{unit: manager.Unit(c.Service.Unit), link: tree.CurrentPath(), limit: c.Service.RestartTimeout}
 	g := &gate.Gate{Unit: service.unit, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline}
-	h := &host{c, tree, manager, &deploy.Deployer{
-		App: c.App, StateDir: c.StateDir, Tree: tree, Service: service, Gate: g,
-		Runner: runner{service.unit, c.App}, Observer: observer,
-		Require: c.Release.Require, NoMarker: c.Rollback.NoMarker, Automatic: c.Rollback.Automatic,
-		RefuseBroken: c.Proxy.BrokenBefore == refuse, Keep: c.Keep, Hooks: c.Hooks, Checks: c.Checks,
-	}}
-	h.deployer.Explain = h.explain
+	d := newDeployer(c, tree, observer)
+	d.Service, d.Gate, d.Runner = service, g, runner{service.unit, c.App}
+	h := &host{c, tree, manager, d}
+	d.Explain, d.Guard = h.explain, h.guard
 	service.bindErr = h.direct(ctx, g, service.unit, log)
 	if err := h.proxy(ctx, g, log); err != nil {
 		service.proxyErr = err
 	}
 	return h, nil
+}
+
+// newDeployer knows the configuration and the file system, and no systemd.
+func newDeployer(c *Config, tree *release.Tree, observer deploy.Observer) *deploy.Deployer {
+	return &deploy.Deployer{
+		App: c.App, StateDir: c.StateDir, Tree: tree, Observer: observer,
+		Require: c.Release.Require, NoMarker: c.Rollback.NoMarker, Automatic: c.Rollback.Automatic,
+		GuardRequired: c.Rollback.Guard == required, RefuseBroken: c.Proxy.BrokenBefore == refuse,
+		Keep: c.Keep, Hooks: c.Hooks, Checks: c.Checks,
+	}
 }
 
 func (h *host) Close() {
@@ -165,12 +172,15 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 	case s.proxyErr != nil:
 		return deploy.Unit{}, s.proxyErr
 	}
+	dir := ""
 	if d.MainPID != 0 {
-		if _, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", d.MainPID)); errors.Is(err, fs.ErrPermission) {
+		if dir, err = os.Readlink(fmt.Sprintf("/proc/%d/cwd", d.MainPID)); errors.Is(err, fs.ErrPermission) {
 			return refuse(fmt.Sprintf("no right to see which release the processes of %s run", d.Name), "run deploygate as root")
 		}
 	}
-	return deploy.Unit{Name: d.Name, InLink: d.InLink(s.link), Running: d.Settled && d.MainPID != 0, Invocation: d.InvocationID}, nil
+	return deploy.Unit{
+		Name: d.Name, InLink: d.InLink(s.link), Running: d.Settled && d.MainPID != 0, Invocation: d.InvocationID, Dir: dir,
+	}, nil
 }
 
 // Restart implements deploy.Service.

@@ -90,13 +90,13 @@ func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Versio
 	if err != nil {
 		return e, "", err
 	}
-	if p.stillRuns(v, unit) {
-		e, err = d.expect(v, p, "")
-		return e, unit.Name + " was not restarted since the swap", err
-	}
-	if e, err = d.expect(v, p, unit.Invocation); err != nil {
+	if e, err = d.expect(v, p, ""); err != nil {
 		return e, "", err
 	}
+	if p.stillRuns(v, e.Dir, unit) {
+		return e, fmt.Sprintf("%s runs %s already", unit.Name, v), nil
+	}
+	e.Previous = unit.Invocation
 	r.report.Changed = true
 	r.restarted = time.Now()
 	return e, unit.Name, d.Service.Restart(ctx)

@@ -4,7 +4,7 @@
 // and it is decided by the link as it is, not by what was meant; a release that fails is replaced by an earlier good
 // one only if the schema allows it, and that one has to pass the same gate; at most two are tried.
 //
-// Not guaranteed: that a deploy whose process is killed is finished by anybody else.
+// A deploy whose process dies is finished by Recover: by the guard that Run starts, by the next deploy, or at boot.
 //
 // It does no I/O of its own: the host comes in through Service, Runner and gate.Gate.
 package deploy
@@ -35,6 +35,7 @@ type Unit struct {
 	InLink     bool // its processes run in the directory that the live link names
 	Running    bool // active, and nothing is queued that would change it
 	Invocation string
+	Dir        string // where its main process runs, every link resolved
 }
 
 // Deployer runs deploys of one app.
@@ -48,6 +49,9 @@ type Deployer struct {
 	Runner   Runner
 	Explain  func(f *gate.Finding, from, until time.Time) // adds what the logs say; may be nil
 	Observer Observer
+	// Guard starts a process that finishes the deploy if this one dies, and gives what ends it; may be nil.
+	Guard         func(ctx context.Context, deployID string) (stop func(), err error)
+	GuardRequired bool // refuse to deploy without one
 
 	Require      []string
 	NoMarker     rollback.Policy
@@ -72,6 +76,11 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 	if err := r.began(p); err != nil {
 		return r.end(Refused, err)
 	}
+	stop, err := d.guard(ctx, r)
+	if err != nil {
+		return r.end(Refused, err)
+	}
+	defer stop()
 	if err := d.beforeSwap(ctx, r, p.Target); err != nil {
 		return r.end(Refused, err)
 	}

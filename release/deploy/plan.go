@@ -52,10 +52,16 @@ type Plan struct {
 // Live tells whether the target is the live release already.
 func (p Plan) Live() bool { return p.Target == p.Previous }
 
-// stillRuns tells whether the unit runs v without a restart: v was live, and its process from before the deploy is
-// still there, since the deploy ended between the swap and the restart.
-func (p Plan) stillRuns(v release.Version, unit Unit) bool {
-	return v == p.Previous && v != p.Target && unit.Running && unit.Invocation == p.Invocation
+// stillRuns tells whether the unit runs v as it is, so that going back to v needs no restart: its process is in v's
+// directory, or, where that tells nothing, v was live and its process from before the deploy is still there.
+func (p Plan) stillRuns(v release.Version, dir string, unit Unit) bool {
+	switch {
+	case v == p.Target || !unit.Running:
+		return false
+	case p.InLink:
+		return unit.Dir == dir || strings.HasPrefix(unit.Dir, dir+"/") && !strings.HasSuffix(unit.Dir, " (deleted)")
+	}
+	return v == p.Previous && unit.Invocation == p.Invocation
 }
 
 // WayBack is the first way back, or the word that there is none.

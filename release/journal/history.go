@@ -15,6 +15,7 @@ type Deploy struct {
 	Requested release.Version
 	Previous  release.Version
 	User      string
+	PID       int
 	Override  string
 	Began     time.Time
 	Ended     time.Time // zero while it runs, and when its process died
@@ -90,7 +91,7 @@ func Replay(records []Record) History {
 			deploys[r.Deploy] = len(h.Deploys)
 			h.Deploys = append(h.Deploys, Deploy{
 				ID: r.Deploy, Command: r.Command, Requested: r.Requested, Previous: r.Previous,
-				User: r.User, Override: r.Override, Began: r.At, Invocation: r.Invocation,
+				User: r.User, PID: r.PID, Override: r.Override, Began: r.At, Invocation: r.Invocation,
 			})
 			h.wasLive(r.Previous)
 			if r.Schema != nil {

@@ -48,6 +48,41 @@ type Lock struct{ file *os.File }
 // Acquire takes the lock in dir, waiting at most wait for it. The error is a *LockedError where somebody else holds
 // it.
 func Acquire(ctx context.Context, dir string, h Holder, wait time.Duration) (*Lock, error) {
+	f, err := openLock(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(ctx, f, wait); err != nil {
+		defer f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, &LockedError{holder(f)}
+		}
+		return nil, fmt.Errorf("cannot lock %s: %w", f.Name(), err)
+	}
+	return held(f, h), nil
+}
+
+// Await waits for the lock in dir for as long as it takes, without asking again and again: the kernel hands it over the
+// moment its holder dies. ready is called just before the wait.
+func Await(dir string, h Holder, ready func() error) (*Lock, error) {
+	f, err := openLock(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err = ready(); err == nil {
+		err = unix.EINTR
+	}
+	for errors.Is(err, unix.EINTR) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX) //nolint:gosec // a file descriptor is small
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("cannot wait for the lock %s: %w", f.Name(), err)
+	}
+	return held(f, h), nil
+}
+
+func openLock(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("cannot make the state directory %s: %w", dir, bare(err))
 	}
@@ -56,20 +91,15 @@ func Acquire(ctx context.Context, dir string, h Holder, wait time.Duration) (*Lo
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the lock %s: %w", name, bare(err))
 	}
-	if err := flock(ctx, f, wait); err != nil {
-		defer f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, &LockedError{holder(f)}
-		}
-		return nil, fmt.Errorf("cannot lock %s: %w", name, err)
+	return f, nil
+}
+
+// held notes who holds the lock. That is for people to read; the lock itself is the kernel's.
+func held(f *os.File, h Holder) *Lock {
+	if text, err := json.Marshal(h); err == nil && f.Truncate(0) == nil {
+		_, _ = f.WriteAt(append(text, '\n'), 0)
 	}
-	// Who holds it is for people to read; the lock itself is the kernel's.
-	if text, err := json.Marshal(h); err == nil {
-		if f.Truncate(0) == nil {
-			_, _ = f.WriteAt(append(text, '\n'), 0)
-		}
-	}
-	return &Lock{f}, nil
+	return &Lock{f}
 }
 
 // probeTime is longer than Running holds the lock to see whether it is free.

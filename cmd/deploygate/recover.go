@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"deploygate/release"
+	"deploygate/release/deploy"
+	"deploygate/release/journal"
+	"deploygate/release/unit"
+)
+
+func (c *commands) recover() *cli.Command {
+	return &cli.Command{
+		Name:  "recover",
+		Usage: "finish or undo a deploy whose process died",
+		Flags: []cli.Flag{
+			lockWait,
+			&cli.BoolFlag{Name: "all", Usage: "of every app in " + configDir},
+			&cli.BoolFlag{Name: "boot", Usage: "only put the links of all apps right, before the apps are started"},
+		},
+		Action: func(ctx *cli.Context) error {
+			wait := ctx.Duration("lock-wait")
+			switch {
+			case ctx.Bool("boot"):
+				return c.eachApp(ctx, (*session).recoverLink)
+			case ctx.Bool("all"):
+				return c.eachApp(ctx, func(s *session) error { return s.recover(wait) })
+			}
+			s, err := c.begin(ctx, 0)
+			if err != nil {
+				return err
+			}
+			return s.recover(wait)
+		},
+	}
+}
+
+func (s *session) recover(wait time.Duration) error {
+	return s.locked(deploy.Request{Command: deploy.Recover}, wait, func(ctx context.Context, d *deploy.Deployer) *deploy.Report {
+		if r := d.Recover(ctx); r != nil {
+			return r
+		}
+		return d.NotBegun(deploy.Request{Command: deploy.Recover}, deploy.Unchanged, nil)
+	})
+}
+
+// eachApp does something for every configured app, and for the one of the defaults where none is configured. The worst
+// exit code counts.
+func (c *commands) eachApp(ctx *cli.Context, do func(*session) error) error {
+	files, err := filepath.Glob(filepath.Join(configDir, "*.toml"))
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		files = []string{""}
+	}
+	worst := 0
+	for _, file := range files {
+		if err := ctx.Set("config", file); err != nil {
+			return err
+		}
+		s, err := c.begin(ctx, 0)
+		if err == nil {
+			err = do(s)
+		}
+		var v *verdictError
+		switch {
+		case err == nil:
+		case errors.As(err, &v):
+			worst = max(worst, v.code)
+		default:
+			fmt.Fprintf(c.err, "deploygate: %s\n", oneLine(err.Error()))
+			worst = max(worst, exitUsage)
+		}
+	}
+	return exit(worst)
+}
+
+// recoverLink is the part of recover that comes before the app is started at boot. It must not need systemd, which is
+// still on its way up.
+func (s *session) recoverLink() error {
+	tree, err := release.Open(s.config.Root)
+	if err != nil {
+		return s.cannot(err)
+	}
+	defer tree.Close()
+	lock, err := journal.Acquire(context.Background(), s.config.StateDir, me("recover", ""), 0)
+	if err != nil {
+		return s.cannot(err)
+	}
+	defer lock.Unlock()
+	d := newDeployer(s.config, tree, newProgress(s.err, s.noColor))
+	if d.Journal, err = journal.Open(s.config.StateDir); err != nil {
+		return s.cannot(err)
+	}
+	defer d.Journal.Close()
+	moved, err := d.RecoverLink()
+	if err != nil {
+		return s.cannot(err)
+	}
+	if moved != "" {
+		fmt.Fprintf(s.out, "%s: a deploy was cut off; current names %s again\n", s.config.App, moved)
+	}
+	return nil
+}
+
+// guard starts the process that finishes a deploy if this one dies.
+func (h *host) guard(ctx context.Context, deployID string) (stop func(), err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("cannot start the guard: %w", err)
+	}
+	args := []string{self, "--app", h.config.App}
+	if h.config.File != "" {
+		file, err := filepath.Abs(h.config.File)
+		if err != nil {
+			return nil, fmt.Errorf("cannot start the guard: %w", err)
+		}
+		args = append(args, "--config", file)
+	}
+	end, err := h.manager.StartGuard(ctx, "deploygate-guard-"+h.config.App+"-"+deployID+".service", append(args, "guard", deployID))
+	if err != nil {
+		return nil, err
+	}
+	// Between the swap and the verdict a shutdown is delayed, where logind does that; the deploy doesn't depend on it.
+	allow, err := unit.DelayShutdown(context.WithoutCancel(ctx), "a deploy of "+h.config.App+" is under way")
+	if err != nil {
+		return end, nil
+	}
+	return func() { end(); allow() }, nil
+}
+
+// guard is the other side: it waits for the lock of the deploy that it guards, and recovers if that deploy came to no
+// verdict.
+func (c *commands) guard() *cli.Command {
+	return &cli.Command{
+		Name:      "guard",
+		Hidden:    true,
+		Usage:     "wait for a deploy to end, and finish it if its process dies; started by release and rollback",
+		ArgsUsage: "DEPLOY",
+		Action: func(ctx *cli.Context) error {
+			s, err := c.begin(ctx, 1)
+			if err != nil {
+				return err
+			}
+			lock, err := journal.Await(s.config.StateDir, me("recover", ""), unit.NotifyReady)
+			if err != nil {
+				return s.cannot(err)
+			}
+			defer lock.Unlock()
+			// From here on only a verdict ends it.
+			signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+			history, err := journal.Load(s.config.StateDir)
+			if err != nil {
+				return s.cannot(err)
+			}
+			if u, unfinished := history.Unfinished(); !unfinished || u.ID != ctx.Args().First() {
+				return nil
+			}
+			return s.finish()
+		},
+	}
+}
+
+// finish recovers under a lock that is held already. A verdict is success to systemd, which would start the guard
+// again otherwise.
+func (s *session) finish() error {
+	ctx := context.Background()
+	h, err := s.connect(ctx)
+	if err != nil {
+		return s.cannot(err)
+	}
+	defer h.Close()
+	if h.deployer.Journal, err = journal.Open(s.config.StateDir); err != nil {
+		return s.cannot(err)
+	}
+	defer h.deployer.Journal.Close()
+	if r := h.deployer.Recover(ctx); r != nil {
+		_ = s.verdict(r)
+	}
+	return nil
+}

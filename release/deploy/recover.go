@@ -1,0 +1,135 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+
+	"deploygate/gate"
+	"deploygate/release"
+	"deploygate/release/journal"
+	"deploygate/rollback"
+)
+
+// Recover is the command that ends a deploy whose process died.
+const Recover Command = "recover"
+
+// errDied is the failure of a deploy whose process died.
+func errDied(u journal.Deploy) *gate.Finding {
+	return gate.NewFinding(gate.LayerRelease, "interrupted",
+		fmt.Sprintf("%s %s was cut off: its process (pid %d, %s) died without a verdict", u.Command, u.Requested, u.PID, u.User))
+}
+
+// settled tells how an unfinished deploy has ended already, as far as its records and the link say; "" if the host
+// still has to be put right.
+func settled(u journal.Deploy, current release.Version) Outcome {
+	switch {
+	case !u.Intended(string(StepSwap)):
+		return Refused // it died before it touched anything
+	case u.Passed(current) && current == u.Requested:
+		return Released
+	case u.Passed(current):
+		return RolledBack
+	case current == u.Previous && !u.Intended(string(StepRestart)):
+		return Refused // the swap didn't come about
+	}
+	return ""
+}
+
+// Recover ends the last deploy if its process died, by the rule of an interruption: the way back if there is one, else
+// forward. It decides from the link and the unit as they are. The caller holds the app's lock. It gives nil where
+// there is nothing to recover.
+func (d *Deployer) Recover(ctx context.Context) *Report {
+	r, p, u, err := d.resume()
+	switch {
+	case err != nil:
+		return r.end(Refused, err)
+	case u == nil:
+		return nil
+	}
+	died := errDied(*u)
+	current, err := d.Tree.Current()
+	if err != nil {
+		return r.end(Stuck, died.With("link", err.Error()))
+	}
+	switch o := settled(*u, current); o {
+	case Released:
+		return r.end(o, nil)
+	case Refused, RolledBack:
+		return r.end(o, died)
+	}
+	unit, err := d.Service.Ready(ctx)
+	if err != nil {
+		return r.end(Stuck, died.With("unit", err.Error()))
+	}
+	p.InLink = unit.InLink
+	// Which configuration the proxy runs is not known any more, so it is not told to begin: its Test loads the one on
+	// disk.
+	r.failed(p.Target, died)
+	if p.WayBack().Verdict == rollback.Safe && d.Automatic {
+		return d.tryWays(ctx, r, p, died)
+	}
+	return d.goForward(ctx, r, p)
+}
+
+// RecoverLink is the part of Recover that must come before the app starts at boot: it points the link at the way back,
+// if there is one, and leaves it to Recover to gate what was started then. It needs no systemd.
+func (d *Deployer) RecoverLink() (moved release.Version, err error) {
+	r, p, u, err := d.resume()
+	if err != nil || u == nil {
+		return "", err
+	}
+	current, err := d.Tree.Current()
+	if err != nil {
+		return "", err
+	}
+	way := p.WayBack()
+	if settled(*u, current) != "" || way.Verdict != rollback.Safe || !d.Automatic || current == way.Version {
+		return "", nil
+	}
+	_, err = r.journalled(StepSwap, way.Version, func() (string, error) { return "", d.swap(context.Background(), r, way.Version) })
+	return way.Version, err
+}
+
+// resume takes up the last deploy if it came to no verdict; nil otherwise.
+func (d *Deployer) resume() (*run, Plan, *journal.Deploy, error) {
+	r := d.begin(Request{Command: Recover})
+	h, err := journal.Load(d.StateDir)
+	if err != nil {
+		return r, Plan{}, nil, err
+	}
+	u, unfinished := h.Unfinished()
+	if !unfinished {
+		return r, Plan{}, nil, nil
+	}
+	onDisk, err := d.Tree.Releases()
+	if err != nil {
+		return r, Plan{}, nil, err
+	}
+	p := Plan{
+		Request: Request{Command: Command(u.Command)}, Target: u.Requested, Previous: u.Previous,
+		Invocation: u.Invocation, Before: []*gate.Finding{},
+	}
+	p.Ways = d.ways(h, onDisk, &rollback.Schemas{Dir: d.Tree.Dir, History: h}, u.Requested, []release.Version{u.Requested})
+	way := p.WayBack()
+	r.begun = true
+	r.report.DeployID, r.report.Requested, r.report.Previous, r.report.WayBack = u.ID, u.Requested, u.Previous, &way
+	return r, p, &u, nil
+}
+
+// guard starts the process that recovers if this one dies.
+func (d *Deployer) guard(ctx context.Context, r *run) (stop func(), err error) {
+	if d.Guard == nil {
+		return func() {}, nil
+	}
+	stop, err = d.Guard(ctx, r.report.DeployID)
+	switch {
+	case err == nil:
+		return stop, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case d.GuardRequired:
+		return nil, err
+	}
+	r.warn("nobody finishes this deploy if its process dies, until the next one: %v", err)
+	return func() {}, nil
+}
