@@ -47,6 +47,7 @@ type host struct {
 	*testbed.Machine
 	t    *testing.T
 	site testbed.Site
+	disk string // "" where nothing outlives the machine
 }
 
 // onEachSuite runs a scenario on a fresh host of every suite, beside the others.
@@ -71,7 +72,7 @@ func onEachSuite(t *testing.T, site testbed.Site, scenario func(h *host)) {
 					t.Error(err)
 				}
 			})
-			h := &host{m, t, site}
+			h := &host{Machine: m, t: t, site: site}
 			h.must(m.InstallSite(t.Context(), site))
 			scenario(h)
 		})

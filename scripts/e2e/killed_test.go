@@ -19,10 +19,7 @@ func (h *host) killed(version string, when func() bool) {
 	h.eventually(when)
 	h.must(h.Signal(cmd, unix.SIGKILL))
 	_ = cmd.Wait()
-	h.eventually(func() bool {
-		r := h.Exec(h.t.Context(), program, "status", "--app", h.site.Name, "--output", "json")
-		return r.Err == nil && strings.Contains(r.Stdout, `"running":null,"unfinished":null`)
-	})
+	h.settled()
 	r := h.Exec(h.t.Context(), "systemctl", "list-units", "--all", "--no-legend", "deploygate*")
 	if r.Err != nil || r.Stdout != "" {
 		h.t.Errorf("units left behind: %v\n%s", r.Err, r.Stdout)

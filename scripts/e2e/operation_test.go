@@ -17,7 +17,7 @@ func TestTwoApps(t *testing.T) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
-		other := &host{h.Machine, h.t, testbed.Site{
+		other := &host{Machine: h.Machine, t: h.t, site: testbed.Site{
 			Name: "shop", Root: "/srv/shop", Unit: "shop.service", Bind: "unix:/run/shop/shop.sock", Port: 8080, ServerName: "shop.example",
 		}}
 		h.must(h.InstallSite(h.t.Context(), other.site))

@@ -25,8 +25,12 @@ import (
 
 // Options say how a machine differs from the plain one.
 type Options struct {
-	Name string    // the machine's host name; "web1" if empty
-	Bind []string  // "HOST:GUEST": files or directories of this host, to be seen read-only in the machine
+	Name string   // the machine's host name; "web1" if empty
+	Bind []string // "HOST:GUEST": files or directories of this host, to be seen read-only in the machine
+	// Disk is a directory of this host that keeps what the machine writes: a
+	// machine that is booted with it again finds its disk as it was left. With
+	// none, everything is forgotten on Close. One machine at a time.
+	Disk string
 	Log  io.Writer // gets the progress of building a root, and the console; may be nil
 }
 
@@ -55,6 +59,9 @@ const bootScript = `
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs tmpfs /run/systemd/nspawn
+if [ -n "$TESTBED_DISK" ]; then
+	mount -t overlay -o "lowerdir=$TESTBED_ROOT,upperdir=$TESTBED_DISK/written,workdir=$TESTBED_DISK/work" overlay "$TESTBED_DISK/root"
+fi
 exec systemd-nspawn "$@"`
 
 // bootTimeout is generous: a machine is up within 3 s on an idle host.
@@ -120,9 +127,19 @@ func (m *Machine) start(root string, opts Options, notify string) error {
 	args := []string{
 		"--pid", "--mount", "--cgroup", "--fork", "--kill-child", "--mount-proc", "--",
 		"sh", "-ec", bootScript, "sh",
-		"--quiet", "--boot", "--directory=" + root, "--volatile=overlay", "--machine=" + name,
+		"--quiet", "--boot", "--machine=" + name,
 		"--private-network", "--register=no", "--keep-unit", "--link-journal=no",
 		"--console=pipe", "--notify-ready=yes",
+	}
+	if opts.Disk == "" {
+		args = append(args, "--directory="+root, "--volatile=overlay")
+	} else {
+		for _, dir := range []string{"written", "work", "root"} {
+			if err := os.MkdirAll(filepath.Join(opts.Disk, dir), 0o755); err != nil {
+				return err
+			}
+		}
+		args = append(args, "--directory="+filepath.Join(opts.Disk, "root"))
 	}
 	for _, bind := range opts.Bind {
 		args = append(args, "--bind-ro="+bind)
@@ -138,6 +155,8 @@ func (m *Machine) start(root string, opts Options, notify string) error {
 		"NOTIFY_SOCKET="+notify,
 		"SYSTEMD_NSPAWN_LOCK=0", // machines may share a root: none writes to it
 		"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1",
+		"TESTBED_ROOT="+root,
+		"TESTBED_DISK="+opts.Disk,
 	)
 	m.cmd.Stdout, m.cmd.Stderr = m.console, m.console
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{

@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"deploygate/scripts/testbed"
+)
+
+// The machine loses its power in the middle of a deploy. When it is up again the app has been started on the
+// known-good release, without anybody typing anything.
+func TestPowerCut(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.onDisk()
+		h.configure("")
+		h.installUnits()
+		h.add("v1")
+		h.released("v1")
+		h.add("v2", testbed.SlowBoot(30*time.Second))
+		cmd := h.Command(h.t.Context(), program, "release", "v2")
+		h.must(cmd.Start())
+		h.eventually(h.swapped("v2"))
+		h.powerCut()
+		_ = cmd.Wait()
+		h.settled()
+		h.live("v1")
+		if o := h.lastOutcome(); o != "rolled_back" {
+			h.t.Errorf("outcome %q", o)
+		}
+		// It was on v1 from its first start: nothing had to restart it.
+		if app, recover := h.started(h.site.Unit), h.started("deploygate-recover.service"); app > recover {
+			h.t.Errorf("the app was started %d µs after the boot, after deploygate-recover at %d", app, recover)
+		}
+	})
+}
+
+// The same with a marker that forbids the way back: the new release is started and gated.
+func TestPowerCutWithoutWayBack(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.onDisk()
+		h.configure("")
+		h.installUnits()
+		h.add("v1")
+		h.released("v1")
+		h.add("v2", testbed.SlowBoot(2*time.Second), testbed.Marker(blocked))
+		cmd := h.Command(h.t.Context(), program, "release", "v2")
+		h.must(cmd.Start())
+		h.eventually(h.swapped("v2"))
+		h.powerCut()
+		_ = cmd.Wait()
+		h.settled()
+		h.live("v2")
+		if o := h.lastOutcome(); o != "released" {
+			h.t.Errorf("outcome %q", o)
+		}
+	})
+}
+
+// started is when a unit's main process was started, in microseconds since the boot.
+func (h *host) started(unit string) int {
+	h.t.Helper()
+	at, err := h.UnitProperty(h.t.Context(), unit, "ExecMainStartTimestampMonotonic")
+	h.must(err)
+	n, err := strconv.Atoi(at)
+	h.must(err)
+	if n == 0 {
+		h.t.Errorf("%s was never started", unit)
+	}
+	return n
+}
+
+// installUnits installs the units that the project ships for the boot.
+func (h *host) installUnits() {
+	h.t.Helper()
+	for _, unit := range []string{"deploygate-boot.service", "deploygate-recover.service"} {
+		text, err := os.ReadFile("../packaging/" + unit)
+		h.must(err)
+		h.must(h.WriteFile("/etc/systemd/system/"+unit, string(text), 0o644))
+	}
+	h.must(h.Exec(h.t.Context(), "systemctl", "enable", "--quiet", "deploygate-boot.service", "deploygate-recover.service").Err)
+}
+
+// onDisk gives the host a disk that survives it.
+func (h *host) onDisk() {
+	h.t.Helper()
+	h.disk = h.t.TempDir()
+	h.powerCut()
+	h.must(h.InstallSite(h.t.Context(), h.site))
+}
+
+// powerCut kills the whole machine at once and boots it again from the same disk.
+func (h *host) powerCut() {
+	h.t.Helper()
+	h.must(h.Machine.Close())
+	m, err := testbed.Boot(h.t.Context(), h.Suite, testbed.Options{Bind: []string{binary + ":" + program}, Disk: h.disk})
+	h.must(err)
+	h.t.Cleanup(func() { _ = m.Close() })
+	h.Machine = m
+}
+
+// settled waits until no deploy runs or is unfinished.
+func (h *host) settled() {
+	h.t.Helper()
+	h.eventually(func() bool {
+		r := h.Exec(h.t.Context(), program, "status", "--app", h.site.Name, "--output", "json")
+		return r.Err == nil && strings.Contains(r.Stdout, `"running":null,"unfinished":null`)
+	})
+}
