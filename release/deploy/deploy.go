@@ -73,14 +73,14 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 	if p.Live() && d.verify(ctx, r, p) == nil {
 		return d.unchanged(r, p)
 	}
-	if err := r.began(p); err != nil {
-		return r.end(Refused, err)
-	}
-	stop, err := d.guard(ctx, r)
+	stop, err := d.guard(ctx, r) // before the journal knows of the deploy, so that one that it knows of is guarded
 	if err != nil {
 		return r.end(Refused, err)
 	}
 	defer stop()
+	if err := r.began(p); err != nil {
+		return r.end(Refused, err)
+	}
 	if err := d.beforeSwap(ctx, r, p.Target); err != nil {
 		return r.end(Refused, err)
 	}

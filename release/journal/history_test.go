@@ -123,7 +123,7 @@ func TestADeployWithoutAVerdictIsUnfinished(t *testing.T) {
 	s.add("2", Record{Event: Began, Command: "rollback", Requested: "v0", Previous: "v1", User: "ops", Override: "I know"}).swapped("2", "v0")
 	last, any := Replay(s.records).Unfinished()
 	want := Deploy{
-		ID: "2", Command: "rollback", Requested: "v0", Previous: "v1", User: "ops", Override: "I know", Began: time.Unix(5, 0),
+		ID: "2", Command: "rollback", Requested: "v0", Previous: "v1", User: "ops", Override: "I know", Began: time.Unix(6, 0),
 		Intents: []Change{{swapStep, "v0"}},
 	}
 	if d := cmp.Diff(want, last, cmpopts.IgnoreUnexported(Deploy{})); d != "" || !any {

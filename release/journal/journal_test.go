@@ -223,7 +223,7 @@ func TestAJournalThatIsNoFileIsRefused(t *testing.T) {
 		dir := t.TempDir()
 		must(t, plant(filepath.Join(dir, fileName)))
 		if j, err := Open(dir); err == nil {
-			j.Close()
+			_ = j.Close()
 			t.Errorf("%s: Open succeeded", name)
 		}
 		if _, _, err := Read(dir); err == nil {

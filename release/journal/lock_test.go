@@ -134,6 +134,27 @@ func TestAcquireWaitsForTheHolder(t *testing.T) {
 	must(t, <-got)
 }
 
+func TestAwaitGetsTheLockWhenItsHolderIsKilled(t *testing.T) {
+	dir := t.TempDir()
+	cmd := hold(t, dir)
+	ready := func() error {
+		if _, running := Running(dir); !running {
+			return errors.New("nobody holds the lock yet")
+		}
+		return cmd.Process.Kill()
+	}
+	l, err := Await(dir, Holder{PID: os.Getpid(), Command: "guard"}, ready)
+	must(t, err)
+	defer l.Unlock()
+	if h, running := Running(dir); !running || h.Command != "guard" {
+		t.Errorf("Running() = %v, %v", h, running)
+	}
+	gone := errors.New("gone")
+	if _, err := Await(dir, Holder{}, func() error { return gone }); !errors.Is(err, gone) {
+		t.Errorf("Await() = %v: it must not wait when it could not get ready", err)
+	}
+}
+
 func TestAnInterruptionEndsTheWaitForTheLock(t *testing.T) {
 	dir := t.TempDir()
 	l := acquire(t, dir, 0)

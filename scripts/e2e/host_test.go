@@ -32,7 +32,8 @@ func testMain(m *testing.M) int {
 		}
 		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "deploygate")
-		build := exec.Command("go", "build", "-o", binary, "deploygate/cmd/deploygate")
+		// Both land in dir, under their own names.
+		build := exec.Command("go", "build", "-o", dir, "deploygate/cmd/deploygate", "deploygate/scripts/testbed/killat")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "cannot build deploygate: %v\n%s", err, out)
@@ -230,10 +231,15 @@ func (h *host) linked(version string) {
 
 func (h *host) running(version string) {
 	h.t.Helper()
-	cwds, err := h.Cwds(h.t.Context(), h.site)
-	h.must(err)
-	if len(cwds) < 3 || slices.ContainsFunc(cwds, func(dir string) bool { return dir != h.site.ReleaseDir(version) }) {
-		h.t.Errorf("the processes run in %q, want a master and two workers in %s", cwds, h.site.ReleaseDir(version))
+	var cwds []string
+	h.eventually(func() bool { // one worker answers before the other is there
+		var err error
+		cwds, err = h.Cwds(h.t.Context(), h.site)
+		h.must(err)
+		return len(cwds) > 2
+	})
+	if slices.ContainsFunc(cwds, func(dir string) bool { return dir != h.site.ReleaseDir(version) }) {
+		h.t.Errorf("the processes run in %q, want %s", cwds, h.site.ReleaseDir(version))
 	}
 }
 

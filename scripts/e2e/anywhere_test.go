@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"deploygate/scripts/testbed"
+)
+
+// full makes the tests that sample a large space go through all of it: scripts/soak sets it.
+var full = os.Getenv("DEPLOYGATE_FULL") != ""
+
+const killat = "/usr/local/bin/killat"
+
+// kinds are the releases that are killed at every point.
+var kinds = map[string][]testbed.Mod{
+	"good":    nil,
+	"bad":     {testbed.ImportError()},
+	"blocked": {testbed.Marker(blocked)},
+}
+
+// A deploy is killed at each of its changes of the host in turn: at every file that it makes, writes, renames or
+// flushes, and every message that makes systemd do something. Nothing is typed afterwards, and each time the host is
+// well in the end.
+func TestKilledAnywhere(t *testing.T) {
+	for kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+				h.prepareKills()
+				points := h.changes(kind)
+				for n := h.firstPoint(); n <= points; n += h.stride(7) {
+					version := fmt.Sprintf("%s-%d", kind, n)
+					h.add(version, kinds[kind]...)
+					r := h.Exec(h.t.Context(), killat, strconv.Itoa(n), program, "release", version)
+					at := lastChange(r.Stderr)
+					if r.Code != 137 {
+						h.t.Fatalf("point %d (%s): exit %d, want it killed\n%s", n, at, r.Code, r.Stderr)
+					}
+					h.settled()
+					h.well(kind, version, "killed at point "+at)
+					h.backToV1()
+				}
+			})
+		})
+	}
+}
+
+// The same with the power cut at each change: the machine is killed whole, and booted again from the same disk.
+func TestPowerCutAnywhere(t *testing.T) {
+	for kind := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+				h.onDisk()
+				h.installUnits()
+				h.prepareKills()
+				points := h.changes(kind)
+				for n := h.firstPoint(); n <= points; n += h.stride(17) {
+					version := fmt.Sprintf("%s-%d", kind, n)
+					h.add(version, kinds[kind]...)
+					cmd := h.Command(h.t.Context(), killat, "-hold", strconv.Itoa(n), program, "release", version)
+					at := h.awaitHolding(cmd)
+					h.powerCut()
+					_ = cmd.Wait()
+					h.installKillat()
+					h.settled()
+					h.well(kind, version, "power cut at point "+at)
+					h.backToV1()
+				}
+			})
+		})
+	}
+}
+
+// prepareKills makes v1 live on a host whose deploys are short.
+func (h *host) prepareKills() {
+	h.t.Helper()
+	h.configure("interval = \"50ms\"")
+	h.reconfigure("600ms", "150ms")
+	h.installKillat()
+	h.add("v1")
+	h.released("v1")
+}
+
+func (h *host) installKillat() {
+	h.t.Helper()
+	program, err := os.ReadFile(filepath.Join(filepath.Dir(binary), "killat"))
+	h.must(err)
+	h.must(h.WriteFile(killat, string(program), 0o755))
+}
+
+// firstPoint and stride choose the points: all of them, or a sample that differs between the suites.
+func (h *host) firstPoint() int {
+	if full || h.Suite == testbed.Suites[0] {
+		return 1
+	}
+	return 4
+}
+
+func (h *host) stride(sample int) int {
+	if full {
+		return 1
+	}
+	return sample
+}
+
+// changes counts the points of a release of a kind, by letting one through.
+func (h *host) changes(kind string) int {
+	h.t.Helper()
+	h.add(kind+"-0", kinds[kind]...)
+	r := h.Exec(h.t.Context(), killat, "0", program, "release", kind+"-0")
+	n := strings.Count(r.Stderr, "\nchange ") + 1
+	if n < 30 {
+		h.t.Fatalf("only %d changes of the host:\n%s", n, r.Stderr)
+	}
+	h.t.Logf("%s: %d changes of the host", kind, n)
+	h.backToV1()
+	return n
+}
+
+var change = regexp.MustCompile(`(?m)^change (\d+: .*)$`)
+
+func lastChange(stderr string) string {
+	all := change.FindAllStringSubmatch(stderr, -1)
+	if len(all) == 0 {
+		return "none"
+	}
+	return all[len(all)-1][1]
+}
+
+// awaitHolding starts a command and waits until killat holds it; it gives the change that it is held at.
+func (h *host) awaitHolding(cmd *exec.Cmd) string {
+	h.t.Helper()
+	read, write, err := os.Pipe()
+	h.must(err)
+	cmd.Stderr = write
+	h.must(cmd.Start())
+	write.Close()
+	var said strings.Builder
+	for part := make([]byte, 4096); !strings.Contains(said.String(), "\nholding\n"); {
+		n, err := read.Read(part)
+		said.Write(part[:n])
+		if err == io.EOF {
+			h.t.Fatalf("it ended before it was held:\n%s", said.String())
+		}
+		h.must(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, read); read.Close() }()
+	return lastChange(said.String())
+}
+
+// well asserts what must be true after any accident: the link, the processes, what a client gets and the journal agree
+// on one healthy release, and nothing is left behind.
+func (h *host) well(kind, version, what string) {
+	h.t.Helper()
+	link, err := h.Link(h.site)
+	h.must(err)
+	current := strings.TrimPrefix(link, "releases/")
+	h.live(current)
+	r := h.Exec(h.t.Context(), program, "history", "--limit", "1", "--app", h.site.Name, "--output", "json")
+	h.must(r.Err)
+	var history struct {
+		Deploys []struct{ Requested, Current, Outcome string }
+	}
+	h.must(json.Unmarshal([]byte(r.Stdout), &history))
+	last := history.Deploys[0]
+	switch {
+	case last.Requested != version: // it died before the journal knew of it
+		if current != "v1" {
+			h.t.Errorf("the journal does not know of %s, but %s is live", version, current)
+		}
+	case last.Current != current:
+		h.t.Errorf("the journal says that %s is live (%s), the link says %s", last.Current, last.Outcome, current)
+	case (last.Outcome == "released") != (current == version):
+		h.t.Errorf("the journal says %s, and %s is live", last.Outcome, current)
+	}
+	if kind == "bad" && current != "v1" {
+		h.t.Errorf("%s is live", current)
+	}
+	if r := h.Exec(h.t.Context(), "flock", "--nonblock", "/var/lib/deploygate/"+h.site.Name+"/lock", "true"); r.Err != nil {
+		h.t.Error("the lock is still held")
+	}
+	if r := h.Exec(h.t.Context(), "systemctl", "list-units", "--all", "--no-legend", "deploygate-guard*"); r.Stdout != "" {
+		h.t.Errorf("guards left behind:\n%s", r.Stdout)
+	}
+	if h.t.Failed() {
+		h.t.Fatalf("%s: %s", version, what)
+	}
+}
+
+// backToV1 makes v1 live again without deploygate, as a start for the next accident.
+func (h *host) backToV1() {
+	h.t.Helper()
+	if link, _ := h.Link(h.site); link != "releases/v1" {
+		h.must(h.GoLive(h.t.Context(), h.site, "v1"))
+	}
+}
