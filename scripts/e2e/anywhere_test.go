@@ -187,12 +187,19 @@ func (h *host) well(kind, version, what string) {
 	if r := h.Exec(h.t.Context(), "flock", "--nonblock", "/var/lib/deploygate/"+h.site.Name+"/lock", "true"); r.Err != nil {
 		h.t.Error("the lock is still held")
 	}
-	if r := h.Exec(h.t.Context(), "systemctl", "list-units", "--all", "--no-legend", "deploygate-guard*"); r.Stdout != "" {
-		h.t.Errorf("guards left behind:\n%s", r.Stdout)
-	}
+	h.noGuards()
 	if h.t.Failed() {
 		h.t.Fatalf("%s: %s", version, what)
 	}
+}
+
+// noGuards waits until every guard has gone: it ends just after it has freed the lock.
+func (h *host) noGuards() {
+	h.t.Helper()
+	h.eventually(func() bool {
+		r := h.Exec(h.t.Context(), "systemctl", "list-units", "--all", "--no-legend", "deploygate-guard*")
+		return r.Err == nil && r.Stdout == ""
+	})
 }
 
 // backToV1 makes v1 live again without deploygate, as a start for the next accident.
