@@ -1,0 +1,327 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// prober asks a function instead of a server. It gets the time since the first probe.
+type prober func(ctx context.Context, after time.Duration) Answer
+
+func (p prober) Probe(ctx context.Context, every time.Duration, observe func(Answer) bool) error {
+	began := time.Now()
+	for ctx.Err() == nil {
+		if a := p(ctx, time.Since(began)); ctx.Err() == nil && observe(a) {
+			break
+		}
+		pause(ctx, every)
+	}
+	return ctx.Err()
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func good(context.Context, time.Duration) Answer { return Answer{Status: 200, Peer: 7} }
+
+func refused(context.Context, time.Duration) Answer { return Answer{Err: syscall.ECONNREFUSED} }
+
+func hang(ctx context.Context, _ time.Duration) Answer {
+	<-ctx.Done()
+	return Answer{Err: ctx.Err()}
+}
+
+// slow answers nothing within a probe's own limit.
+func slow(ctx context.Context, _ time.Duration) Answer {
+	pause(ctx, 2*time.Second)
+	return Answer{Err: errors.New("timeout"), Timeout: true, Took: 2 * time.Second}
+}
+
+// until is before for the first d, then after.
+func until(d time.Duration, before, after prober) prober {
+	return func(ctx context.Context, at time.Duration) Answer {
+		if at < d {
+			return before(ctx, at)
+		}
+		return after(ctx, at)
+	}
+}
+
+// unit is a unit whose state depends on the time since it was made.
+type unit struct {
+	began time.Time
+	state func(after time.Duration) (UnitState, error)
+}
+
+func (u unit) State(context.Context) (UnitState, error) { return u.state(time.Since(u.began)) }
+
+func running() UnitState {
+	return UnitState{
+		Unit: "g.service", ActiveState: "active", SubState: "running", Result: "success", InvocationID: "new", MainPID: 7,
+		Processes: []Process{{7, "/r/v42"}},
+	}
+}
+
+func alive(time.Duration) (UnitState, error) { return running(), nil }
+
+// crashed is alive for d, then dead for good.
+func crashed(d time.Duration) func(time.Duration) (UnitState, error) {
+	return func(after time.Duration) (UnitState, error) {
+		st := running()
+		if after >= d {
+			st.ActiveState, st.SubState, st.Result, st.ExecMainStatus, st.MainPID = "failed", "failed", "exit-code", 3, 0
+		}
+		return st, nil
+	}
+}
+
+var v42 = Expect{Version: "v42", Dir: "/r/v42", Releases: "/r", InDir: true, Previous: "old"}
+
+func newGate(state func(time.Duration) (UnitState, error), p prober) *Gate {
+	return &Gate{
+		Unit: unit{time.Now(), state}, Direct: p, Health: direct,
+		Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second,
+	}
+}
+
+// in runs one wait in a bubble and gives how long it took.
+func in(t *testing.T, wait func(ctx context.Context) error) (took time.Duration, err error) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		err = wait(t.Context())
+		took = time.Since(began)
+	})
+	return took, err
+}
+
+func TestAwait(t *testing.T) {
+	notYet := func(after time.Duration) (UnitState, error) {
+		st := running()
+		if after < 3*time.Second {
+			st.InvocationID = "old"
+		}
+		return st, nil
+	}
+	noBus := func(after time.Duration) (UnitState, error) {
+		if after > time.Second && after < 4*time.Second {
+			return UnitState{}, errors.New("connection closed by user")
+		}
+		return running(), nil
+	}
+	again := func(after time.Duration) (UnitState, error) {
+		st := running()
+		if after > 1500*time.Millisecond {
+			st.InvocationID = "newer"
+		}
+		return st, nil
+	}
+	lateThenAgain := func(after time.Duration) (UnitState, error) {
+		st := running()
+		switch {
+		case after < time.Second:
+			st.InvocationID = "old"
+		case after >= 2500*time.Millisecond:
+			st.InvocationID = "newer"
+		}
+		return st, nil
+	}
+	wrongDir := func(time.Duration) (UnitState, error) {
+		st := running()
+		st.Processes = []Process{{7, "/r/v41"}}
+		return st, nil
+	}
+	for _, c := range []struct {
+		name  string
+		state func(time.Duration) (UnitState, error)
+		probe prober
+		want  string // "" is healthy
+		took  time.Duration
+	}{
+		{"healthy for stable without interruption", alive, good, "", 2 * time.Second},
+		{"healthy after a slow boot", alive, until(5*time.Second, refused, good), "", 7 * time.Second},
+		{"one bad answer starts the count again", alive, until(1900*time.Millisecond, good, until(2*time.Second, refused, good)), "", 4 * time.Second},
+		{"the old process's answers count for nothing", notYet, good, "", 5 * time.Second},
+		{"answers without a word of the unit count for nothing", noBus, good, "", 6 * time.Second},
+
+		{"never", alive, refused, "nobody listens on it (not healthy for 2s within 30s)", 30 * time.Second},
+		{"the last reason is told", alive, until(time.Second, refused, func(context.Context, time.Duration) Answer { return Answer{Status: 503} }), "answers 503", 30 * time.Second},
+		{"for a while", alive, until(time.Second, good, refused), "though it was for a while", 30 * time.Second},
+		{"now and then", alive, func(_ context.Context, at time.Duration) Answer {
+			if at%(1900*time.Millisecond) < 100*time.Millisecond {
+				return Answer{Status: 500}
+			}
+			return Answer{Status: 200, Peer: 7}
+		}, "healthy for 2s", 30 * time.Second},
+		{"healthy too late", alive, until(29*time.Second, refused, good), "not yet healthy for 2s when 30s had passed", 30 * time.Second},
+		{"hangs from the beginning", alive, hang, "no answer within 30s", 30 * time.Second},
+		{"the wrong release", wrongDir, good, "runs in /r/v41 instead of /r/v42", 30 * time.Second},
+
+		{"crashed at once", crashed(0), refused, "failed (exit status 3)", 0},
+		{"crashed later", crashed(5 * time.Second), refused, "failed (exit status 3)", 5 * time.Second},
+		{"a crash ends a probe that hangs", crashed(5 * time.Second), hang, "failed (exit status 3)", 5 * time.Second},
+		{"a crash ends a streak", crashed(1500 * time.Millisecond), good, "failed (exit status 3)", 1500 * time.Millisecond},
+		{"a crash of what started only after the first look", lateThenAgain, good, "g.service crashed", 2500 * time.Millisecond},
+		{"a crash that was restarted between two looks", again, good, "g.service crashed", 1600 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			took, err := in(t, func(ctx context.Context) error { return newGate(c.state, c.probe).Await(ctx, v42, silent) })
+			var f *Finding
+			if c.want == "" && err != nil || c.want != "" && (!errors.As(err, &f) || !strings.Contains(f.Summary, c.want)) {
+				t.Errorf("Await() = %v, want …%s…", err, c.want)
+			}
+			if took != c.took {
+				t.Errorf("after %v, want %v", took, c.took)
+			}
+		})
+	}
+}
+
+func TestATimeoutAfterAnAnswerIsNoBootThatHangs(t *testing.T) {
+	for name, c := range map[string]struct {
+		probe prober
+		want  Cause
+	}{
+		"it answered before": {until(time.Second, good, slow), NoAnswer},
+		"it never did":       {slow, Unknown},
+	} {
+		_, err := in(t, func(ctx context.Context) error { return newGate(alive, c.probe).Await(ctx, v42, silent) })
+		var f *Finding
+		if !errors.As(err, &f) || f.Cause != c.want {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}
+
+func TestAnInterruptionEndsTheWaitWithItsCause(t *testing.T) {
+	interrupted := errors.New("interrupted by SIGTERM")
+	for name, p := range map[string]prober{"good": good, "refused": refused, "hangs": hang} {
+		took, err := in(t, func(ctx context.Context) error {
+			ctx, cancel := context.WithCancelCause(ctx)
+			defer cancel(nil)
+			time.AfterFunc(1500*time.Millisecond, func() { cancel(interrupted) })
+			return newGate(alive, p).Await(ctx, v42, silent)
+		})
+		if !errors.Is(err, interrupted) || took != 1500*time.Millisecond {
+			t.Errorf("%s: %v after %v", name, err, took)
+		}
+	}
+}
+
+func TestVerifyEndsWithTheFirstBadAnswer(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		probe prober
+		want  string
+		took  time.Duration
+	}{
+		{"healthy", good, "", 2 * time.Second},
+		{"not", refused, "nobody listens", 0},
+		{"not any more", until(time.Second, good, refused), "nobody listens", time.Second},
+	} {
+		took, err := in(t, func(ctx context.Context) error { return newGate(alive, c.probe).Verify(ctx, v42, silent) })
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) || took != c.took {
+			t.Errorf("%s: %v after %v", c.name, err, took)
+		}
+	}
+}
+
+func TestGlanceIsOneProbe(t *testing.T) {
+	for name, p := range map[string]prober{"": good, "nobody listens": refused} {
+		probes := 0
+		_, err := in(t, func(ctx context.Context) error {
+			return newGate(alive, func(ctx context.Context, at time.Duration) Answer { probes++; return p(ctx, at) }).Glance(ctx, v42)
+		})
+		if probes != 1 || (err == nil) != (name == "") {
+			t.Errorf("%d probes, %v", probes, err)
+		}
+	}
+}
+
+func TestProgressHearsWhatIsBeingWaitedFor(t *testing.T) {
+	var mu sync.Mutex
+	var heard []string
+	say := func(detail string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(heard) == 0 || heard[len(heard)-1] != detail {
+			heard = append(heard, detail)
+		}
+	}
+	_, err := in(t, func(ctx context.Context) error {
+		return newGate(alive, until(time.Second, refused, good)).Await(ctx, v42, say)
+	})
+	if got := fmt.Sprint(heard); err != nil || len(heard) != 2 || !strings.Contains(got, "nobody listens") || !strings.Contains(got, "healthy; it has to stay so for 2s") {
+		t.Errorf("%q, %v", heard, err)
+	}
+}
+
+// proxy is a proxy whose configuration test ends as it is told.
+type proxy struct {
+	reloaded bool
+	err      error
+}
+
+func (proxy) Begin(context.Context) error          { return nil }
+func (p proxy) Test(context.Context) (bool, error) { return p.reloaded, p.err }
+func throughGate(p Proxy, through Prober) *Gate {
+	return &Gate{Proxy: p, Through: through, Proxied: proxied, Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second}
+}
+
+func TestPassProxy(t *testing.T) {
+	invalid := NewFinding(LayerProxy, ProxyConfigInvalid, "not valid")
+	badGateway := prober(func(context.Context, time.Duration) Answer { return Answer{Status: 502} })
+	for _, c := range []struct {
+		name     string
+		proxy    Proxy
+		through  Prober
+		reloaded bool
+		want     string
+		took     time.Duration
+	}{
+		{"no proxy at all", nil, nil, false, "", 0},
+		{"only its configuration", proxy{}, nil, false, "", 0},
+		{"unchanged: one good answer is enough", proxy{}, prober(good), false, "", 0},
+		{"reloaded: held for stable", proxy{reloaded: true}, prober(good), true, "", 2 * time.Second},
+		{"reloaded: old workers may still answer", proxy{reloaded: true}, until(time.Second, good, until(1100*time.Millisecond, badGateway, good)), true, "", 3100 * time.Millisecond},
+		{"nginx leaves a failed upstream out for a while", proxy{}, until(11*time.Second, badGateway, good), false, "", 11 * time.Second},
+		{"never reached", proxy{}, badGateway, false, "gets no answer from the app", proxyGrace},
+		{"never reached after a reload", proxy{reloaded: true}, badGateway, true, "gets no answer from the app", proxyGrace + 2*time.Second},
+		{"invalid: nothing is asked through it", proxy{reloaded: true, err: invalid}, prober(hang), false, "not valid", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var reloaded bool
+			took, err := in(t, func(ctx context.Context) (err error) {
+				reloaded, err = throughGate(c.proxy, c.through).PassProxy(ctx, v42, silent)
+				return err
+			})
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("PassProxy() = %v, want …%s…", err, c.want)
+			}
+			if reloaded != c.reloaded || took != c.took {
+				t.Errorf("reloaded %v after %v; want %v after %v", reloaded, took, c.reloaded, c.took)
+			}
+		})
+	}
+}
+
+func TestGlanceProxyIsOneProbe(t *testing.T) {
+	took, err := in(t, func(ctx context.Context) error { return throughGate(nil, prober(refused)).GlanceProxy(ctx, v42) })
+	if err == nil || took != 0 {
+		t.Errorf("%v after %v", err, took)
+	}
+	if _, err := in(t, func(ctx context.Context) error { return throughGate(nil, nil).GlanceProxy(ctx, v42) }); err != nil {
+		t.Errorf("no proxy: %v", err)
+	}
+}

@@ -1,0 +1,65 @@
+package gate
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// testdata/*.log is what gunicorn wrote, by its version and what was wrong.
+func TestExceptionFindsTheFirstTraceback(t *testing.T) {
+	const dir = "/srv/app/releases/v42"
+	for _, c := range []struct{ file, what, where string }{
+		{"20.1-chained.log", "KeyError: 'SHOP_SECRET'", "File \"" + dir + "/project/chained.py\", line 4, in secret\n    return os.environ[\"SHOP_SECRET\"]"},
+		{"20.1-missing.log", "ModuleNotFoundError: No module named 'reportlab'", "File \"" + dir + "/project/missing.py\", line 1, in <module>\n    import reportlab"},
+		{"20.1-syntax.log", "SyntaxError: '(' was never closed", "File \"" + dir + "/project/syntax.py\", line 1\n    def app(environ, start_response:"},
+		{"20.1-noattr.log", "ModuleNotFoundError: No module named 'project.noattr'", ""},
+		{"20.1-attr.log", "", ""},
+		{"23.0-missing.log", "ModuleNotFoundError: No module named 'reportlab'", "File \"" + dir + "/project/missing.py\", line 1, in <module>\n    import reportlab"},
+	} {
+		t.Run(c.file, func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join("testdata", c.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			what, where := Exception(strings.Split(string(text), "\n"), dir)
+			if what != c.what || where != c.where {
+				t.Errorf("%q at %q; want %q at %q", what, where, c.what, c.where)
+			}
+			if _, elsewhere := Exception(strings.Split(string(text), "\n"), "/srv/app/releases/v4"); elsewhere != "" {
+				t.Errorf("%q is no file of v4", elsewhere)
+			}
+		})
+	}
+}
+
+func TestExceptionPassesOverWhatIsNone(t *testing.T) {
+	const dir = "/srv/app"
+	halt := `Traceback (most recent call last):
+  File "/usr/lib/python3/dist-packages/gunicorn/arbiter.py", line 209, in run
+    self.sleep()
+gunicorn.errors.HaltServer: <HaltServer 'Worker failed to boot.' 3>`
+	own := `Traceback (most recent call last):
+  File "/srv/app/shop/a.py", line 7, in f
+[2026-11-21 03:54:04 +0000] [9] [INFO] Worker exiting (pid: 9)
+    raise Odd
+  [Previous line repeated 970 more times]
+shop.errors.Odd`
+	for _, c := range []struct{ name, text, what, where string }{
+		{"gunicorn's own HaltServer", halt, "", ""},
+		{"the app's after it", halt + "\n" + own, "shop.errors.Odd", `File "/srv/app/shop/a.py", line 7, in f`},
+		{"lines of another process in between", own, "shop.errors.Odd", `File "/srv/app/shop/a.py", line 7, in f`},
+		{"what looks like one outside of a traceback", "ValueError: no traceback", "", ""},
+		{"cut off", "Traceback (most recent call last):\n  File \"/srv/app/a.py\", line 1, in f", "", ""},
+		{"cut off, then a whole one", "Traceback (most recent call last):\n  File \"/srv/app/a.py\", line 1, in f\n" + own, "shop.errors.Odd", `File "/srv/app/shop/a.py", line 7, in f`},
+		{"nothing", "", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			what, where := Exception(strings.Split(c.text, "\n"), dir)
+			if what != c.what || where != c.where {
+				t.Errorf("%q at %q; want %q at %q", what, where, c.what, c.where)
+			}
+		})
+	}
+}

@@ -1,0 +1,299 @@
+package rollback
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"deploygate/release"
+	"deploygate/release/journal"
+)
+
+// story is a journal's records, told in short.
+type story []journal.Record
+
+func (s *story) add(r journal.Record) { *s = append(*s, r) }
+
+// release makes v live by a deploy of its own; whether it passed is told as "passed", "failed" or "" (its process died).
+func (s *story) release(v, previous release.Version, gate journal.Event) {
+	s.deploy("release", v, previous, gate, nil)
+}
+
+func (s *story) deploy(command string, v, previous release.Version, gate journal.Event, schema *journal.Schema) {
+	id := strconv.Itoa(len(*s))
+	s.add(journal.Record{Deploy: id, Event: journal.Began, Command: command, Requested: v, Previous: previous, Schema: schema})
+	s.add(journal.Record{Deploy: id, Event: journal.Intent, Step: "swap", Version: v})
+	if gate != "" {
+		s.add(journal.Record{Deploy: id, Event: gate, Version: v})
+	}
+}
+
+// back adds the way back to the latest deploy.
+func (s *story) back(v release.Version, gate journal.Event) {
+	id := (*s)[len(*s)-1].Deploy
+	s.add(journal.Record{Deploy: id, Event: journal.Intent, Step: "swap", Version: v})
+	s.add(journal.Record{Deploy: id, Event: gate, Version: v})
+}
+
+func (s *story) history() journal.History { return journal.Replay(*s) }
+
+type versions = []release.Version
+
+const (
+	passed = journal.Passed
+	failed = journal.Failed
+)
+
+func TestCandidates(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		tell   func(*story)
+		seen   release.Version
+		onDisk versions
+		want   versions
+	}{
+		{"no journal, one release", func(*story) {}, "v1", versions{"v1", "v2"}, nil},
+		{"the one before", func(s *story) { s.release("v1", "", passed); s.release("v2", "v1", passed) }, "v2", versions{"v1", "v2"}, versions{"v1"}},
+		{"latest first", func(s *story) {
+			s.release("v9", "", passed)
+			s.release("v10", "v9", passed)
+			s.release("v1", "v10", passed)
+			s.release("v11", "v1", passed)
+		}, "v11", versions{"v1", "v9", "v10", "v11"}, versions{"v1", "v10", "v9"}},
+		{"live before deploygate came", func(s *story) { s.release("v2", "v1", passed) }, "v2", versions{"v1", "v2"}, versions{"v1"}},
+		{"put there by hand", func(s *story) { s.release("v1", "", passed); s.release("v3", "v2", passed) }, "v3", versions{"v1", "v2", "v3"}, versions{"v2", "v1"}},
+		{"failed its gate", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", failed)
+			s.back("v1", passed)
+			s.release("v3", "v1", passed)
+		}, "v3", versions{"v1", "v2", "v3"}, versions{"v1"}},
+		{"good once, failed on the way back", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", failed)
+			s.back("v2", failed)
+			s.back("v1", passed)
+			s.release("v4", "v1", passed)
+		}, "v4", versions{"v1", "v2", "v3", "v4"}, versions{"v1"}},
+		{"by hand, and failed since", func(s *story) {
+			s.release("v2", "v1", failed)
+			s.back("v1", failed)
+		}, "v1", versions{"v1", "v2"}, nil},
+		{"its process died before the gate", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", "")
+			s.release("v3", "v2", passed)
+		}, "v3", versions{"v1", "v2", "v3"}, versions{"v1"}},
+		{"pruned", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", passed)
+		}, "v3", versions{"v1", "v3"}, versions{"v1"}},
+		{"uploaded, never live", func(s *story) { s.release("v2", "", passed) }, "v2", versions{"v1", "v2", "v3"}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var s story
+			c.tell(&s)
+			if d := cmp.Diff(c.want, Candidates(s.history().Seen(c.seen), c.onDisk, c.seen)); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestCrossings(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		tell            func(*story)
+		target, current release.Version
+		onDisk          versions
+		want            versions
+	}{
+		{"the one before", func(s *story) { s.release("v1", "", passed); s.release("v2", "v1", passed) }, "v1", "v2", nil, versions{"v2"}},
+		{"newest first", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", passed)
+		}, "v1", "v3", nil, versions{"v3", "v2"}},
+		{"a release that failed has left its schema", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", failed)
+			s.back("v2", passed)
+		}, "v1", "v2", nil, versions{"v3", "v2"}},
+		{"the target met it already", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", failed)
+			s.back("v1", passed)
+			s.release("v3", "v1", passed)
+		}, "v1", "v3", nil, versions{"v3"}},
+		{"a rollback brings no schema of its own", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", passed)
+			s.deploy("rollback", "v2", "v3", passed, nil)
+		}, "v1", "v2", nil, versions{"v3", "v2"}},
+		{"twice live counts once", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", passed)
+			s.release("v2", "v3", passed)
+		}, "v1", "v2", nil, versions{"v2", "v3"}},
+		{"its process died after the swap was announced", func(s *story) { s.release("v1", "", passed); s.release("v2", "v1", "") }, "v1", "v2", nil, versions{"v2"}},
+		{"put there by hand", func(s *story) { s.release("v1", "", passed) }, "v1", "v7", nil, versions{"v7"}},
+		{"pruned ones too", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", passed)
+		}, "v1", "v3", versions{"v1", "v3"}, versions{"v3", "v2"}},
+		{"a target that was never live is older than all", func(s *story) {
+			s.release("v3", "v2", passed)
+			s.release("v5", "v3", passed)
+		}, "v1", "v5", versions{"v1", "v2", "v3", "v4", "v5", "v6"}, versions{"v5", "v3", "v2", "v4"}},
+		{"no journal: what lies between by name", func(*story) {}, "v1", "v10", versions{"v1", "v2", "v9", "v10", "v11"}, versions{"v10", "v9", "v2"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var s story
+			c.tell(&s)
+			if d := cmp.Diff(c.want, Crossings(s.history().Seen(c.current), c.target, c.current, c.onDisk)); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// site is releases on disk.
+type site struct {
+	t   *testing.T
+	dir string
+}
+
+func newSite(t *testing.T) site { t.Helper(); return site{t, t.TempDir()} }
+
+func (s site) path(v release.Version) string { return filepath.Join(s.dir, string(v)) }
+
+func (s site) add(v release.Version, marker string, migrations ...string) {
+	s.t.Helper()
+	write(s.t, filepath.Join(s.path(v), "manage.py"), "")
+	for _, m := range migrations {
+		write(s.t, filepath.Join(s.path(v), "shop/migrations", m+".py"), "")
+	}
+	if marker != "" {
+		write(s.t, filepath.Join(s.path(v), MarkerName), marker)
+	}
+}
+
+func TestWayBackReadsWhatTheReleasesSay(t *testing.T) {
+	s := newSite(t)
+	s.add("v1", "", "0001")
+	s.add("same", "", "0001")
+	s.add("fewer", "")
+	s.add("more", "", "0001", "0002")
+	s.add("safe", `rollback = "safe"`, "0001", "0002")
+	s.add("blocked", `rollback = "blocked"`, "0001")
+	s.add("odd", `rollback = "maybe"`, "0001")
+	for _, c := range []struct {
+		crossed versions
+		policy  Policy
+		want    Verdict
+		reason  string
+	}{
+		{nil, Inspect, Safe, ""},
+		{versions{"v1"}, Block, Safe, "no release went live"}, // the target itself is not crossed
+		{versions{"same"}, Inspect, Safe, ""},
+		{versions{"fewer"}, Inspect, Safe, ""},
+		{versions{"more"}, Inspect, Blocked, "shop.0002"},
+		{versions{"more"}, Allow, Safe, ""},
+		{versions{"same"}, Block, Blocked, "no marker"},
+		{versions{"safe"}, Inspect, Safe, "marked safe"},
+		{versions{"safe", "blocked"}, Inspect, Blocked, "blocked's marker"},
+		{versions{"odd"}, Allow, Blocked, "neither"},
+		{versions{"gone"}, Inspect, Blocked, "its directory is gone"},
+		{versions{"same", "more"}, Inspect, Blocked, "shop.0002"},
+	} {
+		w := (&Schemas{Dir: s.path}).WayBack("v1", c.crossed, c.policy)
+		if w.Version != "v1" || w.Verdict != c.want || !strings.Contains(w.Reason, c.reason) {
+			t.Errorf("across %v, %s: %+v; want %s …%s…", c.crossed, c.policy, w, c.want, c.reason)
+		}
+	}
+	w := (&Schemas{Dir: s.path}).WayBack("gone", versions{"same"}, Inspect)
+	if w.Verdict != Blocked || !strings.Contains(w.Reason, "can't be compared") {
+		t.Errorf("to a release that is gone: %+v", w)
+	}
+}
+
+func TestThePrunedAreRemembered(t *testing.T) {
+	s := newSite(t)
+	s.add("v1", "", "0001")
+	for _, c := range []struct {
+		name   string
+		schema *journal.Schema
+		policy Policy
+		want   Verdict
+		reason string
+	}{
+		{"marked safe", &journal.Schema{Marker: "safe"}, Block, Safe, "marked safe"},
+		{"marked blocked", &journal.Schema{Marker: "blocked", Reason: "drops x"}, Allow, Blocked, "drops x"},
+		{"no migrations", &journal.Schema{}, Inspect, Safe, "no new migrations"},
+		{"migrations", &journal.Schema{NewMigrations: []string{"shop.0002"}}, Inspect, Blocked, "shop.0002"},
+		{"migrations not known", &journal.Schema{Unknown: "unreadable"}, Inspect, Blocked, "can't be compared"},
+		{"no word", nil, Inspect, Blocked, "can't be compared"},
+		{"no word, and none needed", nil, Allow, Safe, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var told story
+			told.deploy("release", "v2", "v1", passed, c.schema)
+			w := (&Schemas{Dir: s.path, History: told.history()}).WayBack("v1", versions{"v2"}, c.policy)
+			if w.Verdict != c.want || !strings.Contains(w.Reason, c.reason) {
+				t.Errorf("%+v, want %s …%s…", w, c.want, c.reason)
+			}
+		})
+	}
+}
+
+func TestDescribeIsWhatIsRememberedOfARelease(t *testing.T) {
+	s := newSite(t)
+	s.add("v1", "", "0001")
+	s.add("v2", "", "0001", "0003", "0002")
+	s.add("marked", "rollback = \"blocked\"\nreason = \"r\"\nmigrations = [\"m\"]", "0002")
+	s.add("odd", "rollback = 1")
+	for _, c := range []struct {
+		v, previous release.Version
+		want        *journal.Schema
+	}{
+		{"v2", "v1", &journal.Schema{NewMigrations: []string{"shop.0002", "shop.0003"}}},
+		{"v1", "v2", &journal.Schema{}},
+		{"marked", "v1", &journal.Schema{Marker: "blocked", Reason: "r", Migrations: []string{"m"}}},
+		{"v1", "", &journal.Schema{Unknown: "there was no release before it"}},
+	} {
+		got, err := (&Schemas{Dir: s.path}).Describe(c.v, c.previous)
+		must(t, err)
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%s after %s: %s", c.v, c.previous, d)
+		}
+	}
+	got, err := (&Schemas{Dir: s.path}).Describe("v2", "gone")
+	if err != nil || got.Unknown == "" {
+		t.Errorf("after one that is gone: %+v, %v", got, err)
+	}
+	if got, err := (&Schemas{Dir: s.path}).Describe("odd", "v1"); err == nil {
+		t.Errorf("an unreadable marker must refuse the release: %+v", got)
+	}
+}
+
+func TestEachReleaseIsWalkedOnce(t *testing.T) {
+	s := newSite(t)
+	s.add("v1", "", "0001")
+	s.add("v2", "", "0001", "0002")
+	schemas := &Schemas{Dir: s.path}
+	before := schemas.WayBack("v1", versions{"v2"}, Inspect)
+	must(t, os.RemoveAll(filepath.Join(s.path("v1"), "shop")))
+	if d := cmp.Diff(before, schemas.WayBack("v1", versions{"v2"}, Inspect)); d != "" {
+		t.Error(d)
+	}
+}
