@@ -90,7 +90,7 @@ const maxEvidence = 4 << 10
 // Clean makes remote text harmless to show: valid UTF-8, no control characters but newline and tab, bounded. Escape
 // sequences in a log line would otherwise act on the operator's terminal.
 func Clean(s string) string {
-	s = strings.TrimSpace(s)
+	s = strings.ReplaceAll(strings.TrimSpace(s), "\r\n", "\n")
 	if len(s) > maxEvidence {
 		cut := maxEvidence
 		for cut > 0 && !utf8.RuneStart(s[cut]) {
@@ -111,7 +111,7 @@ func Clean(s string) string {
 
 // isBidi tells the characters that reorder the text around them.
 func isBidi(r rune) bool {
-	return r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == 0x200e || r == 0x200f
+	return r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == 0x200e || r == 0x200f || r == 0x061c
 }
 
 // NewFinding makes a finding without evidence or advice yet.

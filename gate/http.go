@@ -92,6 +92,9 @@ func (x Expectation) judgeStatus(a Answer) *Finding {
 	case a.Status == http.StatusBadRequest && refusesHost(a.Body):
 		f.Cause, f.Summary = DisallowedHost, fmt.Sprintf("%s answers 400: Django refuses the Host %q", x.Where, x.Host)
 		f.Advise(fmt.Sprintf("set %s.host to a name in ALLOWED_HOSTS, or add %q to ALLOWED_HOSTS", x.Setting, x.Host))
+	case a.Status/100 == 3 && onlySchemeDiffers(location, x.URL, x.Host) && x.Proxy:
+		f.Cause, f.Summary = Redirect, fmt.Sprintf("%s answers %d: it redirects to https", x.Where, a.Status)
+		f.Advise("set proxy.url to the https address, or have the proxy pass X-Forwarded-Proto: https on to an app with SECURE_SSL_REDIRECT")
 	case a.Status/100 == 3 && onlySchemeDiffers(location, x.URL, x.Host):
 		f.Cause, f.Summary = Redirect, fmt.Sprintf("%s answers %d: Django redirects to https (SECURE_SSL_REDIRECT)", x.Where, a.Status)
 		f.Advise(`set health.headers = { X-Forwarded-Proto = "https" } and SECURE_PROXY_SSL_HEADER in Django's settings, ` +
@@ -100,6 +103,9 @@ func (x Expectation) judgeStatus(a Answer) *Finding {
 		f.Advise(fmt.Sprintf("the answer leads to %s; set %s to the final address", Clean(location), x.pathSetting()))
 	case a.Status == http.StatusNotFound:
 		f.Advise(fmt.Sprintf("set %s to an address that the app answers with %s", x.pathSetting(), list(x.Status)))
+	case a.Status == http.StatusInternalServerError && x.Proxy && strings.Contains(a.Body, "<center>nginx"):
+		f.Layer, f.Cause, f.Summary = LayerProxy, Unknown, x.Where+" answers 500: nginx itself failed"
+		f.Advise("the reason is in nginx's error log")
 	case a.Status == http.StatusInternalServerError:
 		f.Layer, f.Cause, f.Summary = LayerApp, AppError, x.Where+" answers 500: the app raised an error"
 		f.Advise("read the app's log; with Django's default logging the traceback is not in the journal")

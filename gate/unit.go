@@ -35,6 +35,8 @@ type Expect struct {
 	Releases string
 	// InDir: the unit's working directory goes through the live link, so its processes must be below Dir.
 	InDir bool
+	// Socket: a .socket unit listens, so that the service manager is at the other end, and not the app.
+	Socket bool
 	// Previous is the invocation before the restart, which must be gone. "" where nothing was restarted.
 	Previous string
 
@@ -123,8 +125,8 @@ func Proof(st UnitState, e Expect, answeredBy int) *Finding {
 				With(fmt.Sprintf("/proc/%d/cwd", p.PID), p.Dir)
 		}
 	}
-	// Where a .socket unit listens, the other end is systemd (1); a process of another PID namespace shows as 0.
-	if answeredBy > 1 && !ours && len(st.Processes) > 0 {
+	// A process of another PID namespace shows as 0.
+	if answeredBy > 0 && !e.Socket && !ours && len(st.Processes) > 0 {
 		return NewFinding(LayerSocket, Unknown,
 			fmt.Sprintf("process %d answered on the socket, which is not one of %s", answeredBy, st.Unit)).
 			With("SO_PEERCRED", fmt.Sprintf("pid %d; main process %d", answeredBy, st.MainPID)).

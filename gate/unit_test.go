@@ -136,7 +136,7 @@ func TestProof(t *testing.T) {
 		{name: "master and worker run it", st: state(Process{7, v42}, Process{8, v42 + "/src"}), e: in, peer: 7},
 		{name: "a worker answered", st: state(Process{7, v42}, Process{8, v42}), e: in, peer: 8},
 		{name: "a port: nobody says who answered", st: state(Process{7, v42}), e: in},
-		{name: "systemd listens for it", st: state(Process{7, v42}), e: in, peer: 1},
+		{name: "the service manager listens for it", st: state(Process{7, v42}), e: Expect{Dir: in.Dir, Releases: in.Releases, InDir: true, Socket: true}, peer: 1},
 		{name: "helpers may run elsewhere", st: state(Process{7, v42}, Process{8, "/"}, Process{9, ""}), e: in, peer: 7},
 		{name: "a unit that does not run in the release", st: state(Process{7, "/"}), e: out, peer: 7},
 

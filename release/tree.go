@@ -188,13 +188,17 @@ func (t *Tree) CanSwap() error {
 }
 
 // Swap points the live link at version: a new link under a temporary name, renamed over the old one, and the
-// directory fsynced. The release's own files are flushed first, so that a power cut after the swap can't leave the
-// link on empty files.
+// directory fsynced.
 //
 // After an error the link may be old or new: rename(2) is atomic, but the fsync after it can fail. Ask Current.
 func (t *Tree) Swap(v Version) error {
-	if err := t.flush(v); err != nil {
-		return err
+	d, err := t.openRelease(v)
+	if err != nil {
+		return fmt.Errorf("cannot point %s at %s: %w", t.CurrentPath(), v, err)
+	}
+	d.Close()
+	if info, err := t.dir.Lstat(currentName); err == nil && info.Mode()&fs.ModeSymlink == 0 {
+		return fmt.Errorf("cannot point %s at %s: it is a %s, not a symbolic link", t.CurrentPath(), v, kind(info))
 	}
 	if err := t.tempLink(path.Join(releasesName, string(v))); err != nil {
 		return err
@@ -203,27 +207,46 @@ func (t *Tree) Swap(v Version) error {
 		_ = t.removeTemp()
 		return fmt.Errorf("cannot point %s at %s: %w", t.CurrentPath(), v, reason(err))
 	}
-	d, err := t.dir.Open(".")
+	root, err := t.dir.Open(".")
 	if err != nil {
 		return fmt.Errorf("cannot open %s: %w", t.root, reason(err))
 	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
+	defer root.Close()
+	if err := root.Sync(); err != nil {
 		return fmt.Errorf("cannot write %s to disk: %w", t.root, reason(err))
 	}
 	return nil
 }
 
-func (t *Tree) flush(v Version) error {
-	d, err := t.dir.Open(path.Join(releasesName, string(v)))
+// Flush writes version's files to disk, so that a power cut after a swap can't leave the link on empty ones.
+func (t *Tree) Flush(v Version) error {
+	d, err := t.openRelease(v)
 	if err != nil {
-		return fmt.Errorf("cannot open release %s: %w", v, reason(err))
+		return fmt.Errorf("cannot write release %s to disk: %w", v, err)
 	}
 	defer d.Close()
 	if err := unix.Syncfs(int(d.Fd())); err != nil {
 		return fmt.Errorf("cannot write release %s to disk: %w", v, err)
 	}
 	return nil
+}
+
+// openRelease opens version's directory, and nothing else that may have been put in its place: a link may lead
+// elsewhere, and opening a fifo would wait for ever.
+func (t *Tree) openRelease(v Version) (*os.File, error) {
+	name := path.Join(releasesName, string(v))
+	info, err := t.dir.Lstat(name)
+	if err != nil {
+		return nil, reason(err)
+	}
+	if v == "" || !info.IsDir() {
+		return nil, fmt.Errorf("%s is a %s, not a release", t.Dir(v), kind(info))
+	}
+	d, err := t.dir.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, reason(err)
+	}
+	return d, nil
 }
 
 func (t *Tree) tempLink(target string) error {
@@ -264,7 +287,7 @@ func (t *Tree) Remove(v Version) error {
 	if err != nil {
 		return err
 	}
-	if v == current {
+	if v == current || sameFile(t.CurrentPath(), t.Dir(v)) {
 		return fmt.Errorf("release %s is live and is not removed", v)
 	}
 	trash := path.Join(releasesName, trashName)
@@ -278,6 +301,13 @@ func (t *Tree) Remove(v Version) error {
 		return fmt.Errorf("cannot remove release %s (its rest is %s): %w", v, filepath.Join(t.root, trash), reason(err))
 	}
 	return nil
+}
+
+// sameFile follows links, which may lead from one name of a release to another.
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	other, err2 := os.Stat(b)
+	return err == nil && err2 == nil && os.SameFile(one, other)
 }
 
 // kind names what stands where something else was expected.

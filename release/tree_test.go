@@ -271,11 +271,11 @@ func TestSwapThatCannotBeDoneChangesNothing(t *testing.T) {
 		plant func(t *testing.T, root string)
 		err   string
 	}{
-		{"missing release", "gone", nil, "cannot open release gone"},
+		{"missing release", "gone", nil, "at gone: no such file"},
 		{"release leads out of ROOT", "evil", func(t *testing.T, root string) {
 			t.Helper()
 			must(t, os.Symlink("/etc", filepath.Join(root, "releases/evil")))
-		}, "cannot open release evil"},
+		}, "evil is a symbolic link, not a release"},
 		{"a file under the temporary name", "v2", func(t *testing.T, root string) {
 			t.Helper()
 			write(t, filepath.Join(root, tempName), "mine")
@@ -410,6 +410,30 @@ func TestRemoveNeverTouchesTheLiveRelease(t *testing.T) {
 				t.Error("it is gone")
 			}
 		})
+	}
+}
+
+func TestRemoveKnowsTheLiveReleaseByAnotherName(t *testing.T) {
+	tree := layout(t, "v1")
+	must(t, os.Symlink("v1", filepath.Join(tree.Root(), "releases/stable")))
+	must(t, os.Symlink("releases/stable", tree.CurrentPath()))
+	check(t, tree.Remove("v1"), "is live and is not removed")
+	if !exists(tree.Dir("v1")) {
+		t.Error("it was removed")
+	}
+}
+
+func TestNothingElseIsTakenForARelease(t *testing.T) {
+	tree := layout(t, "v1")
+	must(t, tree.Swap("v1"))
+	must(t, unix.Mkfifo(tree.Dir("fifo"), 0o644))
+	write(t, tree.Dir("file"), "")
+	for _, v := range []Version{"fifo", "file", ""} {
+		check(t, tree.Swap(v), "cannot point")
+		check(t, tree.Flush(v), "cannot write release")
+	}
+	if got := target(t, tree); got != "releases/v1" {
+		t.Errorf("current is %s", got)
 	}
 }
 

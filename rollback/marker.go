@@ -86,6 +86,16 @@ func ParseMarker(text []byte) (*Marker, error) {
 	if err := d.Decode(&m); err != nil {
 		return nil, parseError(err)
 	}
+	// go-toml takes keys of any case for the field's, the last one winning: two spellings would be two answers.
+	var keys map[string]any
+	if err := toml.Unmarshal(text, &keys); err != nil {
+		return nil, parseError(err)
+	}
+	for key := range keys {
+		if key != "rollback" && key != "reason" && key != "migrations" {
+			return nil, fmt.Errorf("unknown key %q; the keys are rollback, reason and migrations", key)
+		}
+	}
 	switch m.Rollback {
 	case Safe, Blocked:
 		return &m, nil

@@ -61,6 +61,7 @@ func TestAMarkerThatCannotBeUnderstoodIsAnError(t *testing.T) {
 		{"no quotes", "rollback = safe", "line 1, column"},
 		{"cut off", `rollback = "sa`, "line 1, column"},
 		{"migrations are no list", "rollback = \"safe\"\nmigrations = \"shop.0002\"\n", "line 2, column"},
+		{"another case of the key", "rollback = \"blocked\"\nRollback = \"safe\"\n", `unknown key "Rollback"`},
 		{"JSON", `{"rollback":"safe"}`, "line 1, column"},
 		{"no UTF-8", "rollback = \"safe\"\nreason = \"\xff\"\n", "line 2"},
 		{"NUL", "rollback = \"safe\"\x00", "line 1"},

@@ -3,14 +3,13 @@ package rollback
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestMigrationsAreFoundByTheirFileNames(t *testing.T) {
-	outside := t.TempDir()
-	write(t, filepath.Join(outside, "migrations/0009_outside.py"), "")
 	dir := t.TempDir()
 	for _, file := range []string{
 		"manage.py", "shop/models.py", "shop/migrations.py", "migrations/README.py.txt",
@@ -24,7 +23,7 @@ func TestMigrationsAreFoundByTheirFileNames(t *testing.T) {
 	} {
 		write(t, filepath.Join(dir, file), "")
 	}
-	must(t, os.Symlink(outside, filepath.Join(dir, "linked")))
+	must(t, os.Symlink(t.TempDir(), filepath.Join(dir, "media")))
 	must(t, os.Symlink("gone.py", filepath.Join(dir, "shop/migrations/0010_dangling.py")))
 	must(t, os.MkdirAll(filepath.Join(dir, "shop/migrations/0011_package.py"), 0o755))
 	got, err := Migrations(dir)
@@ -38,6 +37,32 @@ func TestMigrationsAreFoundByTheirFileNames(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+}
+
+func TestMigrationsBehindALinkAreNotKnown(t *testing.T) {
+	outside := t.TempDir()
+	write(t, filepath.Join(outside, "migrations/0009_outside.py"), "")
+	for _, link := range []struct{ name, to string }{
+		{"shop", outside}, // an app
+		{"shop/migrations", filepath.Join(outside, "migrations")}, // its migrations
+		{"shop/migrations", "../db"},                              // somewhere else in the release
+	} {
+		dir := t.TempDir()
+		must(t, os.MkdirAll(filepath.Join(dir, "db"), 0o755))
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, link.name)), 0o755))
+		must(t, os.Symlink(link.to, filepath.Join(dir, link.name)))
+		if m, err := Migrations(dir); err == nil {
+			t.Errorf("%s -> %s: %v, want an error", link.name, link.to, m)
+		}
+	}
+}
+
+func TestMigrationsTooDeepAreNotKnown(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, strings.Repeat("d/", maxDepth+5)), 0o755))
+	if _, err := Migrations(dir); err == nil || !strings.Contains(err.Error(), "deep") {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -15,7 +15,7 @@ func Candidates(h journal.History, onDisk []release.Version, not ...release.Vers
 	for _, l := range slices.Backward(h.Lives) {
 		v := l.Version
 		known := h.Good(v) || l.ByHand && !h.Bad(v)
-		if known && slices.Contains(onDisk, v) && !slices.Contains(not, v) && !slices.Contains(found, v) {
+		if known && !l.HooksOnly && slices.Contains(onDisk, v) && !slices.Contains(not, v) && !slices.Contains(found, v) {
 			found = append(found, v)
 		}
 	}
@@ -29,7 +29,7 @@ func Crossings(h journal.History, target, current release.Version, onDisk []rele
 	var crossed []release.Version
 	was := false
 	for _, l := range slices.Backward(h.Lives) {
-		if was = l.Version == target; was {
+		if was = l.Version == target && !l.HooksOnly; was {
 			break
 		}
 		if l.Forward && !slices.Contains(crossed, l.Version) {
@@ -40,7 +40,7 @@ func Crossings(h journal.History, target, current release.Version, onDisk []rele
 		return crossed
 	}
 	for _, v := range slices.Backward(onDisk) {
-		recorded := slices.ContainsFunc(h.Lives, func(l journal.Live) bool { return l.Version == v })
+		recorded := slices.Contains(crossed, v) || slices.ContainsFunc(h.Lives, func(l journal.Live) bool { return l.Version == v })
 		if !recorded && release.Compare(target, v) < 0 && release.Compare(v, current) < 0 {
 			crossed = append(crossed, v)
 		}
@@ -75,29 +75,50 @@ func (s *Schemas) WayBack(target release.Version, crossed []release.Version, pol
 
 func (s *Schemas) crossed(v, target release.Version, policy Policy) Crossed {
 	c := Crossed{Version: v}
+	was := s.History.Schema(v)
+	if was != nil && was.Marker != "" {
+		c.Marker = &Marker{Rollback: Verdict(was.Marker), Reason: was.Reason, Migrations: was.Migrations}
+	}
 	if _, err := os.Lstat(s.Dir(v)); err != nil {
-		c.remember(s.History.Schema(v))
+		if was == nil || was.Unknown != "" {
+			c.MigrationsErr = errUnknown
+		} else {
+			c.NewMigrations = was.NewMigrations
+		}
 		return c
 	}
-	c.Marker, c.MarkerErr = ReadMarker(s.Dir(v))
-	if c.Marker == nil && c.MarkerErr == nil && policy == Inspect {
-		c.NewMigrations, c.MigrationsErr = s.newMigrations(v, target)
+	// What was deployed counts, not only what the directory holds now: it may have been emptied or uploaded anew, and a
+	// word that blocked when the migrations ran is overridden by name, not by an edit.
+	if c.Marker == nil || c.Marker.Rollback == Safe {
+		c.Marker, c.MarkerErr = ReadMarker(s.Dir(v))
+	}
+	if c.Marker != nil || c.MarkerErr != nil || policy != Inspect {
+		return c
+	}
+	c.NewMigrations, c.MigrationsErr = s.newMigrations(v, target)
+	if was != nil && c.MigrationsErr == nil {
+		c.NewMigrations = s.addUnknownTo(target, c.NewMigrations, was.NewMigrations)
 	}
 	return c
 }
 
-// remember takes the journal's word for a release that is gone.
-func (c *Crossed) remember(schema *journal.Schema) {
-	switch {
-	case schema == nil:
-		c.MigrationsErr = errUnknown
-	case schema.Marker != "":
-		c.Marker = &Marker{Rollback: Verdict(schema.Marker), Reason: schema.Reason, Migrations: schema.Migrations}
-	case schema.Unknown != "":
-		c.MigrationsErr = errUnknown
-	default:
-		c.NewMigrations = schema.NewMigrations
+// addUnknownTo adds to names those of more that target has no migration of.
+func (s *Schemas) addUnknownTo(target release.Version, names, more []string) []string {
+	known, err := s.list(target)
+	if err != nil {
+		return append(names, more...)
 	}
+	has := map[string]bool{}
+	for _, name := range known {
+		has[name] = true
+	}
+	for _, name := range more {
+		if !has[name] && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Describe is what the journal keeps of v's schema, compared with the release that is live before it.

@@ -3,6 +3,7 @@ package rollback
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -224,6 +225,50 @@ func TestWayBackReadsWhatTheReleasesSay(t *testing.T) {
 	w := (&Schemas{Dir: s.path}).WayBack("gone", versions{"same"}, Inspect)
 	if w.Verdict != Blocked || !strings.Contains(w.Reason, "can't be compared") {
 		t.Errorf("to a release that is gone: %+v", w)
+	}
+}
+
+// A directory that was emptied, or uploaded anew, doesn't take back what was said when it was deployed.
+func TestWhatWasDeployedCountsToo(t *testing.T) {
+	for _, c := range []struct {
+		name, now string
+		was       journal.Schema
+		want      Verdict
+		reason    string
+	}{
+		{"was blocked, no marker now", "", journal.Schema{Marker: "blocked", Reason: "drops x"}, Blocked, "drops x"},
+		{"was blocked, safe now", `rollback = "safe"`, journal.Schema{Marker: "blocked", Reason: "drops x"}, Blocked, "drops x"},
+		{"was safe, blocked now", `rollback = "blocked"`, journal.Schema{Marker: "safe"}, Blocked, "forbids"},
+		{"was safe, none now", "", journal.Schema{Marker: "safe"}, Safe, ""},
+		{"brought a migration, none now", "", journal.Schema{NewMigrations: []string{"shop.0002"}}, Blocked, "shop.0002"},
+		{"brought one that the target has", "", journal.Schema{NewMigrations: []string{"shop.0001"}}, Safe, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSite(t)
+			s.add("v1", "", "0001")
+			s.add("v2", c.now)
+			var told story
+			told.deploy("release", "v2", "v1", passed, &c.was)
+			w := (&Schemas{Dir: s.path, History: told.history()}).WayBack("v1", versions{"v2"}, Inspect)
+			if w.Verdict != c.want || !strings.Contains(w.Reason, c.reason) {
+				t.Errorf("%+v, want %s …%s…", w, c.want, c.reason)
+			}
+		})
+	}
+}
+
+// A release whose before_swap hooks ran has changed the schema, whether or not it ever went live.
+func TestHooksThatRanAreCrossed(t *testing.T) {
+	h := journal.Replay([]journal.Record{
+		{Event: journal.Began, Deploy: "1", Command: "release", Requested: "v2", Previous: "v1"},
+		{Event: journal.Intent, Deploy: "1", Step: "before_swap", Version: "v2"},
+		{Event: journal.Finished, Deploy: "1"},
+	})
+	if got := Crossings(h, "v1", "v1", nil); !slices.Equal(got, versions{"v2"}) {
+		t.Errorf("crossings %v, want v2", got)
+	}
+	if got := Candidates(h, versions{"v1", "v2"}); !slices.Equal(got, versions{"v1"}) {
+		t.Errorf("candidates %v, want v1", got)
 	}
 }
 

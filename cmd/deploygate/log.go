@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"regexp"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -21,7 +22,24 @@ func newLogger(w io.Writer, level string, color bool) (zerolog.Logger, error) {
 // Its messages name addresses without their credentials, and no header.
 type probeLog struct{ log zerolog.Logger }
 
-func (p probeLog) Error(msg string, kv ...any) { p.log.Debug().Fields(kv).Msg(msg) }
-func (p probeLog) Warn(msg string, kv ...any)  { p.log.Debug().Fields(kv).Msg(msg) }
-func (p probeLog) Info(msg string, kv ...any)  { p.log.Debug().Fields(kv).Msg(msg) }
-func (p probeLog) Debug(msg string, kv ...any) { p.log.Trace().Fields(kv).Msg(msg) }
+func (p probeLog) Error(msg string, kv ...any) { p.log.Debug().Fields(withoutQuery(kv)).Msg(msg) }
+func (p probeLog) Warn(msg string, kv ...any)  { p.log.Debug().Fields(withoutQuery(kv)).Msg(msg) }
+func (p probeLog) Info(msg string, kv ...any)  { p.log.Debug().Fields(withoutQuery(kv)).Msg(msg) }
+func (p probeLog) Debug(msg string, kv ...any) { p.log.Trace().Fields(withoutQuery(kv)).Msg(msg) }
+
+// withoutQuery cuts the query off every address, since it may hold a token.
+func withoutQuery(kv []any) []any {
+	cut := make([]any, len(kv))
+	for i, v := range kv {
+		if err, isErr := v.(error); isErr {
+			v = err.Error()
+		}
+		if s, isText := v.(string); isText {
+			v = query.ReplaceAllString(s, "?…")
+		}
+		cut[i] = v
+	}
+	return cut
+}
+
+var query = regexp.MustCompile(`\?[^\s":]+`)

@@ -179,7 +179,7 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 		}
 	}
 	return deploy.Unit{
-		Name: d.Name, InLink: d.InLink(s.link), Running: d.Settled && d.MainPID != 0, Invocation: d.InvocationID, Dir: dir,
+		Name: d.Name, InLink: d.InLink(s.link), Socket: d.Listen != "", Running: d.Settled && d.MainPID != 0, Invocation: d.InvocationID, Dir: dir,
 	}, nil
 }
 

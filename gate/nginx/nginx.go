@@ -55,7 +55,9 @@ const (
 	timeLimit = 30 * time.Second
 	// reloadLimit is how long new workers may take to appear.
 	reloadLimit = 10 * time.Second
-	maxOutput   = 16 << 10
+	// waitDelay is how long a process that nginx's program left behind may hold its output open.
+	waitDelay = time.Second
+	maxOutput = 16 << 10
 )
 
 // Begin tests the configuration before anything is touched and remembers it as the one that nginx runs.
@@ -87,8 +89,11 @@ func (n *Nginx) Test(ctx context.Context) (reloaded bool, err error) {
 // check is nginx -t. It says everything on stderr; the exit code alone counts, since warnings are no failure.
 func (n *Nginx) check(ctx context.Context) error {
 	out, err := n.run(ctx, "-t")
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
 	}
 	return n.judgeTest(out, err)
 }
@@ -100,12 +105,11 @@ var emerg = regexp.MustCompile(`(?m)^.*\[emerg\] (?:\d+#\d+: )?(.*?)(?: in (\S+:
 func (n *Nginx) judgeTest(out string, err error) error {
 	command := n.Program + " -t"
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
+	if !errors.As(err, &exit) || !exit.Exited() {
 		return gate.NewFinding(gate.LayerProxy, gate.Unknown, fmt.Sprintf("cannot run %s: %v", command, err))
 	}
 	// Without root nginx can't open its log, pid file or keys, which says nothing about the configuration.
-	if strings.Contains(out, "syntax is ok") && strings.Contains(out, "(13: Permission denied)") ||
-		os.Geteuid() != 0 && strings.Contains(out, "(13: Permission denied)") {
+	if strings.Contains(out, "Permission denied") && (strings.Contains(out, "syntax is ok") || os.Geteuid() != 0) {
 		return gate.NewFinding(gate.LayerProxy, gate.ProxyUnverified, "nginx's configuration can't be tested without root").
 			With(command, out).Advise("sudo " + command)
 	}
@@ -128,6 +132,7 @@ func (n *Nginx) fingerprint(ctx context.Context) (sum [sha256.Size]byte, err err
 	hash := sha256.New()
 	cmd := exec.CommandContext(ctx, n.Program, "-T", "-q") //nolint:gosec // the program's path comes from Find
 	cmd.Stdout, cmd.Stderr = hash, io.Discard              // never kept: a configuration holds secrets
+	cmd.WaitDelay = waitDelay
 	if err := cmd.Run(); err != nil {
 		return sum, gate.NewFinding(gate.LayerProxy, gate.Unknown, fmt.Sprintf("cannot read nginx's configuration with %s -T: %v", n.Program, err))
 	}
@@ -144,8 +149,8 @@ func (n *Nginx) reload(ctx context.Context) error {
 	if master == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, reloadLimit)
-	defer cancel()
+	limit := time.NewTimer(reloadLimit)
+	defer limit.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -156,6 +161,8 @@ func (n *Nginx) reload(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-limit.C:
 			return gate.NewFinding(gate.LayerProxy, gate.Unknown, "nginx was told to reload and keeps its old configuration").
 				With("processes", fmt.Sprintf("master %d has no new worker after %s", master, reloadLimit)).
 				Advise("its error log says why: grep emerg " + n.ErrorLog + " | tail -n 3")
@@ -194,6 +201,7 @@ func (n *Nginx) run(ctx context.Context, args ...string) (string, error) {
 	var out head
 	cmd := exec.CommandContext(ctx, n.Program, args...) //nolint:gosec // the program's path comes from Find
 	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = waitDelay
 	err := cmd.Run()
 	return out.buf.String(), err
 }

@@ -6,6 +6,7 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"os"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -50,10 +52,7 @@ var scheme = regexp.MustCompile(`^[a-z]+://`)
 // must be absolute: what gunicorn takes relative paths relative to is not known here.
 func ParseBind(bind string) (Address, error) {
 	if rest, ok := strings.CutPrefix(bind, "unix:"); ok {
-		file := rest
-		if strings.HasPrefix(rest, "//") {
-			file = strings.TrimPrefix(rest, "//")
-		}
+		file := strings.TrimPrefix(rest, "//")
 		switch {
 		case strings.HasPrefix(file, "@"):
 			return Address{}, fmt.Errorf("bind %q is an abstract socket, which gunicorn does not know", bind)
@@ -82,10 +81,10 @@ func ParseBind(bind string) (Address, error) {
 	case i >= 0:
 		host, port = rest[:i], rest[i+1:]
 	}
-	if n, err := net.LookupPort("tcp", port); err != nil || n == 0 {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return Address{}, fmt.Errorf("bind %q: %q is not a port", bind, port)
 	}
-	if strings.ContainsAny(host, "/ @") {
+	if strings.ContainsAny(host, "/ @=[]") || strings.Contains(host, ":") && net.ParseIP(host) == nil {
 		return Address{}, fmt.Errorf("bind %q: %q is not a host", bind, host)
 	}
 	switch host {
@@ -135,6 +134,7 @@ func (p *Prober) Probe(ctx context.Context, every time.Duration, observe func(ga
 	var peer atomic.Int64 // a dial that has timed out may still end, in a goroutine of its own
 	var began time.Time
 	transport := &http.Transport{
+		TLSClientConfig:   p.tls(),
 		DisableKeepAlives: true, // the next probe must not reach a worker that no longer accepts
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			if p.request.Via.Network != "" {
@@ -174,6 +174,21 @@ func (p *Prober) Probe(ctx context.Context, every time.Duration, observe func(ga
 		return ctx.Err()
 	}
 	return err
+}
+
+// tls asks for the site by its name, whatever address it is reached at. At loopback the certificate is not verified: it
+// is not what is being tested, and no one is in between.
+func (p *Prober) tls() *tls.Config {
+	u, err := url.Parse(p.request.URL)
+	if err != nil {
+		return nil
+	}
+	ip := net.ParseIP(u.Hostname())
+	host, _, err := net.SplitHostPort(p.request.Host)
+	if err != nil {
+		host = p.request.Host
+	}
+	return &tls.Config{ServerName: host, InsecureSkipVerify: ip != nil && ip.IsLoopback()} //nolint:gosec // see above
 }
 
 // answer reads a whole answer within the client's timeout.

@@ -76,6 +76,11 @@ func (d *Deployer) swap(ctx context.Context, r *run, v release.Version) error {
 		return context.Cause(ctx)
 	}
 	before, _ := d.Tree.Current()
+	if v == r.report.Requested { // what is gone back to has been on disk for long
+		if err := d.Tree.Flush(v); err != nil {
+			return err
+		}
+	}
 	err := d.Tree.Swap(v)
 	// A swap that failed may have been done all the same: the link as it is decides.
 	if after, lookErr := d.Tree.Current(); lookErr != nil || after != before {
@@ -154,10 +159,11 @@ func (d *Deployer) beforeSwap(ctx context.Context, r *run, v release.Version) er
 	if r.report.Command == Rollback {
 		tasks = nil
 	}
+	if len(tasks) == 0 {
+		r.skip(StepBeforeSwap, "no hooks")
+		return nil
+	}
 	return r.step(StepBeforeSwap, v, func(say gate.Progress) (string, error) {
-		if len(tasks) == 0 {
-			return "no hooks", errSkipped
-		}
 		for i, t := range tasks {
 			say(t.Name)
 			if err := d.run(ctx, r, t, v); err != nil {

@@ -29,7 +29,7 @@ func (d *Deployer) Check(ctx context.Context) (current release.Version, findings
 			findings = append(findings, asFinding(gate.LayerProxy, err))
 		}
 	}
-	p := Plan{Target: current, Previous: current, InLink: unit.InLink}
+	p := Plan{Target: current, Previous: current, InLink: unit.InLink, Socket: unit.Socket}
 	r.report.Previous = current
 	if err := d.verify(ctx, r, p); err != nil && len(findings) == 0 {
 		findings = append(findings, asFinding(gate.LayerHealth, err))

@@ -33,6 +33,7 @@ type Service interface {
 type Unit struct {
 	Name       string
 	InLink     bool // its processes run in the directory that the live link names
+	Socket     bool // a .socket unit listens for it
 	Running    bool // active, and nothing is queued that would change it
 	Invocation string
 	Dir        string // where its main process runs, every link resolved

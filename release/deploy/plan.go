@@ -34,6 +34,7 @@ type Plan struct {
 	Target   release.Version
 	Previous release.Version // "" for the first release ever
 	InLink   bool            // the unit's processes run in the release's directory
+	Socket   bool            // a .socket unit listens
 	// Invocation is the unit's when the deploy began, "" if it didn't run.
 	Invocation string
 	Schema     *journal.Schema
@@ -97,7 +98,7 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 	p.Good = history.Good(p.Target)
 	found := err == nil
 	unit, err := d.Service.Ready(ctx)
-	p.InLink = unit.InLink
+	p.InLink, p.Socket = unit.InLink, unit.Socket
 	if unit.Running {
 		p.Invocation = unit.Invocation
 	}
@@ -272,7 +273,7 @@ func (d *Deployer) expect(v release.Version, p Plan, previousInvocation string) 
 	}
 	return gate.Expect{
 		Version: string(v), Dir: dir, Releases: strings.TrimSuffix(dir, "/"+string(v)),
-		InDir: p.InLink, Previous: previousInvocation,
+		InDir: p.InLink, Socket: p.Socket, Previous: previousInvocation,
 	}, nil
 }
 

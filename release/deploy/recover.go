@@ -61,7 +61,7 @@ func (d *Deployer) Recover(ctx context.Context) *Report {
 	if err != nil {
 		return r.end(Stuck, died.With("unit", err.Error()))
 	}
-	p.InLink = unit.InLink
+	p.InLink, p.Socket = unit.InLink, unit.Socket
 	// Which configuration the proxy runs is not known any more, so it is not told to begin: its Test loads the one on
 	// disk.
 	r.failed(p.Target, died)

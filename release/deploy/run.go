@@ -76,6 +76,11 @@ func (r *run) step(name StepName, v release.Version, do func(gate.Progress) (str
 	return err
 }
 
+// skip notes a step that has nothing to do.
+func (r *run) skip(name StepName, why string) {
+	r.report.Steps = append(r.report.Steps, Step{Name: name, Outcome: Skipped, Detail: why})
+}
+
 // within makes steps that are part of another one: journalled, and shown as its progress.
 func (r *run) within(say gate.Progress) stepper {
 	return func(name StepName, v release.Version, do func(gate.Progress) (string, error)) error {

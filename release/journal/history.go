@@ -43,13 +43,15 @@ func (d Deploy) Passed(v release.Version) bool { return slices.Contains(d.passed
 // Finished tells whether the deploy came to a verdict.
 func (d Deploy) Finished() bool { return !d.Ended.IsZero() }
 
-// Live is one time that a release went live.
+// Live is one time that a release went live, or that its migrations may have run.
 type Live struct {
 	Version release.Version
 	// Forward: by release, so that its migrations may have run; a rollback runs none.
 	Forward bool
 	// ByHand: found live, though no deploy of the journal put it there.
 	ByHand bool
+	// HooksOnly: its before_swap hooks were begun, so that its migrations may have run; it may never have been live.
+	HooksOnly bool
 }
 
 // History is what the journal tells of the app, replayed.
@@ -78,9 +80,12 @@ func Load(dir string) (History, error) {
 	return h, nil
 }
 
-// swapStep is the step whose intent makes a release count as live: from then on the link may name it, whether or not
+// The steps that leave a trace: swapStep is the one whose intent makes a release count as live: from then on the link may name it, whether or not
 // the result was written.
-const swapStep = "swap"
+const (
+	swapStep  = "swap"
+	hooksStep = "before_swap"
+)
 
 // Replay is pure: what a sequence of records means.
 func Replay(records []Record) History {
@@ -107,8 +112,11 @@ func Replay(records []Record) History {
 		switch r.Event {
 		case Intent:
 			d.Intents = append(d.Intents, Change{r.Step, r.Version})
-			if r.Step == swapStep {
+			switch r.Step {
+			case swapStep:
 				h.Lives = append(h.Lives, Live{Version: r.Version, Forward: d.Command == "release" && r.Version == d.Requested})
+			case hooksStep:
+				h.Lives = append(h.Lives, Live{Version: r.Version, Forward: true, HooksOnly: true})
 			}
 		case Passed, Failed:
 			h.gates[r.Version] = gateRecord{r.Event == Passed, n}
@@ -126,9 +134,18 @@ func Replay(records []Record) History {
 // wasLive notes a release that a deploy found live though nothing recorded put it there: it went live before
 // deploygate came to the host, or by somebody's hand, with whatever migrations it has.
 func (h *History) wasLive(v release.Version) {
-	if v != "" && (len(h.Lives) == 0 || h.Lives[len(h.Lives)-1].Version != v) {
-		h.Lives = append(h.Lives, Live{Version: v, Forward: true, ByHand: true})
+	if v == "" {
+		return
 	}
+	for _, l := range slices.Backward(h.Lives) {
+		if !l.HooksOnly {
+			if l.Version == v {
+				return
+			}
+			break
+		}
+	}
+	h.Lives = append(h.Lives, Live{Version: v, Forward: true, ByHand: true})
 }
 
 // Seen is the history as it stands when current is live: a release that was put there by hand is counted.

@@ -52,37 +52,37 @@ func TestReplayKnowsWhatWasLive(t *testing.T) {
 		want []Live
 	}{
 		{"nothing", &story{}, nil},
-		{"first release ever", new(story).released("1", "v1", ""), []Live{{"v1", true, false}}},
-		{"the one before deploygate came", new(story).released("1", "v2", "v1"), []Live{{"v1", true, true}, {"v2", true, false}}},
+		{"first release ever", new(story).released("1", "v1", ""), []Live{{Version: "v1", Forward: true, ByHand: false}}},
+		{"the one before deploygate came", new(story).released("1", "v2", "v1"), []Live{{Version: "v1", Forward: true, ByHand: true}, {Version: "v2", Forward: true, ByHand: false}}},
 		{
 			"one after the other", new(story).released("1", "v2", "v1").released("2", "v3", "v2"),
-			[]Live{{"v1", true, true}, {"v2", true, false}, {"v3", true, false}},
+			[]Live{{Version: "v1", Forward: true, ByHand: true}, {Version: "v2", Forward: true, ByHand: false}, {Version: "v3", Forward: true, ByHand: false}},
 		},
 		{
 			"failed, and gone back: the way back runs no migrations",
 			new(story).released("1", "v1", "").began("2", "release", "v2", "v1").swapped("2", "v2").gated("2", "v2", false).
 				swapped("2", "v1").gated("2", "v1", true).finished("2"),
-			[]Live{{"v1", true, false}, {"v2", true, false}, {"v1", false, false}},
+			[]Live{{Version: "v1", Forward: true, ByHand: false}, {Version: "v2", Forward: true, ByHand: false}, {Version: "v1", Forward: false, ByHand: false}},
 		},
 		{
 			"rolled back by command",
 			new(story).released("1", "v1", "").released("2", "v2", "v1").began("3", "rollback", "v1", "v2").swapped("3", "v1").
 				gated("3", "v1", true).finished("3"),
-			[]Live{{"v1", true, false}, {"v2", true, false}, {"v1", false, false}},
+			[]Live{{Version: "v1", Forward: true, ByHand: false}, {Version: "v2", Forward: true, ByHand: false}, {Version: "v1", Forward: false, ByHand: false}},
 		},
 		{
 			"an intent counts, though its process died",
 			new(story).released("1", "v1", "").began("2", "release", "v2", "v1").add("2", Record{Event: Intent, Step: swapStep, Version: "v2"}),
-			[]Live{{"v1", true, false}, {"v2", true, false}},
+			[]Live{{Version: "v1", Forward: true, ByHand: false}, {Version: "v2", Forward: true, ByHand: false}},
 		},
-		{"refused before the swap", new(story).began("1", "release", "v2", "v1").finished("1"), []Live{{"v1", true, true}}},
+		{"refused before the swap", new(story).began("1", "release", "v2", "v1").finished("1"), []Live{{Version: "v1", Forward: true, ByHand: true}}},
 		{
 			"swapped by hand in between", new(story).released("1", "v1", "").released("2", "v9", "v5"),
-			[]Live{{"v1", true, false}, {"v5", true, true}, {"v9", true, false}},
+			[]Live{{Version: "v1", Forward: true, ByHand: false}, {Version: "v5", Forward: true, ByHand: true}, {Version: "v9", Forward: true, ByHand: false}},
 		},
 		{
 			"its beginning was torn off", new(story).released("1", "v1", "").swapped("gone", "v7").gated("gone", "v7", true),
-			[]Live{{"v1", true, false}},
+			[]Live{{Version: "v1", Forward: true, ByHand: false}},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -149,7 +149,7 @@ func TestSeenCountsAReleaseThatWasPutThereByHand(t *testing.T) {
 	if d := cmp.Diff(h.Lives, h.Seen("").Lives); d != "" {
 		t.Error(d)
 	}
-	want := []Live{{"v1", true, false}, {"v5", true, true}}
+	want := []Live{{Version: "v1", Forward: true, ByHand: false}, {Version: "v5", Forward: true, ByHand: true}}
 	if d := cmp.Diff(want, h.Seen("v5").Lives); d != "" {
 		t.Error(d)
 	}

@@ -194,11 +194,12 @@ func parse(from io.Reader, name string) (records []Record, torn int, err error) 
 		line, err := r.ReadBytes('\n')
 		if line = bytes.TrimSpace(line); len(line) > 0 {
 			var rec Record
-			switch jerr := json.Unmarshal(line, &rec); {
-			case jerr != nil:
+			var head struct{ Format int } // alone first: a newer format may use other types
+			switch {
+			case json.Unmarshal(line, &head) == nil && head.Format > format:
+				return nil, 0, fmt.Errorf("the journal %s was written by a newer deploygate (format %d); use that one", name, head.Format)
+			case json.Unmarshal(line, &rec) != nil || rec.Format < 1 || rec.Event == "":
 				torn++
-			case rec.Format > format:
-				return nil, 0, fmt.Errorf("the journal %s was written by a newer deploygate (format %d); use that one", name, rec.Format)
 			default:
 				records = append(records, rec)
 			}

@@ -94,20 +94,36 @@ func (u Unit) listen(ctx context.Context) (string, error) {
 // InLink tells whether the unit's working directory goes through link, so that its processes run in the release that
 // link named when they started.
 func (d Description) InLink(link string) bool {
-	return through(d.WorkingDirectory, link) || through(d.chdir(), link)
+	dir := d.WorkingDirectory
+	if to := d.option("--chdir", ""); filepath.IsAbs(to) {
+		dir = to // gunicorn goes there after systemd's WorkingDirectory=
+	}
+	return through(dir, link)
 }
 
 // UsesLink tells whether the unit goes through link at all: a unit that doesn't is not changed by a swap.
 func (d Description) UsesLink(link string) bool {
-	return d.InLink(link) || slices.ContainsFunc(d.ExecStart, func(arg string) bool {
-		_, value, _ := strings.Cut(arg, "=")
-		return through(arg, link) || through(value, link)
-	})
+	mentions := func(s string) bool { return mentions(s, link) }
+	return d.InLink(link) || through(d.WorkingDirectory, link) ||
+		slices.ContainsFunc(d.ExecStart, mentions) || slices.ContainsFunc(d.Environment, mentions)
 }
 
-// chdir is gunicorn's --chdir, which it applies after systemd's WorkingDirectory=.
-func (d Description) chdir() string {
-	return d.option("--chdir", "")
+// mentions tells whether link, or a path below it, stands anywhere in s: after -c, in PYTHONPATH=, in a shell's words.
+func mentions(s, link string) bool {
+	for {
+		_, after, found := strings.Cut(s, link)
+		if !found {
+			return through(s, link)
+		}
+		if after == "" || !strings.ContainsRune("-._+", rune(after[0])) && !isAlphanumeric(after[0]) {
+			return true
+		}
+		s = after
+	}
+}
+
+func isAlphanumeric(b byte) bool {
+	return b >= '0' && b <= '9' || b >= 'A' && b <= 'Z' || b >= 'a' && b <= 'z'
 }
 
 // option gives the value of the last long (or short) option among gunicorn's arguments.
@@ -132,7 +148,7 @@ func (d Description) options(long, short string) (values []string) {
 		case strings.HasPrefix(arg, long+"="):
 			values = append(values, strings.TrimPrefix(arg, long+"="))
 		case short != "" && strings.HasPrefix(arg, short) && !strings.HasPrefix(arg, "--"):
-			values = append(values, strings.TrimPrefix(arg, short))
+			values = append(values, strings.TrimPrefix(strings.TrimPrefix(arg, short), "="))
 		}
 	}
 	return values
@@ -166,7 +182,8 @@ func (d Description) Bind() (bind, why string, ok bool) {
 	if len(binds) == 0 {
 		for _, e := range d.Environment {
 			if args, found := strings.CutPrefix(e, "GUNICORN_CMD_ARGS="); found {
-				binds = Description{ExecStart: strings.Fields(args)}.options("--bind", "-b")
+				words := strings.Fields(strings.NewReplacer(`'`, "", `"`, "").Replace(args))
+				binds = Description{ExecStart: words}.options("--bind", "-b")
 			}
 		}
 	}
@@ -178,8 +195,12 @@ func (d Description) Bind() (bind, why string, ok bool) {
 		if strings.Contains(bind, "$") {
 			return "", "its --bind " + bind + " is a variable", false
 		}
-		if file, relative := strings.CutPrefix(bind, "unix:"); relative && !strings.HasPrefix(file, "/") && d.WorkingDirectory != "" {
-			bind = "unix:" + filepath.Join(d.WorkingDirectory, file)
+		if file, isUnix := strings.CutPrefix(bind, "unix:"); isUnix && !strings.HasPrefix(file, "/") && d.WorkingDirectory != "" {
+			dir := d.option("--chdir", "")
+			if !filepath.IsAbs(dir) {
+				dir = filepath.Join(d.WorkingDirectory, dir)
+			}
+			bind = "unix:" + filepath.Join(dir, file)
 		}
 		return bind, "", true
 	case d.option("--config", "-c") != "":

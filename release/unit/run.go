@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
@@ -47,6 +48,7 @@ func (u Unit) Run(ctx context.Context, c Command) error {
 	_, err = conn.StartTransientUnitContext(ctx, name, "fail", u.transient(app, c, write), done)
 	write.Close() // systemd has its own copy; the reader ends when the last one is closed
 	if err != nil {
+		u.m.stop(name) // an answer that didn't come is no proof that it wasn't started
 		return fmt.Errorf("cannot run %s: %w", c.Args[0], plain(err))
 	}
 	copied := make(chan struct{})
@@ -75,7 +77,7 @@ func (u Unit) transient(app Description, c Command, out *os.File) []sd.Property 
 	props := []sd.Property{
 		sd.PropDescription("deploygate: " + c.Name),
 		sd.PropType("oneshot"),
-		sd.PropExecStart(c.Args, false), // go-systemd calls it uncleanIsFailure, but true has systemd ignore failures
+		sd.PropExecStart(literal(c.Args), false), // go-systemd calls it uncleanIsFailure, but true has systemd ignore failures
 		prop("WorkingDirectory", c.Dir),
 		prop("Environment", append(append([]string{}, app.Environment...), c.Environment...)),
 		prop("EnvironmentFiles", app.EnvironmentFiles),
@@ -95,6 +97,15 @@ func (u Unit) transient(app Description, c Command, out *os.File) []sd.Property 
 		}
 	}
 	return props
+}
+
+// literal keeps systemd from replacing variables in arguments (systemd.service(5), "Command lines").
+func literal(args []string) []string {
+	escaped := make([]string, len(args))
+	for i, arg := range args {
+		escaped[i] = strings.ReplaceAll(arg, "$", "$$")
+	}
+	return escaped
 }
 
 // stop ends a transient unit that nobody waits for any more and waits until its processes are gone.

@@ -17,10 +17,15 @@ func (h *host) reloads() int {
 func TestBrokenInclude(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
+		h.add("v1")
+		h.released("v1")
 		before := h.reloads()
 		master, err := h.NginxMaster(h.t.Context())
 		h.must(err)
-		v := h.rolledBack(testbed.NginxInclude("no_such_directive on;"))
+		h.add("v2", testbed.NginxInclude("no_such_directive on;"))
+		v := h.deploy("release", "v2")
+		h.expect(v, "rolled_back", 3)
+		h.live("v1")
 		h.failed(v, "proxy", "proxy_config_invalid", "no_such_directive")
 		if after := h.reloads(); after != before {
 			h.t.Errorf("nginx was reloaded %d times", after-before)

@@ -103,6 +103,6 @@ func TestHealthyForASecond(t *testing.T) {
 		h.configure("deadline = \"6s\"")
 		h.reconfigure("600ms", "2s")
 		v := h.rolledBack(testbed.HealthyFor(time.Second))
-		h.failed(v, "app", "app_error", "though it was for a while")
+		h.failed(v, "app", "app_error", "not healthy for 2s within 6s")
 	})
 }

@@ -1,0 +1,504 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"deploygate/gate"
+	"deploygate/release"
+	"deploygate/release/journal"
+	"deploygate/rollback"
+)
+
+type versions = []release.Version
+
+// behaviour is how a release's process behaves; the zero value is healthy at once.
+type behaviour struct {
+	boot    time.Duration // refuses connections for so long
+	status  int           // of its answers; 0 is 200
+	crash   time.Duration // dies after so long; 0 lives
+	restart error         // what systemd says of its start
+	proxied int           // what the proxy answers for it; 0 is what it answers itself
+}
+
+// host is a host with a real file system below it: only systemd, processes and nginx are played. Its process runs the
+// release that the link named when it was restarted.
+type host struct {
+	t           *testing.T
+	root, state string
+	d           *Deployer
+	tree        *release.Tree
+	does        map[release.Version]behaviour
+	ctx         context.Context
+	interrupt   func()
+
+	// on has what happens at an event, once: "restart", "probe", "hook NAME", "started swap", …
+	on       map[string]func()
+	notReady error // why a deploy would be in vain, as the unit has it
+	// Of the proxy: whether its configuration was invalid before, is invalid now, and has changed.
+	invalidBefore, invalid error
+	reconfigured           bool
+	fails                  map[string]error // tasks, by name
+	unwritable, torn       bool             // the journal; torn allows for lines that are
+
+	mu         sync.Mutex
+	running    release.Version // "" is stopped
+	invocation int
+	started    time.Time
+	restarts   versions
+	reloads    int
+	trace      []string // tasks and steps as they come
+	warned     []string
+	tasks      []Task
+	waited     []string
+}
+
+// onHost runs a test in a bubble where waiting costs nothing.
+func onHost(t *testing.T, run func(t *testing.T, h *host)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { run(t, newHost(t, t.TempDir(), filepath.Join(t.TempDir(), "state"))) })
+}
+
+// newHost has no release yet. Its state directory doesn't exist before the journal is opened.
+func newHost(t *testing.T, root, state string) *host {
+	t.Helper()
+	must(t, os.MkdirAll(filepath.Join(root, "releases"), 0o755))
+	tree, err := release.Open(root)
+	must(t, err)
+	t.Cleanup(func() { tree.Close() })
+	h := &host{
+		t: t, root: root, state: state, tree: tree, does: map[release.Version]behaviour{},
+		on: map[string]func(){}, fails: map[string]error{},
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	h.ctx, h.interrupt = ctx, func() { cancel(gate.NewFinding(gate.LayerRelease, "interrupted", "interrupted by SIGTERM")) }
+	h.d = &Deployer{
+		App: "shop", StateDir: state, Tree: tree, Service: service{h}, Runner: tasks{h}, Observer: observer{h},
+		Gate: &gate.Gate{
+			Unit: service{h}, Direct: prober{h, "probe"}, Health: gate.Expectation{Where: "unix:/run/app.sock /health/", Status: []int{200}, Setting: "health"},
+			Proxy: proxy{h}, Through: prober{h, "through"}, Proxied: gate.Expectation{Where: "http://127.0.0.1/health/", Status: []int{200}, Proxy: true, Setting: "proxy"},
+			Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second,
+		},
+		Require: []string{"manage.py"}, NoMarker: rollback.Inspect, Automatic: true, RefuseBroken: true, Keep: 5,
+		Hooks: map[HookName][]Task{},
+	}
+	return h
+}
+
+// openJournal is what the commands do once they hold the lock.
+func (h *host) openJournal() {
+	h.t.Helper()
+	j, err := journal.Open(h.state)
+	must(h.t, err)
+	h.t.Cleanup(func() { _ = j.Close() })
+	h.d.Journal = j
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	must(t, os.MkdirAll(filepath.Dir(file), 0o755))
+	must(t, os.WriteFile(file, []byte(text), 0o644))
+}
+
+// add uploads whole releases.
+func (h *host) add(vs ...release.Version) {
+	h.t.Helper()
+	for _, v := range vs {
+		write(h.t, filepath.Join(h.tree.Dir(v), "manage.py"), string(v))
+	}
+}
+
+func (h *host) migration(name string, vs ...release.Version) {
+	h.t.Helper()
+	for _, v := range vs {
+		write(h.t, filepath.Join(h.tree.Dir(v), "shop", "migrations", name+".py"), "")
+	}
+}
+
+const blockedMarker = "rollback = \"blocked\"\nreason = \"shop.0002_drop removes order.legacy\"\n"
+
+func (h *host) mark(v release.Version, text string) {
+	h.t.Helper()
+	write(h.t, filepath.Join(h.tree.Dir(v), rollback.MarkerName), text)
+}
+
+// began makes releases live one after the other, as good ones, and forgets how.
+func (h *host) began(vs ...release.Version) {
+	h.t.Helper()
+	h.openJournal()
+	for _, v := range vs {
+		h.add(v)
+		if r := h.d.Run(h.t.Context(), Request{Command: Release, Version: string(v)}); r.Outcome != Released {
+			h.t.Fatalf("%s: %s, %v", v, r.Outcome, r.Failure)
+		}
+	}
+	h.forget()
+}
+
+func (h *host) forget() {
+	h.restarts, h.trace, h.warned, h.tasks, h.waited, h.reloads = nil, nil, nil, nil, nil, 0
+}
+
+func (h *host) release(v string) *Report {
+	return h.d.Run(h.ctx, Request{Command: Release, Version: v})
+}
+
+func (h *host) rollback(v string) *Report {
+	return h.d.Run(h.ctx, Request{Command: Rollback, Version: v})
+}
+
+// byHand makes v live without deploygate.
+func (h *host) byHand(v release.Version) {
+	h.t.Helper()
+	must(h.t, h.tree.Swap(v))
+	h.start()
+}
+
+func (h *host) start() {
+	v, _ := h.tree.Current()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.running, h.started = v, time.Now()
+	h.invocation++
+}
+
+// at lets happen what is to happen at an event.
+func (h *host) at(event string) {
+	h.mu.Lock()
+	do := h.on[event]
+	delete(h.on, event)
+	h.mu.Unlock()
+	if do != nil {
+		do()
+	}
+}
+
+func (h *host) link() release.Version {
+	v, _ := h.tree.Current()
+	return v
+}
+
+func (h *host) records() []journal.Record {
+	h.t.Helper()
+	records, torn, err := journal.Read(h.state)
+	must(h.t, err)
+	if torn > 0 && !h.torn {
+		h.t.Errorf("%d torn lines", torn)
+	}
+	return records
+}
+
+func (h *host) history() journal.History { return journal.Replay(h.records()) }
+
+// story is the journal of the latest deploy in short.
+func (h *host) story() []string {
+	var s []string
+	for _, r := range h.records() {
+		if r.Event == journal.Began {
+			s = nil
+		}
+		line := strings.TrimSpace(fmt.Sprintf("%s %s", r.Event, r.Step))
+		if v := r.Version + r.Requested; v != "" {
+			line += " " + string(v)
+		}
+		if r.Event == journal.Done && r.Error != "" {
+			line += " !"
+		}
+		s = append(s, line)
+	}
+	return s
+}
+
+// wellWritten asserts that in the journal every deploy begins, ends with its verdict, and announces what it does.
+func (h *host) wellWritten() {
+	h.t.Helper()
+	var open *journal.Record
+	began, finished := map[string]bool{}, map[string]bool{}
+	for i, r := range h.records() {
+		switch r.Event {
+		case journal.Began:
+			began[r.Deploy] = true
+		case journal.Intent:
+			if open != nil {
+				h.t.Errorf("record %d: %s is announced before %s is done", i, r.Step, open.Step)
+			}
+			open = &r
+			continue
+		case journal.Done:
+			if open == nil || open.Step != r.Step || open.Version != r.Version {
+				h.t.Errorf("record %d: %s of %s is done and was not announced", i, r.Step, r.Version)
+			}
+			open = nil
+		case journal.Finished:
+			finished[r.Deploy] = true
+		case journal.Passed, journal.Failed:
+		}
+		if !began[r.Deploy] {
+			h.t.Errorf("record %d: %s before its deploy began", i, r.Event)
+		}
+	}
+	if open != nil {
+		h.t.Errorf("%s has no result", open.Step)
+	}
+	if !maps.Equal(began, finished) {
+		h.t.Errorf("began %v, finished %v", began, finished)
+	}
+}
+
+// service plays systemd.
+type service struct{ *host }
+
+func (s service) Ready(ctx context.Context) (Unit, error) {
+	s.at("ready")
+	if ctx.Err() != nil {
+		return Unit{}, context.Cause(ctx)
+	}
+	if s.notReady != nil {
+		return Unit{}, s.notReady
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := Unit{Name: "app.service", InLink: true, Running: s.running != "", Invocation: fmt.Sprint(s.invocation)}
+	if u.Running {
+		u.Dir, _ = s.tree.RealDir(s.running)
+	}
+	return u, nil
+}
+
+func (s service) Restart(ctx context.Context) error {
+	s.at("restart")
+	s.announced(StepRestart)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	v, err := s.tree.Current()
+	if err != nil || v == "" {
+		return fmt.Errorf("app.service could not be started: %q, %w", v, err)
+	}
+	s.start()
+	s.mu.Lock()
+	s.restarts = append(s.restarts, v)
+	s.mu.Unlock()
+	s.at("restarted")
+	return s.does[v].restart
+}
+
+// announced asserts that the journal on disk knows what is about to be done, unless it can't be written.
+func (h *host) announced(step StepName) {
+	if h.unwritable {
+		return
+	}
+	r := h.records()
+	if last := r[len(r)-1]; last.Event != journal.Intent || last.Step != string(step) {
+		h.t.Errorf("%s comes after %s %s in the journal", step, last.Event, last.Step)
+	}
+}
+
+// breakJournal makes every further record fail.
+func (h *host) breakJournal() {
+	h.unwritable = true
+	must(h.t, h.d.Journal.Close())
+}
+
+func (s service) State(context.Context) (gate.UnitState, error) {
+	s.at("state")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := gate.UnitState{
+		Unit: "app.service", ActiveState: "active", SubState: "running", Result: "success",
+		InvocationID: fmt.Sprint(s.invocation), MainPID: s.pid(),
+	}
+	b := s.does[s.running]
+	switch {
+	case s.running == "":
+		st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0
+	case b.crash > 0 && time.Since(s.started) >= b.crash:
+		st.ActiveState, st.SubState, st.Result, st.ExecMainStatus, st.MainPID = "failed", "failed", "exit-code", 3, 0
+	default:
+		dir, _ := s.tree.RealDir(s.running)
+		st.Processes = []gate.Process{{PID: s.pid(), Dir: dir}}
+	}
+	return st, nil
+}
+
+func (h *host) pid() int { return 100 + h.invocation }
+
+// prober plays HTTP: to the app, or through the proxy.
+type prober struct {
+	*host
+	event string
+}
+
+func (p prober) Probe(ctx context.Context, every time.Duration, observe func(gate.Answer) bool) error {
+	for ctx.Err() == nil {
+		p.at(p.event)
+		if a := p.answer(); ctx.Err() == nil && observe(a) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(every):
+		}
+	}
+	return ctx.Err()
+}
+
+func (p prober) answer() gate.Answer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b, age := p.does[p.running], time.Since(p.started)
+	switch {
+	case p.event == "through" && b.proxied != 0:
+		return gate.Answer{Status: b.proxied}
+	case p.running == "", age < b.boot, b.crash > 0 && age >= b.crash:
+		return gate.Answer{Err: syscall.ECONNREFUSED}
+	case b.status != 0:
+		return gate.Answer{Status: b.status, Peer: p.pid()}
+	}
+	return gate.Answer{Status: 200, Peer: p.pid()}
+}
+
+// proxy plays nginx.
+type proxy struct{ *host }
+
+func (p proxy) Begin(context.Context) error {
+	p.at("begin")
+	return p.invalidBefore
+}
+
+func (p proxy) Test(context.Context) (bool, error) {
+	p.at("test")
+	if p.invalid != nil || !p.reconfigured {
+		return false, p.invalid
+	}
+	p.reconfigured = false
+	p.reloads++
+	return true, nil
+}
+
+// tasks plays hooks and checks.
+type tasks struct{ *host }
+
+func (r tasks) Run(ctx context.Context, t Task) error {
+	r.at("task " + t.Name)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	_, err := os.Stat(t.Dir)
+	must(r.t, err)
+	r.tasks = append(r.tasks, t)
+	r.trace = append(r.trace, fmt.Sprintf("task %s in %s", t.Name, filepath.Base(t.Dir)))
+	if t.Output != nil {
+		fmt.Fprintf(t.Output, "output of %s\n", t.Name)
+	}
+	return r.fails[t.Name]
+}
+
+type observer struct{ *host }
+
+func (o observer) Started(name StepName) { o.at("started " + string(name)) }
+
+func (o observer) Waiting(_ StepName, detail string) { o.waited = append(o.waited, detail) }
+
+func (o observer) Ended(s Step) {
+	o.trace = append(o.trace, fmt.Sprintf("%s %s", s.Name, s.Outcome))
+	o.at("ended " + string(s.Name))
+}
+
+func (o observer) Warned(text string) { o.warned = append(o.warned, text) }
+
+func task(name string) Task {
+	return Task{Name: name, Run: []string{name, "--now"}, Timeout: time.Minute}
+}
+
+// hook makes tasks of each hook, named after it.
+func (h *host) hooks(names ...HookName) {
+	for _, n := range names {
+		h.d.Hooks[n] = append(h.d.Hooks[n], task(string(n)))
+	}
+}
+
+// same reports how two values differ.
+func same[T any](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+// contains compares an error or words with a part that they must have; "" is none.
+func contains(t *testing.T, what, got, want string) {
+	t.Helper()
+	if want == "" && got != "" || !strings.Contains(got, want) {
+		t.Errorf("%s: %q, want …%s…", what, got, want)
+	}
+}
+
+func summary(f *gate.Finding) string {
+	if f == nil {
+		return ""
+	}
+	return f.Summary
+}
+
+func steps(r *Report) string {
+	var s []string
+	for _, st := range r.Steps {
+		word := string(st.Name)
+		switch st.Outcome {
+		case Failed:
+			word = "!" + word
+		case Skipped:
+			word = "(" + word + ")"
+		case Passed:
+		}
+		s = append(s, word)
+	}
+	return strings.Join(s, " ")
+}
+
+func lives(h journal.History) versions {
+	vs := versions{}
+	for _, l := range h.Lives {
+		vs = append(vs, l.Version)
+	}
+	return vs
+}
+
+// goodAndBad tells the last gates of all releases that had one.
+func goodAndBad(h journal.History) (good, bad versions) {
+	good, bad = versions{}, versions{}
+	for _, v := range h.Gated() {
+		if h.Good(v) {
+			good = append(good, v)
+		} else {
+			bad = append(bad, v)
+		}
+	}
+	slices.Sort(good)
+	slices.Sort(bad)
+	return good, bad
+}
+
+var errBroken = errors.New("broken")

@@ -1,0 +1,193 @@
+package deploy
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"deploygate/release"
+	"deploygate/rollback"
+)
+
+// tree lists everything below some directories, with sizes and times.
+func snapshot(t *testing.T, dirs ...string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, dir := range dirs {
+		must(t, filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := e.Info()
+			if err == nil {
+				all[p] = info.Mode().String() + " " + info.ModTime().String()
+			}
+			return err
+		}))
+	}
+	return all
+}
+
+func TestPlanChangesNothing(t *testing.T) {
+	onHost(t, func(t *testing.T, h *host) {
+		h.began("v1", "v2")
+		h.add("v3")
+		h.hooks(BeforeSwap)
+		before := snapshot(t, h.root, h.state)
+		for _, r := range []Request{
+			{Command: Release, Version: "v3"},
+			{Command: Release, Version: "v2"},
+			{Command: Release, Version: "v9"},
+			{Command: Rollback},
+			{Command: Rollback, Version: "../.."},
+		} {
+			h.d.Plan(h.ctx, r)
+		}
+		if diff := cmp.Diff(before, snapshot(t, h.root, h.state)); diff != "" {
+			t.Errorf("changed:\n%s", diff)
+		}
+		same(t, "restarts", len(h.restarts), 0)
+		same(t, "tasks", len(h.tasks), 0)
+		same(t, "reloads", h.reloads, 0)
+	})
+}
+
+// It doesn't even make the state directory.
+func TestPlanOnAFreshHost(t *testing.T) {
+	onHost(t, func(t *testing.T, h *host) {
+		h.add("v1")
+		p, refused := h.d.Plan(h.ctx, Request{Command: Release, Version: "v1"})
+		same(t, "refused", len(refused), 0)
+		same(t, "previous", p.Previous, "")
+		same(t, "way back", p.WayBack(), rollback.WayBack{Verdict: rollback.None, Reason: "there is no earlier good release on this host"})
+		if _, err := os.Lstat(h.state); err == nil {
+			t.Error("the state directory was made")
+		}
+	})
+}
+
+func TestPlan(t *testing.T) {
+	onHost(t, func(t *testing.T, h *host) {
+		h.began("v1", "v2", "v3")
+		h.add("v4")
+		h.migration("0002_drop", "v3", "v4")
+		p, refused := h.d.Plan(h.ctx, Request{Command: Release, Version: "v4"})
+		same(t, "refused", len(refused), 0)
+		same(t, "target", p.Target, "v4")
+		same(t, "previous", p.Previous, "v3")
+		same(t, "ways", p.Ways, []rollback.WayBack{
+			{Version: "v3", Verdict: rollback.Safe, Reason: "no new migrations: v4"},
+			{Version: "v2", Verdict: rollback.Blocked, Reason: "v4 has no marker and brings migrations that v2 does not know: shop.0002_drop"},
+		})
+		same(t, "live", p.Live(), false)
+		same(t, "healthy", p.Healthy, true)
+		same(t, "good", p.Good, false)
+		same(t, "summary", p.summary(), "v3 → v4; way back v3")
+
+		p, refused = h.d.Plan(h.ctx, Request{Command: Release, Version: "v3"})
+		same(t, "refused", len(refused), 0)
+		same(t, "live", p.Live(), true)
+		same(t, "good", p.Good, true)
+	})
+}
+
+// The live release is no way back from a rollback that flees from it.
+func TestWaysBackFromARollback(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		does behaviour
+		want release.Version
+	}{
+		{"healthy", behaviour{}, "v3"},
+		{"not healthy", behaviour{status: 500}, "v1"},
+		{"crashed", behaviour{crash: 1}, "v1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onHost(t, func(t *testing.T, h *host) {
+				h.began("v1", "v2", "v3")
+				h.does["v3"] = c.does
+				p, refused := h.d.Plan(h.ctx, Request{Command: Rollback})
+				same(t, "refused", len(refused), 0)
+				same(t, "target", p.Target, "v2")
+				same(t, "way back", p.WayBack().Version, c.want)
+			})
+		})
+	}
+}
+
+func TestStanding(t *testing.T) {
+	onHost(t, func(t *testing.T, h *host) {
+		current, _, way, err := h.d.Standing()
+		must(t, err)
+		same(t, "current", current, "")
+		same(t, "verdict", way.Verdict, rollback.None)
+
+		h.began("v1", "v2")
+		current, history, way, err := h.d.Standing()
+		must(t, err)
+		same(t, "current", current, "v2")
+		same(t, "good", history.Good("v2"), true)
+		same(t, "way back", way, rollback.WayBack{Version: "v1", Verdict: rollback.Safe, Reason: "no new migrations: v2"})
+
+		h.mark("v2", blockedMarker)
+		_, _, way, err = h.d.Standing()
+		must(t, err)
+		same(t, "verdict", way.Verdict, rollback.Blocked)
+
+		must(t, os.RemoveAll(filepath.Join(h.root, "releases")))
+		if _, _, _, err = h.d.Standing(); err == nil {
+			t.Error("without releases it succeeded")
+		}
+	})
+}
+
+func TestCheck(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		given    func(*host)
+		want     []string
+		warnings []string
+	}{
+		{"healthy", nil, nil, nil},
+		{"500", does("v1", behaviour{status: 500}), []string{"answers 500"}, nil},
+		{"crashed", does("v1", behaviour{crash: 1}), []string{"app.service failed"}, nil},
+		{"stopped", func(h *host) { h.running = "" }, []string{"app.service was stopped"}, nil},
+		{"the proxy doesn't reach it", does("v1", behaviour{proxied: 502}), []string{"answers 502"}, nil},
+		{"the proxy's configuration is broken", func(h *host) { h.invalidBefore, h.invalid = errBroken, errBroken }, []string{"broken"}, nil},
+		{"something else runs", func(h *host) { h.byHand("v2"); must(h.t, h.tree.Swap("v1")) }, []string{"runs in"}, nil},
+		{"a required check", func(h *host) {
+			h.d.Checks = []Check{{Task: task("smoke"), Required: true}}
+			h.fails["smoke"] = errBroken
+		}, []string{"smoke failed: broken"}, nil},
+		{"an advisory check", func(h *host) {
+			h.d.Checks = []Check{{Task: task("smoke")}}
+			h.fails["smoke"] = errBroken
+		}, nil, []string{"smoke failed: broken (advisory)"}},
+		{"no unit", func(h *host) { h.notReady = errBroken }, []string{"broken"}, nil},
+		{"nothing is live", func(h *host) { must(h.t, os.Remove(h.tree.CurrentPath())) }, []string{"no release is live"}, nil},
+		{"its directory is gone", func(h *host) { must(h.t, os.RemoveAll(h.tree.Dir("v1"))) }, []string{"cannot resolve"}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onHost(t, func(t *testing.T, h *host) {
+				h.began("v1")
+				h.add("v2")
+				if c.given != nil {
+					c.given(h)
+				}
+				journalled, link := len(h.records()), h.link()
+				current, findings, warnings := h.d.Check(h.ctx)
+				same(t, "current", current, link)
+				var got []string
+				for _, f := range findings {
+					got = append(got, f.Summary)
+				}
+				parts(t, "findings", got, c.want)
+				parts(t, "warnings", warnings, c.warnings)
+				same(t, "records", len(h.records()), journalled)
+				same(t, "restarts", len(h.restarts), 0)
+			})
+		})
+	}
+}

@@ -1,0 +1,357 @@
+package deploy
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"deploygate/gate"
+	"deploygate/release"
+	"deploygate/release/journal"
+)
+
+// death is the host as a deploy leaves it whose process dies at one moment.
+type death struct {
+	at      string
+	journal []byte
+	link    release.Version
+	running release.Version
+}
+
+// deaths are all moments at which the process of a deploy can die: wherever it meets the host, and after every record
+// of the journal, with what that announces done or not.
+func (h *host) deaths(do func()) (all []death) {
+	h.t.Helper()
+	file := filepath.Join(h.state, "journal.jsonl")
+	start := death{"the start", h.read(file), h.link(), h.running}
+	do()
+	written := h.read(file)[len(start.journal):]
+	state := start
+	add := func(at string, d death) {
+		d.at = at
+		all = append(all, d)
+	}
+	for line := range strings.Lines(string(written)) {
+		torn := state
+		torn.journal = append(slices.Clone(state.journal), line[:len(line)/2]...)
+		state.journal = append(slices.Clone(state.journal), line...)
+		records, _, err := journal.Read(h.state)
+		must(h.t, err)
+		rec := records[strings.Count(string(state.journal), "\n")-1]
+		add("a torn "+what(rec), torn)
+		add("after "+what(rec), state)
+		if rec.Event != journal.Intent {
+			continue
+		}
+		switch StepName(rec.Step) { //nolint:exhaustive // only these change what is live
+		case StepSwap:
+			state.link = rec.Version
+		case StepRestart:
+			stopped := state
+			stopped.running = ""
+			add("stopped by "+what(rec), stopped)
+			state.running = rec.Version
+		default:
+			continue
+		}
+		add("done: "+what(rec), state)
+	}
+	if state.link != h.link() || state.running != h.running {
+		h.t.Fatalf("the journal tells of %s, running %s; it is %s, running %s", state.link, state.running, h.link(), h.running)
+	}
+	return all
+}
+
+func what(r journal.Record) string {
+	return strings.TrimSpace(fmt.Sprintf("%s %s %s", r.Event, r.Step, r.Version))
+}
+
+func (h *host) read(file string) []byte {
+	h.t.Helper()
+	text, err := os.ReadFile(file)
+	must(h.t, err)
+	return text
+}
+
+// become makes the host what it is after a death, with a new process of deploygate.
+func (h *host) become(d death) {
+	h.t.Helper()
+	must(h.t, os.WriteFile(filepath.Join(h.state, "journal.jsonl"), d.journal, 0o600))
+	must(h.t, h.tree.Swap(d.running+release.Version(strings.Repeat(string(d.link), 1-min(1, len(d.running))))))
+	h.start()
+	if d.running == "" {
+		h.running = ""
+	}
+	must(h.t, h.tree.Swap(d.link))
+	h.openJournal()
+	h.forget()
+}
+
+// accidents are deploys during which the process dies.
+var accidents = []struct {
+	name  string
+	given func(*host)
+	do    func(*host)
+	ends  map[release.Version]Outcome // how it may end, by what is live then
+}{
+	{"good", nil, func(h *host) { h.release("v2") }, map[release.Version]Outcome{"v1": RolledBack, "v2": Released}},
+	{"bad", does("v2", behaviour{status: 500}), func(h *host) { h.release("v2") }, map[release.Version]Outcome{"v1": RolledBack}},
+	{"marked", marked("v2"), func(h *host) { h.release("v2") }, map[release.Version]Outcome{"v1": Refused, "v2": Released}},
+	{
+		"marked and bad", all(marked("v2"), does("v2", behaviour{status: 500})), func(h *host) { h.release("v2") },
+		map[release.Version]Outcome{"v1": Refused, "v2": Held},
+	},
+	{
+		"not automatic", func(h *host) { h.d.Automatic = false }, func(h *host) { h.release("v2") },
+		map[release.Version]Outcome{"v1": Refused, "v2": Released},
+	},
+	{
+		"the first way back is bad too", all(deployed("v1b"), on("ended swap", func(h *host) {
+			h.does["v1b"], h.does["v2"] = behaviour{status: 503}, behaviour{status: 500}
+		})),
+		func(h *host) { h.release("v2") },
+		map[release.Version]Outcome{"v1": RolledBack, "v1b": Refused},
+	},
+	{"rollback", deployed("v2"), func(h *host) { h.rollback("v1") }, map[release.Version]Outcome{"v1": Released, "v2": RolledBack}},
+	{
+		"live and not healthy", does("v1", behaviour{status: 500}), func(h *host) { h.release("v1") },
+		map[release.Version]Outcome{"v1": Held},
+	},
+}
+
+// After any death Recover leaves a host on which the link, the process and the journal agree on one release that is
+// healthy where there is one, and a second Recover has nothing to do.
+func TestRecoverFromAnyDeath(t *testing.T) {
+	for _, boot := range []bool{false, true} {
+		for _, c := range accidents {
+			t.Run(fmt.Sprintf("%s, boot=%t", c.name, boot), func(t *testing.T) {
+				onHost(t, func(t *testing.T, h *host) {
+					h.began("v1")
+					h.add("v2")
+					if c.given != nil {
+						c.given(h)
+					}
+					before := h.link()
+					all := h.deaths(func() { c.do(h) })
+					if len(all) < 10 {
+						t.Fatalf("only %d moments", len(all))
+					}
+					h.torn = true
+					for _, d := range all {
+						h.become(d)
+						last, _ := h.historyOf(d)
+						if boot {
+							_, err := h.d.RecoverLink()
+							must(t, err)
+							h.start() // by systemd
+						}
+						r := h.d.Recover(h.ctx)
+						if (r == nil) != last.Finished() {
+							t.Errorf("%s: recovered %t, finished %t", d.at, r != nil, last.Finished())
+						}
+						if r != nil {
+							h.recovered(d, r, before, boot, c.ends)
+						}
+						if again := h.d.Recover(h.ctx); again != nil {
+							t.Errorf("%s: a second time: %s", d.at, again.Outcome)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+func (h *host) historyOf(d death) (journal.Deploy, bool) {
+	h.t.Helper()
+	history, err := journal.Load(h.state)
+	must(h.t, err)
+	last, any := history.Last()
+	if !any {
+		h.t.Fatalf("%s: no deploy at all", d.at)
+	}
+	return last, any
+}
+
+func (h *host) recovered(d death, r *Report, before release.Version, boot bool, ends map[release.Version]Outcome) {
+	h.t.Helper()
+	if h.link() != h.running {
+		h.t.Errorf("%s: %s is live and %q runs", d.at, h.link(), h.running)
+	}
+	if r.Current != h.link() {
+		h.t.Errorf("%s: the report says that %q is live, the link %q", d.at, r.Current, h.link())
+	}
+	untouched := h.link() == before && r.Outcome == Refused
+	if want, possible := ends[h.link()]; !untouched && (!possible || want != r.Outcome) {
+		h.t.Errorf("%s: %s, with %s live (%v)", d.at, r.Outcome, h.link(), r.Failure)
+	}
+	if r.Command != Recover || r.WayBack == nil || r.DeployID == "" {
+		h.t.Errorf("%s: report of %s %s, way back %v", d.at, r.Command, r.DeployID, r.WayBack)
+	}
+	last, _ := h.historyOf(d)
+	if !last.Finished() || last.ID != r.DeployID {
+		h.t.Errorf("%s: the journal has no verdict of it", d.at)
+	}
+	if (r.Failure == nil) != (r.Outcome == Released) {
+		h.t.Errorf("%s: %s with failure %v", d.at, r.Outcome, r.Failure)
+	}
+}
+
+func TestRecoverHasNothingToDo(t *testing.T) {
+	onHost(t, func(t *testing.T, h *host) {
+		h.openJournal()
+		if r := h.d.Recover(h.ctx); r != nil {
+			t.Errorf("without a journal: %s", r.Outcome)
+		}
+		if moved, err := h.d.RecoverLink(); moved != "" || err != nil {
+			t.Errorf("without a journal: %s, %v", moved, err)
+		}
+		h.began("v1")
+		if r := h.d.Recover(h.ctx); r != nil {
+			t.Errorf("after a whole deploy: %s", r.Outcome)
+		}
+		same(t, "records", len(h.story()), 9)
+	})
+}
+
+// died makes the journal and the host those of a deploy of v2 that died after its restart.
+func died(h *host) {
+	for _, r := range []journal.Record{
+		{Event: journal.Began, Command: "release", Requested: "v2", Previous: "v1", Invocation: "1", PID: 7, User: "ann"},
+		{Event: journal.Intent, Step: "swap", Version: "v2"},
+		{Event: journal.Done, Step: "swap", Version: "v2"},
+		{Event: journal.Intent, Step: "restart", Version: "v2"},
+		{Event: journal.Done, Step: "restart", Version: "v2"},
+	} {
+		r.Deploy, r.At = "died", time.Now()
+		must(h.t, h.d.Journal.Append(r))
+	}
+	h.byHand("v2")
+}
+
+func TestRecover(t *testing.T) {
+	const cut = "release v2 was cut off: its process (pid 7, ann) died without a verdict"
+	for _, c := range []scenario{
+		{
+			name: "the way back", outcome: RolledBack, live: "v1", restarts: versions{"v1"}, steps: "rollback", failure: cut,
+			good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2", "v1"},
+		},
+		{
+			name: "forward", given: marked("v2"), outcome: Released, live: "v2", restarts: versions{"v2"},
+			steps: "swap restart health proxy (checks) commit (prune)", warnings: []string{"going forward with v2"},
+			good: versions{"v1", "v2"}, lives: versions{"v1", "v2", "v2"},
+		},
+		{
+			name: "held", given: all(marked("v2"), does("v2", behaviour{status: 500})), outcome: Held, live: "v2", restarts: versions{"v2"},
+			steps: "swap restart !health", warnings: []string{"going forward with v2"}, failure: "answers 500",
+			good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2", "v2"},
+		},
+		{
+			name: "stuck", given: does("v1", behaviour{status: 500}), outcome: Stuck, live: "v1", restarts: versions{"v1"},
+			steps: "!rollback", failure: cut, good: versions{}, bad: versions{"v1", "v2"}, lives: versions{"v1", "v2", "v1"},
+		},
+		{
+			name: "by hand, in between", given: func(h *host) { h.byHand("v1") }, outcome: RolledBack, live: "v1",
+			steps: "rollback", failure: cut, good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2", "v1"},
+		},
+		{
+			name: "systemd is out of reach", given: func(h *host) { h.notReady = errBroken }, outcome: Stuck, live: "v2", failure: cut,
+			good: versions{"v1"}, lives: versions{"v1", "v2"},
+		},
+	} {
+		c.do = func(h *host) *Report { return h.d.Recover(h.ctx) }
+		given := c.given
+		c.given = func(h *host) {
+			died(h)
+			if given != nil {
+				given(h)
+			}
+		}
+		t.Run(c.name, c.run)
+	}
+}
+
+func TestRecoverWithSomethingInTheWay(t *testing.T) {
+	onHost(t, func(t *testing.T, h *host) {
+		h.began("v1")
+		h.add("v2")
+		died(h)
+		must(t, os.Remove(h.tree.CurrentPath()))
+		must(t, os.Mkdir(h.tree.CurrentPath(), 0o755))
+		r := h.d.Recover(h.ctx)
+		same(t, "outcome", r.Outcome, Stuck)
+		same(t, "evidence", r.Failure.Evidence[0].Source, "link")
+		contains(t, "evidence", r.Failure.Evidence[0].Text, "not a symbolic link")
+		same(t, "restarts", len(h.restarts), 0)
+	})
+}
+
+// At boot only the link is put right, with a word of it before, and without a look at systemd.
+func TestRecoverLink(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		given func(*host)
+		want  release.Version
+	}{
+		{"back", nil, "v1"},
+		{"blocked", marked("v2"), "v2"},
+		{"not automatic", func(h *host) { h.d.Automatic = false }, "v2"},
+		{"there already", func(h *host) { h.byHand("v1") }, "v1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onHost(t, func(t *testing.T, h *host) {
+				h.began("v1")
+				h.add("v2")
+				died(h)
+				if c.given != nil {
+					c.given(h)
+				}
+				before := h.link()
+				h.d.Service, h.d.Gate = nil, nil
+				moved, err := h.d.RecoverLink()
+				must(t, err)
+				same(t, "link", h.link(), c.want)
+				same(t, "moved", moved != "", before != c.want)
+				if moved != "" {
+					same(t, "moved to", moved, c.want)
+					same(t, "journal", h.story()[5:], []string{"intent swap v1", "done swap v1"})
+				}
+				moved, err = h.d.RecoverLink()
+				must(t, err)
+				same(t, "moved again", moved, "")
+			})
+		})
+	}
+}
+
+func TestRecoverLinkWithoutJournal(t *testing.T) {
+	onHost(t, func(t *testing.T, h *host) {
+		h.began("v1")
+		h.add("v2")
+		died(h)
+		h.breakJournal()
+		if _, err := h.d.RecoverLink(); err == nil {
+			t.Error("it succeeded")
+		}
+		same(t, "link", h.link(), "v2")
+	})
+}
+
+// A release that went well after all, but for the word of it, is not undone.
+func TestRecoverKeepsWhatPassed(t *testing.T) {
+	onHost(t, func(t *testing.T, h *host) {
+		h.began("v1")
+		h.add("v2")
+		died(h)
+		must(t, h.d.Journal.Append(journal.Record{Deploy: "died", Event: journal.Passed, Version: "v2"}))
+		r := h.d.Recover(h.ctx)
+		same(t, "outcome", r.Outcome, Released)
+		same(t, "failure", r.Failure, (*gate.Finding)(nil))
+		same(t, "restarts", len(h.restarts), 0)
+		same(t, "link", h.link(), "v2")
+	})
+}
