@@ -262,7 +262,7 @@ func TestProgressHearsWhatIsBeingWaitedFor(t *testing.T) {
 	_, err := in(t, func(ctx context.Context) error {
 		return newGate(alive, until(time.Second, refused, good)).Await(ctx, v42, say)
 	})
-	if got := fmt.Sprint(heard); err != nil || len(heard) != 2 || !strings.Contains(got, "nobody listens") || !strings.Contains(got, "healthy; it has to stay so for 2s") {
+	if got := fmt.Sprint(heard); err != nil || len(heard) != 2 || !strings.Contains(got, "nobody listens") || !strings.Contains(got, "healthy, holding for 2s") {
 		t.Errorf("%q, %v", heard, err)
 	}
 }

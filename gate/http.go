@@ -24,7 +24,7 @@ type Answer struct {
 
 // Expectation is what an answer must be.
 type Expectation struct {
-	Where  string // what was asked, for people: "unix:/run/… /health/"
+	Where  string // what was asked, for people: "GET /health/ on unix:/run/…"
 	URL    string // what was asked, to compare redirects with
 	Host   string // the Host header that was sent
 	Status []int
@@ -67,7 +67,7 @@ func (x Expectation) judgeError(a Answer) *Finding {
 	case errors.Is(a.Err, syscall.ENOENT):
 		return NewFinding(LayerSocket, SocketMissing, x.Where+": the socket does not exist").
 			With("connect", a.Err.Error()).Advise("compare health.bind with the unit's --bind, and see that RuntimeDirectory= makes its directory")
-	case errors.Is(a.Err, syscall.ECONNREFUSED) && strings.HasPrefix(x.Where, "unix:"):
+	case errors.Is(a.Err, syscall.ECONNREFUSED) && strings.Contains(x.Where, "unix:"):
 		return NewFinding(LayerSocket, SocketStale, x.Where+": the socket exists and nobody listens on it").
 			With("connect", a.Err.Error())
 	case errors.Is(a.Err, syscall.ECONNREFUSED):

@@ -26,10 +26,10 @@ const django400 = `
 
 var (
 	direct = Expectation{
-		Where: "unix:/run/g.sock /health/", URL: "http://localhost/health/", Host: "localhost", Status: []int{200}, Setting: "health",
+		Where: "GET /health/ on unix:/run/g.sock", URL: "http://localhost/health/", Host: "localhost", Status: []int{200}, Setting: "health",
 	}
 	proxied = Expectation{
-		Where: "http://127.0.0.1/health/", URL: "http://127.0.0.1/health/", Host: "shop.example", Status: []int{200}, Proxy: true, Setting: "proxy",
+		Where: "GET http://127.0.0.1/health/", URL: "http://127.0.0.1/health/", Host: "shop.example", Status: []int{200}, Proxy: true, Setting: "proxy",
 	}
 )
 
@@ -115,7 +115,7 @@ func TestJudgeBody(t *testing.T) {
 
 func TestJudgeError(t *testing.T) {
 	tcp := direct
-	tcp.Where = "127.0.0.1:8000 /health/"
+	tcp.Where = "GET /health/ on 127.0.0.1:8000"
 	connect := func(errno syscall.Errno) error { return fmt.Errorf("connect: %w", errno) }
 	for _, c := range []struct {
 		name string

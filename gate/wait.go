@@ -57,7 +57,7 @@ func (w wait) run(ctx context.Context, say Progress) error {
 			end(errHealthy)
 			return true
 		}
-		say(fmt.Sprintf("healthy; it has to stay so for %s", w.stable))
+		say(fmt.Sprintf("healthy, holding for %s", w.stable))
 		return false
 	})
 

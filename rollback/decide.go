@@ -11,11 +11,11 @@ import (
 type Verdict string
 
 const (
-	// Safe: the older code may run.
+	// Safe means that the older code may run.
 	Safe Verdict = "safe"
-	// Blocked: the older code must not run, or nobody can tell.
+	// Blocked means that the older code must not run, or nobody can tell.
 	Blocked Verdict = "blocked"
-	// None: there is no release to go back to.
+	// None means that there is no release to go back to.
 	None Verdict = "none"
 )
 
@@ -23,11 +23,11 @@ const (
 type Policy string
 
 const (
-	// Inspect: a new migration blocks, none is safe.
+	// Inspect means that a new migration blocks, none is safe.
 	Inspect Policy = "inspect"
-	// Allow: safe.
+	// Allow means safe.
 	Allow Policy = "allow"
-	// Block: blocked.
+	// Block means blocked.
 	Block Policy = "block"
 )
 

@@ -113,8 +113,7 @@ func parseError(err error) error {
 		row, col := strict.Errors[0].Position()
 		return fmt.Errorf("line %d, column %d: unknown key %q", row, col, strings.Join(strict.Errors[0].Key(), "."))
 	}
-	var decode *toml.DecodeError
-	if errors.As(err, &decode) {
+	if decode, ok := errors.AsType[*toml.DecodeError](err); ok {
 		row, col := decode.Position()
 		return fmt.Errorf("line %d, column %d: %s", row, col, strings.TrimPrefix(decode.Error(), "toml: "))
 	}
@@ -123,8 +122,7 @@ func parseError(err error) error {
 
 // bare drops the path that os puts before the cause: the caller's sentence has it.
 func bare(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err
 	}
 	return err

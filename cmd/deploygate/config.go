@@ -295,8 +295,7 @@ func readConfig(file string) ([]byte, error) {
 
 // bare drops the path that os puts before the cause: the caller's sentence has it.
 func bare(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err
 	}
 	return err

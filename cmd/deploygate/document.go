@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -33,8 +34,7 @@ type problem struct {
 func parseDocument(file string, text []byte) (*document, error) {
 	tree := map[string]any{}
 	if err := toml.Unmarshal(text, &tree); err != nil {
-		var de *toml.DecodeError
-		if errors.As(err, &de) {
+		if de, ok := errors.AsType[*toml.DecodeError](err); ok {
 			line, column := de.Position()
 			return nil, &ConfigError{[]string{fmt.Sprintf("%s:%d:%d: %s", file, line, column, strings.TrimPrefix(de.Error(), "toml: "))}}
 		}
@@ -82,6 +82,7 @@ func locate(text []byte) map[string]place {
 			counts[key]++
 		case unstable.KeyValue:
 			noteValue(&p, places, counts, note(&p, places, counts, table, e.Key()), e.Value())
+		default: // comments
 		}
 	}
 	return places
@@ -120,6 +121,7 @@ func noteValue(p *unstable.Parser, places map[string]place, counts map[string]in
 				noteValue(p, places, counts, element, it.Node())
 			}
 		}
+	default: // holds no keys
 	}
 }
 
@@ -220,11 +222,9 @@ func (d *document) choice(key string, to *string, choices ...string) {
 	if !ok {
 		return
 	}
-	for _, c := range choices {
-		if v == c {
-			*to = v
-			return
-		}
+	if slices.Contains(choices, v) {
+		*to = v
+		return
 	}
 	d.problem(key, fmt.Sprintf("%q is not one of %s", v, strings.Join(choices, ", ")))
 }

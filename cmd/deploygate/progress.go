@@ -35,8 +35,8 @@ const heartbeat = 10 * time.Second
 
 func newProgress(stderr io.Writer, noColor bool) *progress {
 	p := &progress{out: stderr, fd: -1, beat: heartbeat}
-	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" { //nolint:gosec // small
-		p.fd, p.color, p.beat = int(f.Fd()), !noColor, time.Second //nolint:gosec // small
+	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+		p.fd, p.color, p.beat = int(f.Fd()), !noColor, time.Second
 	}
 	return p
 }

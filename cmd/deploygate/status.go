@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -19,6 +20,7 @@ type statusReport struct {
 	App        string           `json:"app"`
 	Current    release.Version  `json:"current"`
 	Good       bool             `json:"good"` // it passed its last gate
+	Bad        bool             `json:"bad"`  // it failed it; neither: it was never gated
 	WayBack    rollback.WayBack `json:"way_back"`
 	Unit       statusUnit       `json:"unit"`
 	Running    *journal.Holder  `json:"running"`    // the deploy that holds the lock
@@ -65,18 +67,18 @@ func (p *pastDeploy) line() string {
 	if outcome == "" {
 		outcome = "unfinished"
 	}
-	s := fmt.Sprintf("%s  %-11s  %s %s", p.StartedAt.UTC().Format("2006-01-02 15:04:05Z"), outcome, p.Command, p.Requested)
+	s := fmt.Sprintf("%s  %-11s  %-8s %s", p.StartedAt.UTC().Format("2006-01-02 15:04:05Z"), strings.ReplaceAll(outcome, "_", " "), p.Command, p.Requested)
 	if p.Previous != "" {
 		s += fmt.Sprintf(" (was %s)", p.Previous)
 	}
-	s += "  by " + p.User
+	s += " by " + oneLine(p.User)
 	if p.Override != "" {
-		s += fmt.Sprintf("  marker overridden: %s", p.Override)
+		s += "; marker overridden: " + oneLine(p.Override)
 	}
 	if p.Failure != nil {
-		s += fmt.Sprintf("  %s: %s", p.Failure.Layer, p.Failure.Summary)
+		s += "; " + oneLine(p.Failure.Summary)
 	}
-	return oneLine(s)
+	return s
 }
 
 func (c *commands) status() *cli.Command {
@@ -103,7 +105,7 @@ func (s *session) showStatus(ctx context.Context, h *host) error {
 		return s.cannot(err)
 	}
 	r := statusReport{
-		App: s.config.App, Current: current, Good: history.Good(current), WayBack: way, TornLines: history.Torn,
+		App: s.config.App, Current: current, Good: history.Good(current), Bad: history.Bad(current), WayBack: way, TornLines: history.Torn,
 		Unit: statusUnit{Name: unit.Unit, ActiveState: unit.ActiveState, SubState: unit.SubState, MainPID: unit.MainPID},
 	}
 	for _, p := range unit.Processes {
@@ -129,16 +131,18 @@ func (s *session) showStatus(ctx context.Context, h *host) error {
 
 func (s *session) printStatus(r statusReport) {
 	row := func(name, format string, args ...any) {
-		fmt.Fprintf(s.out, "%-12s %s\n", name, oneLine(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(s.out, "%-12s %s\n", name, gate.Clean(fmt.Sprintf(format, args...)))
 	}
-	row("app", "%s (%s)", r.App, s.config.Root)
+	row("app", "%s in %s", r.App, s.config.Root)
 	switch {
 	case r.Current == "":
 		row("live", "nothing yet")
 	case r.Good:
 		row("live", "%s, passed its gate", r.Current)
+	case r.Bad:
+		row("live", "%s, failed its gate", r.Current)
 	default:
-		row("live", "%s, not known to have passed a gate", r.Current)
+		row("live", "%s, never gated by deploygate", r.Current)
 	}
 	switch r.WayBack.Verdict {
 	case rollback.Safe:
@@ -153,7 +157,7 @@ func (s *session) printStatus(r statusReport) {
 		row("running", "%s", r.Running)
 	}
 	if r.Unfinished != nil {
-		row("unfinished", "%s: its process died; look at the link and the unit above, then release or roll back again", r.Unfinished.line())
+		row("unfinished", "%s: its process died; deploygate recover finishes it", r.Unfinished.line())
 	} else if r.Last != nil {
 		row("last deploy", "%s", r.Last.line())
 	}

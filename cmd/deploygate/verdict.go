@@ -43,7 +43,7 @@ func (s *session) printJSON(v any, code int) error {
 func sentence(r *deploy.Report) string {
 	why := ""
 	if r.Failure != nil {
-		why = fmt.Sprintf("%s: %s", r.Failure.Layer, r.Failure.Summary)
+		why = r.Failure.Summary
 	}
 	was := ""
 	if r.Previous != "" && r.Previous != r.Current {
@@ -60,11 +60,11 @@ func sentence(r *deploy.Report) string {
 	case deploy.Refused:
 		return fmt.Sprintf("refused: %s; %s", why, stillLive(r))
 	case deploy.RolledBack:
-		return fmt.Sprintf("rolled back: %s failed (%s); %s is live again and passed its gate after %.1f s", r.Requested, why, r.Current, r.Seconds)
+		return fmt.Sprintf("rolled back: %s is live again and passed its gate after %.1f s; %s failed: %s", r.Current, r.Seconds, r.Requested, why)
 	case deploy.Held:
-		return fmt.Sprintf("held: %s failed (%s) and stays live; %s", r.Requested, why, heldBecause(r.WayBack))
+		return fmt.Sprintf("held: %s stays live though it failed: %s; %s", r.Requested, why, heldBecause(r.WayBack))
 	case deploy.Stuck:
-		return fmt.Sprintf("stuck: %s failed (%s), and going back did not help; %s is live and not healthy: a person is needed", r.Requested, why, r.Current)
+		return fmt.Sprintf("stuck: a person is needed: %s is live and not healthy, after %s failed: %s", r.Current, r.Requested, why)
 	case deploy.Locked:
 		return "locked: " + r.Failure.Summary
 	}
@@ -87,7 +87,11 @@ func heldBecause(w *rollback.WayBack) string {
 
 // printFinding shows why, what proves it, and what to do.
 func printFinding(w io.Writer, f *gate.Finding) {
-	fmt.Fprintf(w, "\n%s (%s): %s\n", f.Layer, f.Cause, oneLine(f.Summary))
+	cause := ""
+	if f.Cause != gate.Unknown {
+		cause = fmt.Sprintf(" (%s)", f.Cause)
+	}
+	fmt.Fprintf(w, "\n%s%s: %s\n", f.Layer, cause, oneLine(f.Summary))
 	for _, e := range f.Evidence {
 		fmt.Fprintf(w, "  %s:\n", oneLine(e.Source))
 		for line := range strings.SplitSeq(gate.Clean(e.Text), "\n") {

@@ -39,7 +39,7 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	// The connection to systemd outlives an interruption: the way back needs it.
 	manager, err := unit.Connect(context.WithoutCancel(ctx), c.Service.Manager)
 	if err != nil {
-		tree.Close()
+		_ = tree.Close()
 		return nil, err
 	}
 	service := &appService{unit: manager.Unit(c.Service.Unit), link: tree.CurrentPath(), limit: c.Service.RestartTimeout}
@@ -67,7 +67,7 @@ func newDeployer(c *Config, tree *release.Tree, observer deploy.Observer) *deplo
 
 func (h *host) Close() {
 	h.manager.Close()
-	h.tree.Close()
+	_ = h.tree.Close()
 }
 
 // direct sets the probe of the app itself up.
@@ -96,7 +96,7 @@ func (h *host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolo
 		URL: address, Host: c.Health.Host, Headers: c.Health.Headers, Timeout: c.Health.Timeout, Via: via, Log: probeLog{log},
 	})
 	g.Health = gate.Expectation{
-		Where: via.String() + " " + c.Health.Path, URL: address, Host: c.Health.Host,
+		Where: "GET " + c.Health.Path + " on " + via.String(), URL: address, Host: c.Health.Host,
 		Status: c.Health.Status, Body: c.Health.Body, Setting: "health",
 	}
 	return nil
@@ -134,7 +134,7 @@ func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) erro
 		where = u.Redacted()
 	}
 	g.Proxied = gate.Expectation{
-		Where: where, URL: c.Proxy.URL, Host: c.Proxy.Host, Status: c.Health.Status, Body: c.Health.Body,
+		Where: "GET " + where, URL: c.Proxy.URL, Host: c.Proxy.Host, Status: c.Health.Status, Body: c.Health.Body,
 		Proxy: true, Setting: "proxy",
 	}
 	return nil

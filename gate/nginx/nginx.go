@@ -130,8 +130,8 @@ func (n *Nginx) fingerprint(ctx context.Context) (sum [sha256.Size]byte, err err
 	ctx, cancel := context.WithTimeout(ctx, timeLimit)
 	defer cancel()
 	hash := sha256.New()
-	cmd := exec.CommandContext(ctx, n.Program, "-T", "-q") //nolint:gosec // the program's path comes from Find
-	cmd.Stdout, cmd.Stderr = hash, io.Discard              // never kept: a configuration holds secrets
+	cmd := exec.CommandContext(ctx, n.Program, "-T", "-q")
+	cmd.Stdout, cmd.Stderr = hash, io.Discard // never kept: a configuration holds secrets
 	cmd.WaitDelay = waitDelay
 	if err := cmd.Run(); err != nil {
 		return sum, gate.NewFinding(gate.LayerProxy, gate.Unknown, fmt.Sprintf("cannot read nginx's configuration with %s -T: %v", n.Program, err))
@@ -199,7 +199,7 @@ func (n *Nginx) run(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeLimit)
 	defer cancel()
 	var out head
-	cmd := exec.CommandContext(ctx, n.Program, args...) //nolint:gosec // the program's path comes from Find
+	cmd := exec.CommandContext(ctx, n.Program, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = waitDelay
 	err := cmd.Run()

@@ -212,16 +212,13 @@ func answer(resp *http.Response, err error) gate.Answer {
 
 // bare drops the method and URL that net/http puts before the cause: a URL may carry credentials.
 func bare(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		var sys *os.SyscallError
-		if errors.As(op.Err, &sys) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		if sys, ok := errors.AsType[*os.SyscallError](op.Err); ok {
 			return fmt.Errorf("%s: %w", sys.Syscall, sys.Err)
 		}
 		return fmt.Errorf("%s: %w", op.Op, op.Err)
 	}
-	var ue *url.Error
-	if errors.As(err, &ue) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
 		return ue.Err
 	}
 	return err

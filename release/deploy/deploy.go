@@ -164,15 +164,17 @@ func (d *Deployer) goForward(ctx context.Context, r *run, p Plan) *Report {
 // hold leaves a failed release in place.
 func (d *Deployer) hold(ctx context.Context, r *run, p Plan, failure error) *Report {
 	d.afterHooks(ctx, r, OnHeld, p.Target)
-	f := asFinding(gate.LayerRelease, failure)
-	f.Advise("fix forward: release a corrected version")
+	waysOut := []string{"fix forward: release a corrected version"}
 	switch way := p.WayBack(); way.Verdict {
 	case rollback.Safe:
-		f.Advise("or go back: deploygate rollback " + string(way.Version))
+		waysOut = append(waysOut, "or go back: deploygate rollback "+string(way.Version))
 	case rollback.Blocked:
-		f.Advise(fmt.Sprintf("or, if you know that %s can run on the schema as it is: deploygate rollback %s --override-marker REASON", way.Version, way.Version))
+		waysOut = append(waysOut, fmt.Sprintf("or, if you know that %s can run on the schema as it is: deploygate rollback %s --override-marker REASON",
+			way.Version, way.Version))
 	case rollback.None:
 	}
+	f := asFinding(gate.LayerRelease, failure)
+	f.Advice = append(waysOut, f.Advice...)
 	return r.end(Held, f)
 }
 

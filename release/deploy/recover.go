@@ -56,6 +56,7 @@ func (d *Deployer) Recover(ctx context.Context) *Report {
 		return r.end(o, nil)
 	case Refused, RolledBack:
 		return r.end(o, died)
+	default: // the host has to be put right
 	}
 	unit, err := d.Service.Ready(ctx)
 	if err != nil {

@@ -47,7 +47,7 @@ func (h *host) deaths(do func()) (all []death) {
 		if rec.Event != journal.Intent {
 			continue
 		}
-		switch StepName(rec.Step) { //nolint:exhaustive // only these change what is live
+		switch StepName(rec.Step) {
 		case StepSwap:
 			state.link = rec.Version
 		case StepRestart:

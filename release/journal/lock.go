@@ -73,7 +73,7 @@ func Await(dir string, h Holder, ready func() error) (*Lock, error) {
 		err = unix.EINTR
 	}
 	for errors.Is(err, unix.EINTR) {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX) //nolint:gosec // a file descriptor is small
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
 	}
 	if err != nil {
 		f.Close()
@@ -112,7 +112,7 @@ func flock(ctx context.Context, f *os.File, wait time.Duration) error {
 	tick := time.NewTicker(probeTime / 5)
 	defer tick.Stop()
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // a file descriptor is small
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) {
 			return err
 		}
@@ -142,7 +142,7 @@ func Running(dir string) (h Holder, running bool) {
 		return Holder{}, false
 	}
 	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) { //nolint:gosec // small
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
 		return Holder{}, false // closing frees it
 	}
 	return holder(f), true

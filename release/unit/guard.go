@@ -33,9 +33,9 @@ func (m *Manager) StartGuard(ctx context.Context, name string, args []string) (s
 		sd.PropType("notify"),
 		sd.PropExecStart(args, false),
 		prop("Restart", "on-failure"), // a guard that is killed at its work takes it up again
-		prop("RestartUSec", uint64(time.Second.Microseconds())),
+		prop("RestartUSec", uint64(1_000_000)),
 		prop("CollectMode", "inactive-or-failed"),
-		prop("TimeoutStopUSec", uint64((5 * time.Minute).Microseconds())),
+		prop("TimeoutStopUSec", uint64(300_000_000)), // longer than a way back
 	}, done)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start the guard: %w", plain(err))
@@ -76,6 +76,6 @@ func DelayShutdown(ctx context.Context, why string) (release func(), err error) 
 	if err != nil {
 		return nil, fmt.Errorf("logind does not delay a shutdown: %w", plain(err))
 	}
-	lock := os.NewFile(uintptr(fd), "inhibit")
+	lock := os.NewFile(uintptr(fd), "inhibit") //nolint:gosec // a file descriptor is not negative
 	return func() { lock.Close() }, nil
 }

@@ -112,7 +112,7 @@ func connect(ctx context.Context, open func(...dbus.ConnOption) (*dbus.Conn, err
 			err = hello(c)
 		}
 		if err != nil {
-			c.Close()
+			_ = c.Close()
 			return nil, err
 		}
 		if first == nil {
@@ -287,8 +287,7 @@ func queued(p map[string]any) bool {
 
 // refused explains why systemd didn't take the call.
 func (u Unit) refused(err error) error {
-	var de dbus.Error
-	if errors.As(err, &de) {
+	if de, ok := errors.AsType[dbus.Error](err); ok {
 		switch de.Name {
 		case "org.freedesktop.systemd1.NoSuchUnit":
 			return gate.NewFinding(gate.LayerService, gate.Unknown, "there is no unit "+u.name)

@@ -94,7 +94,7 @@ func (h *host) onDisk() {
 // powerCut kills the whole machine at once and boots it again from the same disk.
 func (h *host) powerCut() {
 	h.t.Helper()
-	h.must(h.Machine.Close())
+	h.must(h.Close())
 	m, err := testbed.Boot(h.t.Context(), h.Suite, testbed.Options{Bind: []string{binary + ":" + program}, Disk: h.disk})
 	h.must(err)
 	h.t.Cleanup(func() { _ = m.Close() })

@@ -33,7 +33,7 @@ func testMain(m *testing.M) int {
 		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "deploygate")
 		// Both land in dir, under their own names.
-		build := exec.Command("go", "build", "-o", dir, "deploygate/cmd/deploygate", "deploygate/scripts/testbed/killat")
+		build := exec.CommandContext(context.Background(), "go", "build", "-o", dir, "deploygate/cmd/deploygate", "deploygate/scripts/testbed/killat")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "cannot build deploygate: %v\n%s", err, out)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -30,12 +31,11 @@ func (h *host) swapped(version string) func() bool {
 // history gives the outcome of the last deploy.
 func (h *host) lastOutcome() string {
 	h.t.Helper()
-	r := h.run("history", "--limit", "1", "--app", h.site.Name)
+	r := h.run("history", "--limit", "1", "--app", h.site.Name, "--output", "json")
 	h.must(r.Err)
-	if fields := strings.Fields(r.Stdout); len(fields) > 2 {
-		return fields[2]
-	}
-	return ""
+	var history struct{ Deploys []struct{ Outcome string } }
+	h.must(json.Unmarshal([]byte(r.Stdout), &history))
+	return history.Deploys[0].Outcome
 }
 
 // A deploy that is killed is finished by its guard: the way back, where there is one.
@@ -89,7 +89,7 @@ func TestKilledWithGuard(t *testing.T) {
 		}
 		h.add("v3")
 		v := h.released("v3")
-		if v.Previous != "v1" || !strings.Contains(v.Stderr, "finished the last deploy first: rolled back: v2 failed") {
+		if v.Previous != "v1" || !strings.Contains(v.Stderr, "finished the last deploy first: rolled back: v1 is live again") {
 			h.t.Errorf("previous %s; %s", v.Previous, v.Stderr)
 		}
 		if r := h.run("recover"); r.Code != 0 || !strings.HasPrefix(r.Stdout, "nothing to recover") {

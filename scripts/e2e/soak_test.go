@@ -37,7 +37,7 @@ done
 wait`, deploys, waiting, program, versions))
 		codes := map[string]int{}
 		r := h.Exec(h.t.Context(), "sh", "-c", "cat /tmp/codes/*")
-		for _, code := range strings.Fields(r.Stdout) {
+		for code := range strings.FieldsSeq(r.Stdout) {
 			codes[code]++
 		}
 		h.t.Logf("exit codes: %v", codes)

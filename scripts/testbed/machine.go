@@ -150,7 +150,7 @@ func (m *Machine) start(root string, opts Options, notify string) error {
 	}
 	defer group.Close()
 
-	m.cmd = exec.Command("unshare", args...)
+	m.cmd = exec.Command("unshare", args...) //nolint:noctx // it outlives the context of booting; Close ends it
 	m.cmd.Env = append(os.Environ(),
 		"NOTIFY_SOCKET="+notify,
 		"SYSTEMD_NSPAWN_LOCK=0", // machines may share a root: none writes to it

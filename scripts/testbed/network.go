@@ -168,8 +168,7 @@ func (m *Machine) sample(ctx context.Context, site Site, path string) Sample {
 	status, header, _, err := m.Get(ctx, site, path)
 	s.Took, s.Status = time.Since(s.At), status
 	if err != nil {
-		var urlErr *url.Error
-		if errors.As(err, &urlErr) {
+		if urlErr, ok := errors.AsType[*url.Error](err); ok {
 			err = urlErr.Err // the same method and URL in every sample say nothing
 		}
 		s.Err = err.Error()

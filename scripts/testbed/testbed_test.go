@@ -431,7 +431,7 @@ func members(t *testing.T, cgroup string) (pids []int) {
 		if err != nil || entry.Name() != "cgroup.procs" {
 			return err
 		}
-		text, err := os.ReadFile(path)
+		text, err := os.ReadFile(path) //nolint:gosec // cgroupfs holds no links
 		for word := range strings.FieldsSeq(string(text)) {
 			pid, err := strconv.Atoi(word)
 			check(t, err)
@@ -514,7 +514,7 @@ func TestBootFails(t *testing.T) {
 	start := time.Now()
 	m, err := Boot(t.Context(), Suites[0], Options{Bind: []string{"/nonexistent:/mnt"}})
 	if err == nil {
-		m.Close()
+		_ = m.Close()
 		t.Fatal("it booted")
 	}
 	if took := time.Since(start); took > 20*time.Second || !strings.Contains(err.Error(), "/nonexistent") {

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,8 +47,8 @@ func main() {
 const killed = 137
 
 func run(n int, hold bool, argv []string) (code int, err error) {
-	runtime.LockOSThread() // ptrace is bound to the thread
-	cmd := exec.Command(argv[0], argv[1:]...)
+	runtime.LockOSThread()                    // ptrace is bound to the thread
+	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // it is waited for, or killed
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &unix.SysProcAttr{Ptrace: true}
 	if err := cmd.Start(); err != nil {
@@ -123,9 +124,9 @@ var systemdCalls = []string{"RestartUnit", "StartTransientUnit", "ResetFailedUni
 // change names a system call that changes the host. The registers are those of x86-64's calling convention.
 func change(pid, tid int, r *unix.PtraceRegs) (what string, is bool) {
 	fd := func(n uint64) string {
-		name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, int32(n)))
+		name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, n&0xffffffff))
 		if err != nil {
-			return fmt.Sprint("descriptor ", int32(n))
+			return fmt.Sprint("descriptor ", n)
 		}
 		return name
 	}
@@ -152,7 +153,7 @@ func change(pid, tid int, r *unix.PtraceRegs) (what string, is bool) {
 		case strings.HasPrefix(file, "/dev/"), strings.HasPrefix(file, "pipe:"), strings.HasPrefix(file, "anon_inode:"):
 			return "", false
 		case strings.HasPrefix(file, "socket:"):
-			return message(memory(tid, r.Rsi, int(r.Rdx)))
+			return message(memory(tid, r.Rsi, r.Rdx))
 		}
 		return "write " + file, true
 	case unix.SYS_SENDMSG:
@@ -160,7 +161,7 @@ func change(pid, tid int, r *unix.PtraceRegs) (what string, is bool) {
 		iov := word(memory(tid, r.Rsi+16, 8))
 		part := memory(tid, iov, 16)
 		if len(part) == 16 {
-			return message(memory(tid, word(part), int(word(part[8:]))))
+			return message(memory(tid, word(part), word(part[8:])))
 		}
 	}
 	return "", false
@@ -177,8 +178,8 @@ func message(b []byte) (string, bool) {
 }
 
 // memory reads a little of the traced program's.
-func memory(tid int, at uint64, n int) []byte {
-	b := make([]byte, min(max(n, 0), 4096))
+func memory(tid int, at, n uint64) []byte {
+	b := make([]byte, min(n, 4096))
 	got, err := unix.PtracePeekData(tid, uintptr(at), b)
 	if err != nil {
 		return nil
@@ -190,7 +191,7 @@ func memory(tid int, at uint64, n int) []byte {
 func text(tid int, at uint64) string {
 	b := memory(tid, at, 256)
 	if b == nil {
-		b = memory(tid, at, int(4096-at%4096))
+		b = memory(tid, at, 4096-at%4096)
 	}
 	s, _, _ := bytes.Cut(b, []byte{0})
 	return string(s)
@@ -198,8 +199,8 @@ func text(tid int, at uint64) string {
 
 func word(b []byte) uint64 {
 	var w uint64
-	for i := len(b) - 1; i >= 0; i-- {
-		w = w<<8 | uint64(b[i])
+	for _, v := range slices.Backward(b) {
+		w = w<<8 | uint64(v)
 	}
 	return w
 }
