@@ -23,11 +23,11 @@ func TestExceptionFindsTheFirstTraceback(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			what, where := Exception(strings.Split(string(text), "\n"), dir)
+			what, where := Exception(logOf(string(text)), dir)
 			if what != c.what || where != c.where {
 				t.Errorf("%q at %q; want %q at %q", what, where, c.what, c.where)
 			}
-			if _, elsewhere := Exception(strings.Split(string(text), "\n"), "/srv/app/releases/v4"); elsewhere != "" {
+			if _, elsewhere := Exception(logOf(string(text)), "/srv/app/releases/v4"); elsewhere != "" {
 				t.Errorf("%q is no file of v4", elsewhere)
 			}
 		})
@@ -56,10 +56,36 @@ shop.errors.Odd`
 		{"nothing", "", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			what, where := Exception(strings.Split(c.text, "\n"), dir)
+			what, where := Exception(logOf(c.text), dir)
 			if what != c.what || where != c.where {
 				t.Errorf("%q at %q; want %q at %q", what, where, c.what, c.where)
 			}
 		})
+	}
+}
+
+// logOf is what one process wrote.
+func logOf(text string) (lines []LogLine) {
+	for line := range strings.SplitSeq(text, "\n") {
+		lines = append(lines, LogLine{7, line})
+	}
+	return lines
+}
+
+// Two processes write at once; the worker's error comes before the master's, whose lines began earlier.
+func TestExceptionKeepsProcessesApart(t *testing.T) {
+	lines := []LogLine{
+		{1, "Starting gunicorn"},
+		{2, "Traceback (most recent call last):"},
+		{2, `  File "/srv/app/a.py", line 1, in <module>`},
+		{1, "Traceback (most recent call last):"},
+		{2, "    import payments"},
+		{1, `  File "/usr/lib/gunicorn/arbiter.py", line 9, in kill`},
+		{2, "ModuleNotFoundError: No module named 'payments'"},
+		{1, "ProcessLookupError: [Errno 3] No such process"},
+	}
+	what, where := Exception(lines, "/srv/app")
+	if what != "ModuleNotFoundError: No module named 'payments'" || where != "File \"/srv/app/a.py\", line 1, in <module>\n    import payments" {
+		t.Errorf("%q at %q", what, where)
 	}
 }

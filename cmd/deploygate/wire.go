@@ -235,20 +235,10 @@ func (h *host) explain(f *gate.Finding, from, until time.Time) {
 	if err != nil {
 		return
 	}
-	byProcess := map[int][]string{}
-	var order []int
-	for _, l := range lines {
-		if _, seen := byProcess[l.PID]; !seen {
-			order = append(order, l.PID)
-		}
-		byProcess[l.PID] = append(byProcess[l.PID], l.Text)
-	}
-	for _, pid := range order {
-		if what, where := gate.Exception(byProcess[pid], h.config.Root); what != "" {
-			f.Summary += ": " + gate.Clean(what)
-			f.With("journal of "+u.Name(), strings.TrimSpace(where+"\n"+what))
-			return
-		}
+	if what, where := gate.Exception(lines, h.config.Root); what != "" {
+		f.Summary += ": " + gate.Clean(what)
+		f.With("journal of "+u.Name(), strings.TrimSpace(where+"\n"+what))
+		return
 	}
 	f.Advise(fmt.Sprintf("journalctl -u %s --since %q", u.Name(), from.UTC().Format("2006-01-02 15:04:05 UTC")))
 	const last = 6

@@ -11,13 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-)
 
-// Line is one line that the unit's processes, or systemd about the unit, wrote to the journal.
-type Line struct {
-	PID  int
-	Text string
-}
+	"deploygate/gate"
+)
 
 const (
 	// maxLog bounds what is read of the journal, in bytes of its JSON.
@@ -26,9 +22,9 @@ const (
 	logLimit = 5 * time.Second
 )
 
-// Log reads what was logged of the unit between two moments, oldest first; of a log that is too long the beginning,
+// Log reads what the unit's processes, and systemd about the unit, logged between two moments, oldest first; of a log that is too long the beginning,
 // since the first crash says the most.
-func (u Unit) Log(ctx context.Context, from, until time.Time) ([]Line, error) {
+func (u Unit) Log(ctx context.Context, from, until time.Time) ([]gate.LogLine, error) {
 	ctx, cancel := context.WithTimeout(ctx, logLimit)
 	defer cancel()
 	// What a process wrote just before it died may not be in the files yet.
@@ -51,7 +47,7 @@ func (u Unit) Log(ctx context.Context, from, until time.Time) ([]Line, error) {
 	return lines, nil
 }
 
-func parseLog(r io.Reader) (lines []Line) {
+func parseLog(r io.Reader) (lines []gate.LogLine) {
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, maxLog)
 	for s.Scan() {
@@ -64,7 +60,7 @@ func parseLog(r io.Reader) (lines []Line) {
 		}
 		pid, _ := strconv.Atoi(entry.PID)
 		for line := range strings.SplitSeq(message(entry.Message), "\n") {
-			lines = append(lines, Line{pid, strings.TrimRight(line, "\r")})
+			lines = append(lines, gate.LogLine{PID: pid, Text: strings.TrimRight(line, "\r")})
 		}
 	}
 	return lines

@@ -7,19 +7,21 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"deploygate/gate"
 )
 
 func TestLogIsReadInBothFormsOfTheJournalsExport(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
-		want       []Line
+		want       []gate.LogLine
 	}{
-		{"text", `{"_PID":"7","MESSAGE":"Booting worker"}`, []Line{{7, "Booting worker"}}},
-		{"bytes, since it is not printable", `{"_PID":"7","MESSAGE":[27,91,50,74,255]}`, []Line{{7, "\x1b[2J\xff"}}},
-		{"several lines in one", `{"_PID":"7","MESSAGE":"a\r\nb\n  c"}`, []Line{{7, "a"}, {7, "b"}, {7, "  c"}}},
-		{"no process", `{"MESSAGE":"a"}`, []Line{{0, "a"}}},
-		{"no text", `{"_PID":"7","MESSAGE":null}` + "\n" + `{"_PID":"8"}`, []Line{{7, ""}, {8, ""}}},
-		{"what is no entry is left out", "-- No entries --\n" + `{"_PID":"7","MESSAGE":"a"}` + "\n{\"_PID\":\"7\",\"MESS", []Line{{7, "a"}}},
+		{"text", `{"_PID":"7","MESSAGE":"Booting worker"}`, []gate.LogLine{{PID: 7, Text: "Booting worker"}}},
+		{"bytes, since it is not printable", `{"_PID":"7","MESSAGE":[27,91,50,74,255]}`, []gate.LogLine{{PID: 7, Text: "\x1b[2J\xff"}}},
+		{"several lines in one", `{"_PID":"7","MESSAGE":"a\r\nb\n  c"}`, []gate.LogLine{{PID: 7, Text: "a"}, {PID: 7, Text: "b"}, {PID: 7, Text: "  c"}}},
+		{"no process", `{"MESSAGE":"a"}`, []gate.LogLine{{PID: 0, Text: "a"}}},
+		{"no text", `{"_PID":"7","MESSAGE":null}` + "\n" + `{"_PID":"8"}`, []gate.LogLine{{PID: 7, Text: ""}, {PID: 8, Text: ""}}},
+		{"what is no entry is left out", "-- No entries --\n" + `{"_PID":"7","MESSAGE":"a"}` + "\n{\"_PID\":\"7\",\"MESS", []gate.LogLine{{PID: 7, Text: "a"}}},
 		{"nothing", "", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -33,7 +35,7 @@ func TestLogIsReadInBothFormsOfTheJournalsExport(t *testing.T) {
 func TestALogThatIsTooLongKeepsItsBeginning(t *testing.T) {
 	entry := `{"_PID":"7","MESSAGE":"first"}` + "\n"
 	endless := io.MultiReader(strings.NewReader(entry), strings.NewReader(strings.Repeat("x", 3*maxLog)))
-	if d := cmp.Diff([]Line{{7, "first"}}, parseLog(io.LimitReader(endless, maxLog))); d != "" {
+	if d := cmp.Diff([]gate.LogLine{{PID: 7, Text: "first"}}, parseLog(io.LimitReader(endless, maxLog))); d != "" {
 		t.Error(d)
 	}
 }
