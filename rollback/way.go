@@ -23,26 +23,37 @@ func Candidates(h journal.History, onDisk []release.Version, not ...release.Vers
 }
 
 // Crossings lists the releases whose schema target's code would meet, newest first: every one that a release command
-// made live after target was last live. A target that was never live is taken to be older than all of them, and the
-// releases on disk that lie between it and current by name are counted as well.
+// made live after target was last live, or whose hooks alone ran then. What hooks did while target was live, it has lived
+// with. A target that was never live is taken to be older than all of them, and the releases on disk that lie between it
+// and current by name are counted as well.
 func Crossings(h journal.History, target, current release.Version, onDisk []release.Version) []release.Version {
-	var crossed []release.Version
-	was := false
+	var crossed, hooks []release.Version
+	add := func(vs ...release.Version) {
+		for _, v := range vs {
+			if !slices.Contains(crossed, v) {
+				crossed = append(crossed, v)
+			}
+		}
+	}
 	for _, l := range slices.Backward(h.Lives) {
-		if was = l.Version == target && !l.HooksOnly; was {
-			break
+		switch {
+		case l.HooksOnly:
+			hooks = append(hooks, l.Version)
+			continue
+		case l.Version == target:
+			return crossed
 		}
-		if l.Forward && !slices.Contains(crossed, l.Version) {
-			crossed = append(crossed, l.Version)
+		add(hooks...)
+		hooks = nil
+		if l.Forward {
+			add(l.Version)
 		}
 	}
-	if was {
-		return crossed
-	}
+	add(hooks...)
 	for _, v := range slices.Backward(onDisk) {
-		recorded := slices.Contains(crossed, v) || slices.ContainsFunc(h.Lives, func(l journal.Live) bool { return l.Version == v })
+		recorded := slices.ContainsFunc(h.Lives, func(l journal.Live) bool { return l.Version == v })
 		if !recorded && release.Compare(target, v) < 0 && release.Compare(v, current) < 0 {
-			crossed = append(crossed, v)
+			add(v)
 		}
 	}
 	return crossed

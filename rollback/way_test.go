@@ -260,15 +260,21 @@ func TestWhatWasDeployedCountsToo(t *testing.T) {
 // A release whose before_swap hooks ran has changed the schema, whether or not it ever went live.
 func TestHooksThatRanAreCrossed(t *testing.T) {
 	h := journal.Replay([]journal.Record{
-		{Event: journal.Began, Deploy: "1", Command: "release", Requested: "v2", Previous: "v1"},
-		{Event: journal.Intent, Deploy: "1", Step: "before_swap", Version: "v2"},
+		{Event: journal.Began, Deploy: "1", Command: "release", Requested: "v1", Previous: "v0"},
+		{Event: journal.Intent, Deploy: "1", Step: "swap", Version: "v1"},
 		{Event: journal.Finished, Deploy: "1"},
+		{Event: journal.Began, Deploy: "2", Command: "release", Requested: "v2", Previous: "v1"},
+		{Event: journal.Intent, Deploy: "2", Step: "before_swap", Version: "v2"},
+		{Event: journal.Finished, Deploy: "2"},
 	})
-	if got := Crossings(h, "v1", "v1", nil); !slices.Equal(got, versions{"v2"}) {
-		t.Errorf("crossings %v, want v2", got)
+	if got := Crossings(h, "v0", "v1", nil); !slices.Equal(got, versions{"v2", "v1"}) {
+		t.Errorf("crossings to v0 %v, want v2 and v1", got)
 	}
-	if got := Candidates(h, versions{"v1", "v2"}); !slices.Equal(got, versions{"v1"}) {
-		t.Errorf("candidates %v, want v1", got)
+	if got := Crossings(h, "v1", "v1", nil); len(got) > 0 {
+		t.Errorf("crossings to v1 %v, want none: it was live all the time", got)
+	}
+	if got := Candidates(h, versions{"v0", "v1", "v2"}, "v1"); !slices.Equal(got, versions{"v0"}) {
+		t.Errorf("candidates %v, want v0", got)
 	}
 }
 

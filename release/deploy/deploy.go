@@ -86,6 +86,9 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 		return r.end(Refused, err)
 	}
 	failure := d.activate(ctx, r, p, p.Target, r.step)
+	if failure != nil && ctx.Err() != nil {
+		failure = context.Cause(ctx) // whatever it cut short
+	}
 	switch {
 	case failure == nil:
 		return d.commit(ctx, r, p)

@@ -79,7 +79,7 @@ func newHost(t *testing.T, root, state string) *host {
 	must(t, os.MkdirAll(filepath.Join(root, "releases"), 0o755))
 	tree, err := release.Open(root)
 	must(t, err)
-	t.Cleanup(func() { tree.Close() })
+	t.Cleanup(func() { _ = tree.Close() })
 	h := &host{
 		t: t, root: root, state: state, tree: tree, does: map[release.Version]behaviour{},
 		on: map[string]func(){}, fails: map[string]error{},
