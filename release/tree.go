@@ -43,7 +43,7 @@ func Open(root string) (*Tree, error) {
 	}
 	dir, err := os.OpenRoot(root)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open root %s: %w", root, reason(err))
+		return nil, fmt.Errorf("cannot open root %s: %w", root, Reason(err))
 	}
 	return &Tree{root: filepath.Clean(root), dir: dir}, nil
 }
@@ -64,7 +64,7 @@ func (t *Tree) Dir(v Version) string { return filepath.Join(t.root, releasesName
 func (t *Tree) RealDir(v Version) (string, error) {
 	dir, err := filepath.EvalSymlinks(t.Dir(v))
 	if err != nil {
-		return "", fmt.Errorf("cannot resolve %s: %w", t.Dir(v), reason(err))
+		return "", fmt.Errorf("cannot resolve %s: %w", t.Dir(v), Reason(err))
 	}
 	return dir, nil
 }
@@ -77,14 +77,14 @@ func (t *Tree) Current() (Version, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
 	case err != nil:
-		return "", fmt.Errorf("cannot read %s: %w", t.CurrentPath(), reason(err))
+		return "", fmt.Errorf("cannot read %s: %w", t.CurrentPath(), Reason(err))
 	case info.Mode()&fs.ModeSymlink == 0:
 		return "", fmt.Errorf("%s is a %s, not a symbolic link; move it to %s/VERSION and link to it",
 			t.CurrentPath(), kind(info), filepath.Join(t.root, releasesName))
 	}
 	target, err := t.dir.Readlink(currentName)
 	if err != nil {
-		return "", fmt.Errorf("cannot read %s: %w", t.CurrentPath(), reason(err))
+		return "", fmt.Errorf("cannot read %s: %w", t.CurrentPath(), Reason(err))
 	}
 	v, ok := t.versionOf(target)
 	if !ok {
@@ -117,12 +117,12 @@ func (t *Tree) versionOf(target string) (Version, bool) {
 func (t *Tree) Releases() ([]Version, error) {
 	d, err := t.dir.Open(releasesName)
 	if err != nil {
-		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), reason(err))
+		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), Reason(err))
 	}
 	defer d.Close()
 	entries, err := d.ReadDir(-1)
 	if err != nil {
-		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), reason(err))
+		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), Reason(err))
 	}
 	var vs []Version
 	for _, e := range entries {
@@ -142,7 +142,7 @@ func (t *Tree) Inspect(v Version, require []string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("release %s does not exist: there is no %s%s", v, t.Dir(v), t.present())
 	case err != nil:
-		return fmt.Errorf("cannot read release %s: %w", v, reason(err))
+		return fmt.Errorf("cannot read release %s: %w", v, Reason(err))
 	case !info.IsDir():
 		return fmt.Errorf("%s is a %s; a release is a real directory", t.Dir(v), kind(info))
 	}
@@ -155,7 +155,7 @@ func (t *Tree) Inspect(v Version, require []string) error {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 			missing = append(missing, name)
 		case err != nil:
-			return fmt.Errorf("cannot read %s of release %s: %w", name, v, reason(err))
+			return fmt.Errorf("cannot read %s of release %s: %w", name, v, Reason(err))
 		}
 	}
 	if len(missing) > 0 {
@@ -205,15 +205,15 @@ func (t *Tree) Swap(v Version) error {
 	}
 	if err := t.dir.Rename(tempName, currentName); err != nil {
 		_ = t.removeTemp()
-		return fmt.Errorf("cannot point %s at %s: %w", t.CurrentPath(), v, reason(err))
+		return fmt.Errorf("cannot point %s at %s: %w", t.CurrentPath(), v, Reason(err))
 	}
 	root, err := t.dir.Open(".")
 	if err != nil {
-		return fmt.Errorf("cannot open %s: %w", t.root, reason(err))
+		return fmt.Errorf("cannot open %s: %w", t.root, Reason(err))
 	}
 	defer root.Close()
 	if err := root.Sync(); err != nil {
-		return fmt.Errorf("cannot write %s to disk: %w", t.root, reason(err))
+		return fmt.Errorf("cannot write %s to disk: %w", t.root, Reason(err))
 	}
 	return nil
 }
@@ -237,14 +237,14 @@ func (t *Tree) openRelease(v Version) (*os.File, error) {
 	name := path.Join(releasesName, string(v))
 	info, err := t.dir.Lstat(name)
 	if err != nil {
-		return nil, reason(err)
+		return nil, Reason(err)
 	}
 	if v == "" || !info.IsDir() {
 		return nil, fmt.Errorf("%s is a %s, not a release", t.Dir(v), kind(info))
 	}
 	d, err := t.dir.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, reason(err)
+		return nil, Reason(err)
 	}
 	return d, nil
 }
@@ -257,7 +257,7 @@ func (t *Tree) tempLink(target string) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("cannot create a link in %s: %w", t.root, reason(err))
+		return fmt.Errorf("cannot create a link in %s: %w", t.root, Reason(err))
 	}
 	return nil
 }
@@ -269,12 +269,12 @@ func (t *Tree) removeTemp() error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return reason(err)
+		return Reason(err)
 	case info.Mode()&fs.ModeSymlink == 0:
 		return fmt.Errorf("%s is in the way; it is not a link that deploygate made", filepath.Join(t.root, tempName))
 	}
 	if err := t.dir.Remove(tempName); err != nil {
-		return fmt.Errorf("cannot remove %s: %w", filepath.Join(t.root, tempName), reason(err))
+		return fmt.Errorf("cannot remove %s: %w", filepath.Join(t.root, tempName), Reason(err))
 	}
 	return nil
 }
@@ -292,13 +292,13 @@ func (t *Tree) Remove(v Version) error {
 	}
 	trash := path.Join(releasesName, trashName)
 	if err := t.dir.RemoveAll(trash); err != nil {
-		return fmt.Errorf("cannot remove %s: %w", filepath.Join(t.root, trash), reason(err))
+		return fmt.Errorf("cannot remove %s: %w", filepath.Join(t.root, trash), Reason(err))
 	}
 	if err := t.dir.Rename(path.Join(releasesName, string(v)), trash); err != nil {
-		return fmt.Errorf("cannot remove release %s: %w", v, reason(err))
+		return fmt.Errorf("cannot remove release %s: %w", v, Reason(err))
 	}
 	if err := t.dir.RemoveAll(trash); err != nil {
-		return fmt.Errorf("cannot remove release %s (its rest is %s): %w", v, filepath.Join(t.root, trash), reason(err))
+		return fmt.Errorf("cannot remove release %s (its rest is %s): %w", v, filepath.Join(t.root, trash), Reason(err))
 	}
 	return nil
 }
@@ -324,8 +324,8 @@ func kind(info fs.FileInfo) string {
 	}
 }
 
-// reason drops the operation and the path that os puts before the cause: the caller's sentence has them.
-func reason(err error) error {
+// Reason drops the operation and the path that os puts before the cause: the caller's sentence has them.
+func Reason(err error) error {
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err
 	}

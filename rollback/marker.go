@@ -18,6 +18,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/sys/unix"
+
+	"deploygate/release"
 )
 
 // MarkerName is the file in a release's directory that says whether the previous code may run after it.
@@ -59,19 +61,19 @@ func readRegular(file string) ([]byte, error) {
 		return nil, errors.New("it is a symbolic link; a marker is a file of the release itself")
 	}
 	if err != nil {
-		return nil, bare(err)
+		return nil, release.Reason(err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, bare(err)
+		return nil, release.Reason(err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("it is not a regular file")
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxMarker+1))
 	if err != nil {
-		return nil, bare(err)
+		return nil, release.Reason(err)
 	}
 	if len(text) > maxMarker {
 		return nil, fmt.Errorf("it is larger than %d KiB", maxMarker>>10)
@@ -116,14 +118,6 @@ func parseError(err error) error {
 	if decode, ok := errors.AsType[*toml.DecodeError](err); ok {
 		row, col := decode.Position()
 		return fmt.Errorf("line %d, column %d: %s", row, col, strings.TrimPrefix(decode.Error(), "toml: "))
-	}
-	return err
-}
-
-// bare drops the path that os puts before the cause: the caller's sentence has it.
-func bare(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
 	}
 	return err
 }

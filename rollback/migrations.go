@@ -7,6 +7,8 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"deploygate/release"
 )
 
 // maxEntries bounds the walk through one release: a release with an environment of its own has some 30,000 files.
@@ -25,7 +27,7 @@ const maxDepth = 64
 func Migrations(dir string) (map[string]string, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", dir, bare(err))
+		return nil, fmt.Errorf("cannot read %s: %w", dir, release.Reason(err))
 	}
 	defer root.Close()
 	found := map[string]string{}
@@ -35,7 +37,7 @@ func Migrations(dir string) (map[string]string, error) {
 		case errors.Is(err, fs.ErrNotExist) && p != ".":
 			return nil
 		case err != nil:
-			return fmt.Errorf("cannot read %s: %w", path.Join(dir, p), bare(err))
+			return fmt.Errorf("cannot read %s: %w", path.Join(dir, p), release.Reason(err))
 		case entries > maxEntries:
 			return fmt.Errorf("%s has more than %d files", dir, maxEntries)
 		case strings.Count(p, "/") > maxDepth:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"deploygate/gate/probe"
+	"deploygate/release"
 	"deploygate/release/deploy"
 	"deploygate/release/unit"
 	"deploygate/rollback"
@@ -280,7 +281,7 @@ func readConfig(file string) ([]byte, error) {
 	info, err := os.Stat(file)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("cannot read the configuration %s: %w", file, bare(err))
+		return nil, fmt.Errorf("cannot read the configuration %s: %w", file, release.Reason(err))
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("cannot read the configuration %s: it is not a file", file)
 	case info.Size() > maxConfig:
@@ -288,15 +289,7 @@ func readConfig(file string) ([]byte, error) {
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the configuration %s: %w", file, bare(err))
+		return nil, fmt.Errorf("cannot read the configuration %s: %w", file, release.Reason(err))
 	}
 	return text, nil
-}
-
-// bare drops the path that os puts before the cause: the caller's sentence has it.
-func bare(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
-	}
-	return err
 }

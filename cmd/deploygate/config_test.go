@@ -42,8 +42,7 @@ func parsed(text string) (*Config, []string) {
 		c.read(d)
 		err = d.err()
 	}
-	var problems *ConfigError
-	if errors.As(err, &problems) {
+	if problems, ok := errors.AsType[*ConfigError](err); ok {
 		return c, problems.Problems
 	}
 	if err != nil {
@@ -366,14 +365,21 @@ func TestLoadConfig(t *testing.T) {
 		{"the same, with an app", files("a b.toml"), "DIR/a b.toml", "ab", "ab /srv/a b.toml", ""},
 		{"an app that leaves the directory", files("shop.toml"), "", "../shop", "", `"../shop" is no name for an app; use letters, digits, '.', '_' and '-'`},
 		{"a file that is not there", files(), "DIR/shop.toml", "", "", "cannot read the configuration DIR/shop.toml: no such file or directory"},
-		{"a directory", func(t *testing.T, dir string) { t.Helper(); must(t, os.Mkdir(filepath.Join(dir, "shop.toml"), 0o755)) },
-			"", "", "", "cannot read the configuration DIR/shop.toml: it is not a file"},
+		{
+			"a directory", func(t *testing.T, dir string) { t.Helper(); must(t, os.Mkdir(filepath.Join(dir, "shop.toml"), 0o755)) },
+			"", "", "", "cannot read the configuration DIR/shop.toml: it is not a file",
+		},
 		{"huge", func(t *testing.T, dir string) {
 			t.Helper()
 			must(t, os.WriteFile(filepath.Join(dir, "shop.toml"), make([]byte, maxConfig+1), 0o600))
 		}, "", "", "", "cannot read the configuration DIR/shop.toml: it is larger than 1024 KiB"},
-		{"a link to nothing", func(t *testing.T, dir string) { t.Helper(); must(t, os.Symlink("gone", filepath.Join(dir, "shop.toml"))) },
-			"", "", "", "cannot read the configuration DIR/shop.toml: no such file or directory"},
+		{
+			"a link to nothing", func(t *testing.T, dir string) {
+				t.Helper()
+				must(t, os.Symlink("gone", filepath.Join(dir, "shop.toml")))
+			},
+			"", "", "", "cannot read the configuration DIR/shop.toml: no such file or directory",
+		},
 		{"a bad one", func(t *testing.T, dir string) {
 			t.Helper()
 			must(t, os.WriteFile(filepath.Join(dir, "shop.toml"), []byte("keep = 0\nx = 1\n"), 0o600))

@@ -24,6 +24,21 @@ import (
 	"deploygate/rollback"
 )
 
+// TestMain keeps the files in memory, where there is such a place: the journal and the swap flush to disk all the time,
+// and other programs' writes with them.
+func TestMain(m *testing.M) {
+	const memory = "/dev/shm"
+	if dir, err := os.MkdirTemp(memory, "deploygate"); err == nil {
+		if err = os.Remove(dir); err == nil {
+			err = os.Setenv("TMPDIR", memory)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
 type versions = []release.Version
 
 // behaviour is how a release's process behaves; the zero value is healthy at once.

@@ -11,7 +11,7 @@ import (
 	"deploygate/rollback"
 )
 
-// tree lists everything below some directories, with sizes and times.
+// snapshot lists everything below some directories, with modes and times.
 func snapshot(t *testing.T, dirs ...string) map[string]string {
 	t.Helper()
 	all := map[string]string{}

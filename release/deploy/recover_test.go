@@ -129,6 +129,7 @@ func TestRecoverFromAnyDeath(t *testing.T) {
 	for _, boot := range []bool{false, true} {
 		for _, c := range accidents {
 			t.Run(fmt.Sprintf("%s, boot=%t", c.name, boot), func(t *testing.T) {
+				t.Parallel()
 				onHost(t, func(t *testing.T, h *host) {
 					h.began("v1")
 					h.add("v2")
@@ -353,5 +354,21 @@ func TestRecoverKeepsWhatPassed(t *testing.T) {
 		same(t, "failure", r.Failure, (*gate.Finding)(nil))
 		same(t, "restarts", len(h.restarts), 0)
 		same(t, "link", h.link(), "v2")
+	})
+}
+
+// A way back that went well, but for the word of it, is not gone again.
+func TestRecoverKeepsTheWayBack(t *testing.T) {
+	onHost(t, func(t *testing.T, h *host) {
+		h.began("v1")
+		h.add("v2")
+		died(h)
+		h.byHand("v1")
+		must(t, h.d.Journal.Append(journal.Record{Deploy: "died", Event: journal.Failed, Version: "v2"}))
+		must(t, h.d.Journal.Append(journal.Record{Deploy: "died", Event: journal.Passed, Version: "v1"}))
+		r := h.d.Recover(h.ctx)
+		same(t, "outcome", r.Outcome, RolledBack)
+		same(t, "steps", len(r.Steps), 0)
+		same(t, "changed", r.Changed, false)
 	})
 }

@@ -91,12 +91,12 @@ type Journal struct {
 // caller alone: records hold lines of logs.
 func Open(dir string) (*Journal, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("cannot make the state directory %s: %w", dir, bare(err))
+		return nil, fmt.Errorf("cannot make the state directory %s: %w", dir, release.Reason(err))
 	}
 	name := filepath.Join(dir, fileName)
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the journal %s: %w", name, bare(err))
+		return nil, fmt.Errorf("cannot open the journal %s: %w", name, release.Reason(err))
 	}
 	j := &Journal{file: file, dir: dir}
 	if err := j.mend(); err != nil {
@@ -124,7 +124,7 @@ func Writable(dir string) error {
 func (j *Journal) mend() error {
 	info, err := j.file.Stat()
 	if err != nil {
-		return fmt.Errorf("cannot read the journal %s: %w", j.file.Name(), bare(err))
+		return fmt.Errorf("cannot read the journal %s: %w", j.file.Name(), release.Reason(err))
 	}
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("the journal %s is not a regular file", j.file.Name())
@@ -132,17 +132,17 @@ func (j *Journal) mend() error {
 	last := make([]byte, 1)
 	if info.Size() > 0 {
 		if _, err := j.file.ReadAt(last, info.Size()-1); err != nil {
-			return fmt.Errorf("cannot read the journal %s: %w", j.file.Name(), bare(err))
+			return fmt.Errorf("cannot read the journal %s: %w", j.file.Name(), release.Reason(err))
 		}
 		j.torn = last[0] != '\n'
 	}
 	d, err := os.Open(j.dir)
 	if err != nil {
-		return fmt.Errorf("cannot open the state directory %s: %w", j.dir, bare(err))
+		return fmt.Errorf("cannot open the state directory %s: %w", j.dir, release.Reason(err))
 	}
 	defer d.Close()
 	if err := d.Sync(); err != nil {
-		return fmt.Errorf("cannot write the state directory %s to disk: %w", j.dir, bare(err))
+		return fmt.Errorf("cannot write the state directory %s to disk: %w", j.dir, release.Reason(err))
 	}
 	return nil
 }
@@ -168,7 +168,7 @@ func (j *Journal) Append(r Record) error {
 		err = j.file.Sync()
 	}
 	if err != nil {
-		return fmt.Errorf("cannot write the journal %s: %w", j.file.Name(), bare(err))
+		return fmt.Errorf("cannot write the journal %s: %w", j.file.Name(), release.Reason(err))
 	}
 	return nil
 }
@@ -182,7 +182,7 @@ func Read(dir string) (records []Record, torn int, err error) {
 		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("cannot read the journal %s: %w", name, bare(err))
+		return nil, 0, fmt.Errorf("cannot read the journal %s: %w", name, release.Reason(err))
 	}
 	defer f.Close()
 	return parse(f, name)
@@ -208,15 +208,7 @@ func parse(from io.Reader, name string) (records []Record, torn int, err error) 
 			return records, torn, nil
 		}
 		if err != nil {
-			return nil, 0, fmt.Errorf("cannot read the journal %s: %w", name, bare(err))
+			return nil, 0, fmt.Errorf("cannot read the journal %s: %w", name, release.Reason(err))
 		}
 	}
-}
-
-// bare drops the path that os puts before the cause: the caller's sentence has it.
-func bare(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
-	}
-	return err
 }

@@ -1,0 +1,386 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"deploygate/gate"
+	"deploygate/release"
+	"deploygate/release/deploy"
+	"deploygate/release/journal"
+	"deploygate/rollback"
+)
+
+// hostile is what a log line or an answer may hold: colours, a false line, text that reorders the line.
+const hostile = "\x1b[31mred\x1b[0m\r\ndeploygate: released\u202e\x00"
+
+// clean asserts that nothing in a text acts on a terminal.
+func clean(t *testing.T, what, text string) {
+	t.Helper()
+	if strings.ContainsAny(text, "\x1b\x00\r\u202e") {
+		t.Errorf("%s: %q", what, text)
+	}
+}
+
+func TestSentence(t *testing.T) {
+	failure := gate.NewFinding(gate.LayerApp, gate.AppError, "it answers 500")
+	way := func(v rollback.Verdict, reason string) *rollback.WayBack {
+		return &rollback.WayBack{Version: "v1", Verdict: v, Reason: reason}
+	}
+	for _, c := range []struct {
+		report deploy.Report
+		want   string
+	}{
+		{
+			deploy.Report{Outcome: deploy.Released, Requested: "v2", Previous: "v1", Current: "v2", Seconds: 2.345},
+			"released: v2 is live and passed its gate (was v1) in 2.3 s",
+		},
+		{
+			deploy.Report{Outcome: deploy.Released, Requested: "v2", Current: "v2", Seconds: 2},
+			"released: v2 is live and passed its gate in 2.0 s",
+		},
+		{
+			deploy.Report{Outcome: deploy.Released, Requested: "v2", Previous: "v2", Current: "v2", Seconds: 2},
+			"released: v2 is live and passed its gate in 2.0 s",
+		},
+		{
+			deploy.Report{Outcome: deploy.Unchanged, Previous: "v2", Current: "v2"},
+			"unchanged: v2 is live and healthy already",
+		},
+		{
+			deploy.Report{Outcome: deploy.Unchanged, Command: deploy.Recover},
+			"nothing to recover: the last deploy came to a verdict",
+		},
+		{
+			deploy.Report{Outcome: deploy.Refused, Requested: "v2", Previous: "v1", Current: "v1", Failure: failure},
+			"refused: it answers 500; v1 stays live, untouched",
+		},
+		{
+			deploy.Report{Outcome: deploy.Refused, Requested: "v2", Failure: failure},
+			"refused: it answers 500; nothing was changed",
+		},
+		{
+			deploy.Report{Outcome: deploy.RolledBack, Requested: "v2", Previous: "v1", Current: "v1", Seconds: 4.06, Failure: failure},
+			"rolled back: v1 is live again and passed its gate after 4.1 s; v2 failed: it answers 500",
+		},
+		{
+			deploy.Report{Outcome: deploy.Held, Requested: "v2", Previous: "v1", Current: "v2", Failure: failure, WayBack: way(rollback.Blocked, "v2's marker forbids it")},
+			"held: v2 stays live though it failed: it answers 500; there is no way back: v2's marker forbids it",
+		},
+		{
+			deploy.Report{Outcome: deploy.Held, Requested: "v2", Current: "v2", Failure: failure, WayBack: way(rollback.None, "there is no earlier good release on this host")},
+			"held: v2 stays live though it failed: it answers 500; there is no way back: there is no earlier good release on this host",
+		},
+		{
+			deploy.Report{Outcome: deploy.Held, Requested: "v2", Current: "v2", Failure: failure, WayBack: way(rollback.Safe, "no new migrations: v2")},
+			"held: v2 stays live though it failed: it answers 500; automatic rollback is off",
+		},
+		{
+			deploy.Report{Outcome: deploy.Stuck, Requested: "v2", Previous: "v1", Current: "v1", Failure: failure},
+			"stuck: a person is needed: v1 is live and not healthy, after v2 failed: it answers 500",
+		},
+		{
+			deploy.Report{Outcome: deploy.Locked, Requested: "v2", Failure: gate.NewFinding(gate.LayerRelease, gate.Unknown, "another deploy of this app is running: another deploygate")},
+			"locked: another deploy of this app is running: another deploygate",
+		},
+	} {
+		same(t, string(c.report.Outcome), sentence(&c.report), c.want)
+	}
+}
+
+// spoken is a session whose words are kept.
+func spoken(asJSON bool) (s *session, stdout, stderr *bytes.Buffer) {
+	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
+	return &session{commands: &commands{out: stdout, err: stderr}, json: asJSON, config: Defaults("shop")}, stdout, stderr
+}
+
+func code(err error) int {
+	if v, ok := errors.AsType[*verdictError](err); ok {
+		return v.code
+	}
+	return 0
+}
+
+func TestVerdict(t *testing.T) {
+	r := &deploy.Report{
+		Command: deploy.Release, App: "shop", Requested: "v2", Previous: "v1", Current: "v1", Outcome: deploy.RolledBack, ExitCode: 3, Seconds: 1,
+		Failure: gate.NewFinding(gate.LayerApp, gate.AppError, "it fails\nbadly <&>").
+			With("journal", "one\ntwo").Advise("read it").Advise("mend it"),
+	}
+	s, stdout, stderr := spoken(false)
+	same(t, "exit code", code(s.verdict(r)), 3)
+	same(t, "stdout", stdout.String(), "rolled back: v1 is live again and passed its gate after 1.0 s; v2 failed: it fails badly <&>\n")
+	same(t, "stderr", stderr.String(), `
+app (app_error): it fails badly <&>
+  journal:
+    one
+    two
+  -> read it
+  -> mend it
+
+`)
+
+	s, stdout, stderr = spoken(true)
+	same(t, "exit code", code(s.verdict(r)), 3)
+	same(t, "stderr", stderr.String(), "")
+	same(t, "lines", strings.Count(stdout.String(), "\n"), 1)
+	if !strings.Contains(stdout.String(), "<&>") {
+		t.Errorf("escaped for HTML: %s", stdout)
+	}
+	var back deploy.Report
+	must(t, json.Unmarshal(stdout.Bytes(), &back))
+	same(t, "read again", back.Outcome, deploy.RolledBack)
+
+	s, stdout, _ = spoken(false)
+	must(t, s.verdict(&deploy.Report{Outcome: deploy.Released, Current: "v2"}))
+	same(t, "stdout", stdout.String(), "released: v2 is live and passed its gate in 0.0 s\n")
+}
+
+func TestVerdictOfHostileText(t *testing.T) {
+	r := &deploy.Report{
+		Requested: hostile, Previous: hostile, Current: hostile, Outcome: deploy.Held, ExitCode: 4,
+		Failure: gate.NewFinding(gate.LayerApp, gate.Unknown, hostile).With(hostile, hostile).Advise(hostile),
+		WayBack: &rollback.WayBack{Version: hostile, Verdict: rollback.Blocked, Reason: hostile},
+	}
+	r.Failure.Evidence = append(r.Failure.Evidence, gate.Evidence{Source: hostile, Text: hostile}) // past With
+	s, stdout, stderr := spoken(false)
+	same(t, "exit code", code(s.verdict(r)), 4)
+	clean(t, "stdout", stdout.String())
+	clean(t, "stderr", stderr.String())
+	same(t, "lines on stdout", strings.Count(stdout.String(), "\n"), 1)
+	for line := range strings.Lines(stderr.String()) {
+		if strings.HasPrefix(line, "deploygate:") {
+			t.Errorf("a line that isn't ours: %q", line)
+		}
+	}
+}
+
+// A reader that has gone away is no reason for another exit code.
+func TestVerdictToNobody(t *testing.T) {
+	s, _, _ := spoken(false)
+	s.out = failing{}
+	same(t, "exit code", code(s.verdict(&deploy.Report{Outcome: deploy.Stuck, ExitCode: 5, Failure: gate.NewFinding(gate.LayerApp, gate.Unknown, "x")})), 5)
+}
+
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, fs.ErrClosed }
+
+func TestCannot(t *testing.T) {
+	s, _, stderr := spoken(false)
+	same(t, "exit code", code(s.cannot(fmt.Errorf("cannot open %s: %w", "a\nb", fs.ErrPermission))), 1)
+	same(t, "stderr", stderr.String(), "deploygate: cannot open a b: permission denied; run deploygate as root\n")
+}
+
+func TestOneLine(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "a": "a", " a \n\t b ": "a b", "a\x1bb": "a\uFFFDb", "a\xffb": "a\uFFFDb", strings.Repeat("x ", 5000): strings.TrimSpace(strings.Repeat("x ", 2048)) + " […]",
+	} {
+		same(t, in, oneLine(in), want)
+	}
+}
+
+func TestPastDeploy(t *testing.T) {
+	at := time.Date(2026, 11, 21, 3, 51, 57, 0, time.FixedZone("", 3600))
+	for _, c := range []struct {
+		deploy journal.Deploy
+		want   string
+	}{
+		{
+			journal.Deploy{Command: "release", Requested: "v2", Previous: "v1", User: "ann", Began: at, Ended: at, Verdict: json.RawMessage(`{"outcome":"released"}`)},
+			"2026-11-21 02:51:57Z  released     release  v2 (was v1) by ann",
+		},
+		{
+			journal.Deploy{Command: "release", Requested: "v1", User: "ann", Began: at},
+			"2026-11-21 02:51:57Z  unfinished   release  v1 by ann",
+		},
+		{
+			journal.Deploy{Command: "rollback", Requested: "v1", Previous: "v2", User: "ann", Began: at, Override: "the dump is\nrestored", Verdict: json.RawMessage(`{"outcome":"rolled_back","failure":{"layer":"app","summary":"it fails"}}`)},
+			"2026-11-21 02:51:57Z  rolled back  rollback v1 (was v2) by ann; marker overridden: the dump is restored; it fails",
+		},
+		{
+			journal.Deploy{Command: "release", Requested: "v1", User: "ann", Began: at, Verdict: json.RawMessage(`[1, 2]`)},
+			"2026-11-21 02:51:57Z  unfinished   release  v1 by ann",
+		},
+	} {
+		same(t, "line", past(c.deploy).line(), c.want)
+	}
+	clean(t, "hostile", past(journal.Deploy{User: hostile, Override: hostile}).line())
+}
+
+func TestPrintStatus(t *testing.T) {
+	s, stdout, _ := spoken(false)
+	began := time.Date(2026, 11, 21, 3, 51, 57, 0, time.UTC)
+	last := &pastDeploy{Command: "release", Requested: "v2", Previous: "v1", User: "ann", StartedAt: began, Outcome: deploy.Released}
+	s.printStatus(statusReport{
+		App: "shop", Current: "v2", Good: true, WayBack: rollback.WayBack{Version: "v1", Verdict: rollback.Safe, Reason: "no new migrations: v2"},
+		Unit: statusUnit{Name: "gunicorn.service", ActiveState: "active", SubState: "running", MainPID: 7, Directory: "/srv/app/releases/v2"}, Last: last,
+	})
+	same(t, "status", stdout.String(), `app          shop in /srv/app
+live         v2, passed its gate
+way back     v1 (no new migrations: v2)
+unit         gunicorn.service active (running), runs in /srv/app/releases/v2
+last deploy  2026-11-21 03:51:57Z  released     release  v2 (was v1) by ann
+`)
+
+	s, stdout, _ = spoken(false)
+	s.printStatus(statusReport{
+		App: "shop", WayBack: rollback.WayBack{Verdict: rollback.None, Reason: "there is no earlier good release on this host"},
+		Unit: statusUnit{Name: "gunicorn.service", ActiveState: "inactive", SubState: "dead"}, TornLines: 2,
+	})
+	same(t, "status", stdout.String(), `app          shop in /srv/app
+live         nothing yet
+way back     none: there is no earlier good release on this host
+unit         gunicorn.service inactive (dead)
+journal      2 torn line(s) in /var/lib/deploygate/shop, left out
+`)
+
+	s, stdout, _ = spoken(false)
+	s.printStatus(statusReport{
+		App: "shop", Current: hostile, WayBack: rollback.WayBack{Version: hostile, Verdict: rollback.Blocked, Reason: hostile},
+		Unit: statusUnit{Name: hostile, ActiveState: hostile, Directory: hostile}, Running: &journal.Holder{PID: 1, User: hostile},
+		Unfinished: &pastDeploy{User: hostile},
+	})
+	clean(t, "hostile", stdout.String())
+}
+
+func TestPrintPlan(t *testing.T) {
+	safe := func(v release.Version) rollback.WayBack {
+		return rollback.WayBack{Version: v, Verdict: rollback.Safe, Reason: "no new migrations"}
+	}
+	blocked := func(v release.Version) rollback.WayBack {
+		return rollback.WayBack{Version: v, Verdict: rollback.Blocked, Reason: "v3's marker forbids it"}
+	}
+	for _, c := range []struct {
+		name string
+		r    planReport
+		want string
+	}{
+		{
+			"two ways",
+			planReport{App: "shop", Requested: "v3", Previous: "v2", Steps: []string{"a", "b"}, Ways: []rollback.WayBack{safe("v2"), safe("v1")}},
+			"shop: v2 -> v3\n  1. a\n  2. b\nway back: v2 (no new migrations)\nand if that fails: v1 (no new migrations)\n",
+		},
+		{
+			"the second is blocked",
+			planReport{App: "shop", Requested: "v3", Previous: "v2", Ways: []rollback.WayBack{safe("v2"), blocked("v1")}},
+			"shop: v2 -> v3\nway back: v2 (no new migrations)\nand no further: to v1 it is blocked: v3's marker forbids it\n",
+		},
+		{
+			"blocked",
+			planReport{App: "shop", Requested: "v3", Previous: "v2", Ways: []rollback.WayBack{blocked("v2"), blocked("v1")}},
+			"shop: v2 -> v3\nno way back from v3: to v2 it is blocked: v3's marker forbids it\n",
+		},
+		{
+			"the first ever",
+			planReport{App: "shop", Requested: "v1", WayBack: rollback.WayBack{Verdict: rollback.None, Reason: "there is none"}},
+			"shop: nothing -> v1\nno way back from v1: there is none\n",
+		},
+		{
+			"broken before",
+			planReport{App: "shop", Requested: "v2", Previous: "v1", Before: []*gate.Finding{gate.NewFinding(gate.LayerApp, gate.AppError, "it\nfails")}, Ways: []rollback.WayBack{safe("v1")}},
+			"shop: v1 -> v2\n  broken already: it fails\nway back: v1 (no new migrations)\n",
+		},
+		{
+			"refused",
+			planReport{App: "shop", Requested: "v2", Refused: []*gate.Finding{gate.NewFinding(gate.LayerRelease, gate.Unknown, "it is partial")}},
+			"would be refused: release: it is partial\n",
+		},
+	} {
+		s, stdout, _ := spoken(false)
+		s.printPlan(c.r)
+		same(t, c.name, stdout.String(), c.want)
+	}
+}
+
+func TestPlanned(t *testing.T) {
+	s, _, _ := spoken(false)
+	var problems []string
+	s.config, problems = parsed(contractExample)
+	same(t, "problems", problems, nil)
+	same(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1"}), []string{
+		"before_swap: /srv/app/venv/bin/python manage.py migrate --noinput",
+		"point /srv/app/current at releases/v2",
+		"restart gunicorn.service",
+		"health: /health/ answers 200 for 2s without interruption, within 30s",
+		"proxy: configuration valid; reloaded only if it changed; healthy through http://127.0.0.1/health/",
+		"check: django",
+		"keep the last 5 good releases",
+	})
+	s.config = Defaults("shop")
+	s.config.Proxy.Kind, s.config.Health.Status = kindNone, []int{200, 204}
+	same(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v2"}), []string{
+		"v2 is live already: if it is healthy, nothing; else:",
+		"point /srv/app/current at releases/v2",
+		"restart gunicorn.service",
+		"health: /health/ answers 200 or 204 for 2s without interruption, within 30s",
+		"keep the last 5 good releases",
+	})
+}
+
+func TestFindProgram(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct{ name, want, err string }{
+		{"/srv/app/venv/bin/python", "/srv/app/venv/bin/python", ""},
+		{"/nowhere/at/all", "/nowhere/at/all", ""}, // systemd says what is wrong with it
+		{"./manage.py", filepath.Join(dir, "manage.py"), ""},
+		{"bin/run", filepath.Join(dir, "bin/run"), ""},
+		{"no-such-program", "", "there is no program no-such-program"},
+	} {
+		got, err := findProgram(c.name, dir)
+		if c.err == "" {
+			must(t, err)
+		} else if err == nil || err.Error() != c.err {
+			t.Errorf("%s: error %v", c.name, err)
+		}
+		same(t, c.name, got, c.want)
+	}
+	// It isn't looked for in PATH, which may be anybody's, nor in the release.
+	must(t, os.WriteFile(filepath.Join(dir, "own-program"), nil, 0o700))
+	t.Setenv("PATH", dir)
+	if got, err := findProgram("own-program", dir); err == nil {
+		t.Errorf("found %s", got)
+	}
+	got, err := findProgram("sh", dir)
+	must(t, err)
+	if !filepath.IsAbs(got) || strings.HasPrefix(got, dir) {
+		t.Errorf("sh is %s", got)
+	}
+}
+
+func TestRunnerWithoutProgram(t *testing.T) {
+	err := runner{app: "shop"}.Run(t.Context(), deploy.Task{Run: []string{"no-such-program"}, Dir: t.TempDir()})
+	if err == nil || err.Error() != "there is no program no-such-program" {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestLogLevels(t *testing.T) {
+	for level, known := range map[string]bool{"debug": true, "info": true, "warn": true, "error": true, "disabled": true, "": false, "loud": false} {
+		if _, err := newLogger(new(bytes.Buffer), level, false); (err == nil) != known {
+			t.Errorf("%q: %v", level, err)
+		}
+	}
+	var out bytes.Buffer
+	log, err := newLogger(&out, "info", false)
+	must(t, err)
+	probeLog{log}.Error("request failed", "error", errors.New("refused"))
+	same(t, "at info", out.String(), "")
+	log, err = newLogger(&out, "debug", false)
+	must(t, err)
+	probeLog{log}.Error("request failed", "error", errors.New("dial "+hostile))
+	if !strings.Contains(out.String(), "request failed") {
+		t.Errorf("at debug: %q", out.String())
+	}
+	if strings.Contains(out.String(), "\x1b") {
+		t.Errorf("escape sequences: %q", out.String())
+	}
+}
