@@ -109,21 +109,22 @@ func (g *Gate) watch(ctx context.Context, e Expect) *Finding {
 	}
 }
 
-// PassProxy tests the proxy's configuration, loads it if it changed, and asks the app through it. One good answer is
-// enough, since the app's own health was held already; after a reload it is held for Stable, since the proxy's old
-// workers may still be the ones that answer.
-func (g *Gate) PassProxy(ctx context.Context, e Expect, say Progress) (reloaded bool, err error) {
-	w := wait{deadline: min(g.Deadline, proxyGrace)}
-	if g.Proxy != nil {
-		say("testing the configuration")
-		if reloaded, err = g.Proxy.Test(ctx); err != nil {
-			return false, err
-		}
-		if reloaded {
-			w.stable, w.deadline = g.Stable, w.deadline+g.Stable
-		}
+// TestProxy tests the proxy's configuration and loads it if it changed.
+func (g *Gate) TestProxy(ctx context.Context) (reloaded bool, err error) {
+	if g.Proxy == nil {
+		return false, nil
 	}
-	return reloaded, g.through(ctx, e, w, say)
+	return g.Proxy.Test(ctx)
+}
+
+// PassProxy asks the app through the proxy. One good answer is enough, since the app's own health was held already;
+// after a reload it is held for Stable, since the proxy's old workers may still be the ones that answer.
+func (g *Gate) PassProxy(ctx context.Context, e Expect, reloaded bool, say Progress) error {
+	w := wait{deadline: min(g.Deadline, proxyGrace)}
+	if reloaded {
+		w.stable, w.deadline = g.Stable, w.deadline+g.Stable
+	}
+	return g.through(ctx, e, w, say)
 }
 
 // GlanceProxy is one probe through the proxy.

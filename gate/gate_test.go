@@ -279,7 +279,7 @@ func throughGate(p Proxy, through Prober) *Gate {
 	return &Gate{Proxy: p, Through: through, Proxied: proxied, Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second}
 }
 
-func TestPassProxy(t *testing.T) {
+func TestTheProxyIsTestedAndAskedThrough(t *testing.T) {
 	invalid := NewFinding(LayerProxy, ProxyConfigInvalid, "not valid")
 	badGateway := prober(func(context.Context, time.Duration) Answer { return Answer{Status: 502} })
 	for _, c := range []struct {
@@ -298,13 +298,16 @@ func TestPassProxy(t *testing.T) {
 		{"nginx leaves a failed upstream out for a while", proxy{}, until(11*time.Second, badGateway, good), false, "", 11 * time.Second},
 		{"never reached", proxy{}, badGateway, false, "gets no answer from the app", proxyGrace},
 		{"never reached after a reload", proxy{reloaded: true}, badGateway, true, "gets no answer from the app", proxyGrace + 2*time.Second},
-		{"invalid: nothing is asked through it", proxy{reloaded: true, err: invalid}, prober(hang), false, "not valid", 0},
+		{"invalid: nothing is asked through it", proxy{err: invalid}, prober(hang), false, "not valid", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var reloaded bool
 			took, err := in(t, func(ctx context.Context) (err error) {
-				reloaded, err = throughGate(c.proxy, c.through).PassProxy(ctx, v42, silent)
-				return err
+				g := throughGate(c.proxy, c.through)
+				if reloaded, err = g.TestProxy(ctx); err != nil {
+					return err
+				}
+				return g.PassProxy(ctx, v42, reloaded, silent)
 			})
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("PassProxy() = %v, want …%s…", err, c.want)

@@ -69,7 +69,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.StringFlag{Name: "app", Usage: "the app `NAME`: " + configDir + "/NAME.toml", EnvVars: []string{"DEPLOYGATE_APP"}},
 			&cli.StringFlag{Name: "output", Value: "text", Usage: "`FORMAT` of the verdict: text or json", EnvVars: []string{"DEPLOYGATE_OUTPUT"}},
 			&cli.StringFlag{Name: "log-level", Value: "warn", Usage: "`LEVEL` of the log: debug, info, warn, error"},
-			&cli.BoolFlag{Name: "no-color", Usage: "no colours on a terminal", EnvVars: []string{"NO_COLOR"}},
+			&cli.BoolFlag{Name: "no-color", Usage: "no colours on a terminal; so does NO_COLOR"},
 		},
 		Commands: []*cli.Command{
 			c.release(), c.rollback(), c.check(), c.plan(), c.status(), c.history(), c.prune(), c.recover(), c.guard(),
@@ -89,6 +89,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	}
 	for _, command := range app.Commands {
 		command.OnUsageError = onUsageError
+		command.HideHelpCommand = true // "release help" names a release
 	}
 	return app
 }
@@ -118,7 +119,7 @@ func (c *commands) begin(ctx *cli.Context, maxWords int) (*session, error) {
 	}
 	s := &session{commands: c, noColor: ctx.Bool("no-color") || os.Getenv("NO_COLOR") != ""}
 	switch format := ctx.String("output"); format {
-	case "text":
+	case "text", "":
 	case "json":
 		s.json = true
 	default:
@@ -162,5 +163,8 @@ func (s *session) cannot(err error) error {
 		hint = "; run deploygate as root"
 	}
 	fmt.Fprintf(s.err, "deploygate: %s%s\n", oneLine(err.Error()), hint)
+	if s.json {
+		return s.printJSON(map[string]string{"error": oneLine(err.Error())}, deploy.Refused.ExitCode())
+	}
 	return &verdictError{deploy.Refused.ExitCode()}
 }

@@ -55,11 +55,14 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	if command != nil {
 		arranged = append(append(arranged, command.Name), own...)
 	}
-	if len(words) > 0 {
+	if len(words) > 0 && !slices.ContainsFunc(append(global, own...), isHelp) {
 		arranged = append(append(arranged, "--"), words...)
 	}
 	return arranged, nil
 }
+
+// isHelp: whoever asks for help gets it, whatever else was typed.
+func isHelp(arg string) bool { return arg == "-h" || arg == "--help" || arg == "-help" }
 
 func find(flags []cli.Flag, name string) cli.Flag {
 	for _, f := range flags {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -26,14 +25,26 @@ func (c *commands) check() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return s.withHost(s.checkHost)
+			run, stop := interruptible()
+			defer stop()
+			h, err := s.connect(run)
+			if err != nil && !s.json {
+				return s.cannot(err)
+			}
+			if err != nil {
+				return s.checked(checkReport{Findings: []*gate.Finding{unreachable(err)}, Warnings: []string{}})
+			}
+			defer h.Close()
+			current, findings, warnings := h.deployer.Check(run)
+			return s.checked(checkReport{
+				Healthy: len(findings) == 0, Current: current, Findings: append([]*gate.Finding{}, findings...), Warnings: warnings,
+			})
 		},
 	}
 }
 
-func (s *session) checkHost(ctx context.Context, h *host) error {
-	current, findings, warnings := h.deployer.Check(ctx)
-	r := checkReport{Healthy: len(findings) == 0, Current: current, Findings: findings, Warnings: warnings}
+// checked prints what a check found.
+func (s *session) checked(r checkReport) error {
 	code := 0
 	if !r.Healthy {
 		code = 1
@@ -41,13 +52,13 @@ func (s *session) checkHost(ctx context.Context, h *host) error {
 	if s.json {
 		return s.printJSON(r, code)
 	}
-	for _, f := range findings {
+	for _, f := range r.Findings {
 		printFinding(s.err, f)
 	}
 	if r.Healthy {
-		fmt.Fprintf(s.out, "healthy: %s passes its gate\n", current)
+		fmt.Fprintf(s.out, "healthy: %s passes its gate\n", r.Current)
 	} else {
-		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("unhealthy: %s: %s: %s", current, findings[0].Layer, findings[0].Summary)))
+		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("unhealthy: %s: %s: %s", r.Current, r.Findings[0].Layer, r.Findings[0].Summary)))
 	}
 	return exit(code)
 }

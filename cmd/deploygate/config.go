@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sort"
 	"strings"
 	"time"
 
@@ -142,12 +141,18 @@ func (c *Config) read(d *document) {
 	d.duration("health.interval", &c.Health.Interval)
 	d.duration("health.stable", &c.Health.Stable)
 	d.duration("health.deadline", &c.Health.Deadline)
-	d.check("health.deadline", func() error {
+	d.checkFirst(func() error {
 		if c.Health.Deadline <= c.Health.Stable {
-			return fmt.Errorf("it must be longer than health.stable (%s)", c.Health.Stable)
+			return fmt.Errorf("health.deadline (%s) must be longer than health.stable (%s)", c.Health.Deadline, c.Health.Stable)
 		}
 		return nil
-	})
+	}, "health.deadline", "health.stable")
+	d.checkFirst(func() error {
+		if c.Health.Interval >= c.Health.Deadline {
+			return fmt.Errorf("health.interval (%s) must be shorter than health.deadline (%s)", c.Health.Interval, c.Health.Deadline)
+		}
+		return nil
+	}, "health.interval", "health.deadline")
 
 	d.choice("proxy.kind", &c.Proxy.Kind, kindNginx, kindNone)
 	c.Proxy.URL, c.Proxy.Host = "http://127.0.0.1"+c.Health.Path, c.Health.Host
@@ -189,9 +194,10 @@ func readTask(d *document, at string) deploy.Task {
 	d.strings(at+".run", &t.Run)
 	d.text(at+".user", &t.User)
 	d.duration(at+".timeout", &t.Timeout)
-	if len(t.Run) == 0 || t.Run[0] == "" {
+	if _, set := d.values[at+".run"]; !set {
 		d.problem(at, `it has no run = ["PROGRAM", "ARGUMENT", …]`)
-		return t
+	} else if len(t.Run) == 0 || t.Run[0] == "" {
+		d.problem(at+".run", `it names no program; write ["PROGRAM", "ARGUMENT", …]`)
 	}
 	t.Name = strings.Join(t.Run, " ")
 	return t
@@ -243,19 +249,21 @@ func LoadConfig(file, app, dir string) (*Config, error) {
 
 // findConfig gives "" where there is no configuration at all and none was asked for.
 func findConfig(app, dir string) (string, error) {
-	found, err := filepath.Glob(filepath.Join(dir, "*.toml"))
+	found, err := configFiles(dir)
 	if err != nil {
 		return "", err
 	}
-	sort.Strings(found)
 	if app != "" {
 		file := filepath.Join(dir, app+".toml")
-		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) && (app != defaultApp || len(found) > 0) {
-			return "", fmt.Errorf("there is no configuration %s for app %q%s", file, app, known(found))
-		} else if err != nil {
+		switch _, err := os.Stat(file); {
+		case err == nil:
+			return file, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return "", fmt.Errorf("cannot read the configuration %s: %w", file, release.Reason(err))
+		case app == defaultApp && len(found) == 0:
 			return "", nil
 		}
-		return file, nil
+		return "", fmt.Errorf("there is no configuration %s for app %q%s", file, app, known(found))
 	}
 	switch len(found) {
 	case 0:
@@ -264,6 +272,20 @@ func findConfig(app, dir string) (string, error) {
 		return found[0], nil
 	}
 	return "", fmt.Errorf("there are several apps; say which with --app NAME%s", known(found))
+}
+
+// configFiles lists the configurations in dir, sorted. An editor's lock or backup is none: its name is no app's.
+func configFiles(dir string) (files []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot list the configurations in %s: %w", dir, release.Reason(err))
+	}
+	for _, e := range entries {
+		if app, isConfig := strings.CutSuffix(e.Name(), ".toml"); isConfig && validApp(app) == nil {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
+	}
+	return files, nil
 }
 
 func known(files []string) string {

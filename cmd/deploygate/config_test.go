@@ -192,7 +192,7 @@ func TestConfigProblems(t *testing.T) {
 		{"an empty section", "[helth]", []string{"F:1:2: helth: unknown key"}},
 		{"a section in a section", "[health.deep]\nx = 1", []string{"F:2:1: health.deep.x: unknown key"}},
 		{"a hook", "[[hooks.after_swap]]\nrun = ['a']", []string{"F:1:9: hooks.after_swap: unknown key", "F:2:1: hooks.after_swap[0].run: unknown key"}},
-		{"quoted", "\"my key\" = 1", []string{"F:1:1: my key: unknown key"}},
+		{"quoted", "\"my key\" = 1", []string{"F:1:1: \"my key\": unknown key"}},
 
 		// Wrong types.
 		{"number for a text", "[health]\nhost = 1", []string{"F:2:1: health.host: it must be a text, not the number 1"}},
@@ -221,8 +221,8 @@ func TestConfigProblems(t *testing.T) {
 		{"nothing", "health.stable = '0s'", []string{"F:1:8: health.stable: it must be longer than nothing"}},
 		{"less than nothing", "health.stable = '-1s'", []string{"F:1:8: health.stable: it must be longer than nothing"}},
 		{"for ever", "health.deadline = '25h'", []string{"F:1:8: health.deadline: it must be at most a day"}},
-		{"shorter than stable", "health.deadline = '2s'", []string{"F:1:8: health.deadline: it must be longer than health.stable (2s)"}},
-		{"shorter than another stable", "[health]\nstable = '50s'\ndeadline = '40s'", []string{"F:3:1: health.deadline: it must be longer than health.stable (50s)"}},
+		{"shorter than stable", "health.deadline = '2s'", []string{"F:1:8: health.deadline: health.deadline (2s) must be longer than health.stable (2s)"}},
+		{"shorter than another stable", "[health]\nstable = '50s'\ndeadline = '40s'", []string{"F:3:1: health.deadline: health.deadline (40s) must be longer than health.stable (50s)"}},
 		{"relative root", "root = 'srv/app'", []string{`F:1:1: root: "srv/app" is not an absolute path`}},
 		{"keep nothing", "keep = 0", []string{"F:1:1: keep: it must be from 1 to 10000"}},
 		{"leaves the release", "release.require = ['../x']", []string{`F:1:9: release.require: "../x" leaves the release; use paths relative to it`}},
@@ -243,8 +243,8 @@ func TestConfigProblems(t *testing.T) {
 		{"url of something else", "proxy.url = 'ftp://a/'", []string{`F:1:7: proxy.url: it is neither "" nor an address like http://127.0.0.1/health/`}},
 		{"rehearse", "rehearse.enabled = true", []string{"F:1:10: rehearse.enabled: this version cannot rehearse; leave it out or set it to false"}},
 		{"no run", "[[checks]]\nname = 'a'", []string{`F:1:3: checks[0]: it has no run = ["PROGRAM", "ARGUMENT", …]`}},
-		{"empty run", "[[checks]]\nrun = []", []string{`F:1:3: checks[0]: it has no run = ["PROGRAM", "ARGUMENT", …]`}},
-		{"run of nothing", "[[checks]]\nrun = ['']", []string{`F:1:3: checks[0]: it has no run = ["PROGRAM", "ARGUMENT", …]`}},
+		{"empty run", "[[checks]]\nrun = []", []string{`F:2:1: checks[0].run: it names no program; write ["PROGRAM", "ARGUMENT", …]`}},
+		{"run of nothing", "[[checks]]\nrun = ['']", []string{`F:2:1: checks[0].run: it names no program; write ["PROGRAM", "ARGUMENT", …]`}},
 
 		{"all at once, in the order of the file", `
 colour = 1

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,7 +55,7 @@ func (d *document) flatten(at string, value any) {
 	switch v := value.(type) {
 	case map[string]any:
 		for key, child := range v {
-			d.flatten(strings.TrimPrefix(at+"."+key, "."), child)
+			d.flatten(join(at, key), child)
 		}
 	case []any:
 		for i, child := range v {
@@ -74,34 +76,47 @@ func locate(text []byte) map[string]place {
 	for p.NextExpression() {
 		switch e := p.Expression(); e.Kind {
 		case unstable.Table:
-			table = note(&p, places, counts, "", e.Key())
+			table, _ = note(&p, places, counts, "", e.Key())
 		case unstable.ArrayTable:
-			key := note(&p, places, counts, "", e.Key())
+			key, at := note(&p, places, counts, "", e.Key())
 			table = fmt.Sprintf("%s[%d]", key, counts[key])
-			places[table] = places[key]
+			places[table] = at
 			counts[key]++
 		case unstable.KeyValue:
-			noteValue(&p, places, counts, note(&p, places, counts, table, e.Key()), e.Value())
+			key, _ := note(&p, places, counts, table, e.Key())
+			noteValue(&p, places, counts, key, e.Value())
 		default: // comments
 		}
 	}
 	return places
 }
 
-// note notes every prefix of a dotted key that isn't known yet, and gives the whole key. What lies below an array of
-// tables lies below its latest element.
-func note(p *unstable.Parser, places map[string]place, counts map[string]int, at string, key unstable.Iterator) string {
+// note notes every prefix of a dotted key that isn't known yet, and gives the whole key and where its last part stands.
+// What lies below an array of tables lies below its latest element.
+func note(p *unstable.Parser, places map[string]place, counts map[string]int, at string, key unstable.Iterator) (whole string, last place) {
 	for key.Next() {
 		if n := counts[at]; n > 0 {
 			at = fmt.Sprintf("%s[%d]", at, n-1)
 		}
-		at = strings.TrimPrefix(at+"."+string(key.Node().Data), ".")
+		at = join(at, string(key.Node().Data))
+		start := p.Shape(key.Node().Raw).Start
+		last = place{start.Line, start.Column}
 		if _, known := places[at]; !known {
-			start := p.Shape(key.Node().Raw).Start
-			places[at] = place{start.Line, start.Column}
+			places[at] = last
 		}
 	}
-	return at
+	return at, last
+}
+
+var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// join puts a key below another. One that needs quotes in TOML keeps them, so that "a.b" is not taken for a.b, and what
+// it holds can be shown.
+func join(at, key string) string {
+	if !bareKey.MatchString(key) {
+		key = strconv.Quote(key)
+	}
+	return strings.TrimPrefix(at+"."+key, ".")
 }
 
 // noteValue notes the keys inside an inline table, and inside inline tables in an array.
@@ -110,7 +125,8 @@ func noteValue(p *unstable.Parser, places map[string]place, counts map[string]in
 	case unstable.InlineTable:
 		for it := value.Children(); it.Next(); {
 			if kv := it.Node(); kv.Kind == unstable.KeyValue {
-				noteValue(p, places, counts, note(p, places, counts, at, kv.Key()), kv.Value())
+				key, _ := note(p, places, counts, at, kv.Key())
+				noteValue(p, places, counts, key, kv.Value())
 			}
 		}
 	case unstable.Array:
@@ -144,11 +160,19 @@ func (d *document) problem(key, text string) {
 
 // check notes what a validation says of a key that the file sets.
 func (d *document) check(key string, valid func() error) {
-	if _, set := d.values[key]; !set {
+	d.checkFirst(valid, key)
+}
+
+// checkFirst is check for what depends on several keys: the first that the file sets is told of.
+func (d *document) checkFirst(valid func() error, keys ...string) {
+	for _, key := range keys {
+		if _, set := d.values[key]; !set {
+			continue
+		}
+		if err := valid(); err != nil {
+			d.problem(key, err.Error())
+		}
 		return
-	}
-	if err := valid(); err != nil {
-		d.problem(key, err.Error())
 	}
 }
 
@@ -274,10 +298,10 @@ func (d *document) table(key string, to *map[string]string) {
 	}
 	table := map[string]string{}
 	for name, value := range v {
-		d.taken[key+"."+name] = true
+		d.taken[join(key, name)] = true
 		s, isText := value.(string)
 		if !isText {
-			d.problem(key+"."+name, "it must be a text, not "+describe(value))
+			d.problem(join(key, name), "it must be a text, not "+describe(value))
 			continue
 		}
 		table[name] = s

@@ -35,7 +35,7 @@ func (c *commands) plan() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if !ctx.Args().Present() {
+			if ctx.Args().First() == "" {
 				return usagef("which release? deploygate plan VERSION")
 			}
 			return s.plan(deploy.Request{Command: deploy.Release, Version: ctx.Args().First()})

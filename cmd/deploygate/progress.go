@@ -81,7 +81,7 @@ func (p *progress) tick(stop chan struct{}) {
 func (p *progress) Waiting(_ deploy.StepName, detail string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	detail = gate.Clean(detail)
+	detail = oneLine(detail)
 	if detail == p.detail {
 		return
 	}

@@ -56,8 +56,14 @@ func (s *session) recover(wait time.Duration) error {
 // eachApp does something for every configured app, and for the one of the defaults where none is configured. The worst
 // exit code counts.
 func (c *commands) eachApp(ctx *cli.Context, do func(*session) error) error {
-	files, err := filepath.Glob(filepath.Join(configDir, "*.toml"))
+	if ctx.String("output") == "json" {
+		return usagef("--output json is for one app; leave --all and --boot out")
+	}
+	files, err := configFiles(configDir)
 	if err != nil {
+		return err
+	}
+	if err := ctx.Set("app", ""); err != nil { // DEPLOYGATE_APP names one
 		return err
 	}
 	if len(files) == 0 {
@@ -152,6 +158,9 @@ func (c *commands) guard() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if os.Getenv("NOTIFY_SOCKET") == "" {
+				return usagef("guard is started by release and rollback, as a unit of its own; you may want recover")
+			}
 			lock, err := journal.Await(s.config.StateDir, me("recover", ""), unit.NotifyReady)
 			if err != nil {
 				return s.cannot(err)
@@ -185,7 +194,9 @@ func (s *session) finish() error {
 	}
 	defer h.deployer.Journal.Close()
 	if r := h.deployer.Recover(ctx); r != nil {
-		_ = s.verdict(r)
+		if err := s.verdict(r); r.Unfinished {
+			return err
+		}
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func (c *commands) release() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if !ctx.Args().Present() {
+			if ctx.Args().First() == "" {
 				return usagef("which release? deploygate release VERSION")
 			}
 			request := deploy.Request{Command: deploy.Release, Version: ctx.Args().First()}
@@ -71,6 +71,9 @@ func (s *session) deploy(request deploy.Request, wait time.Duration) error {
 	return s.locked(request, wait, func(ctx context.Context, d *deploy.Deployer) *deploy.Report {
 		// A deploy whose process died comes first: what follows must not build on half of it.
 		if r := d.Recover(ctx); r != nil {
+			if r.Unfinished {
+				return r
+			}
 			fmt.Fprintf(s.err, "deploygate: finished the last deploy first: %s\n", oneLine(sentence(r)))
 		}
 		return d.Run(ctx, request)
@@ -83,7 +86,7 @@ func (s *session) locked(request deploy.Request, wait time.Duration, do func(con
 	defer stop()
 	h, err := s.connect(ctx)
 	if err != nil {
-		return s.verdict((&deploy.Deployer{App: s.config.App}).NotBegun(request, deploy.Refused, err))
+		return s.verdict(s.offline().NotBegun(request, deploy.Refused, err))
 	}
 	defer h.Close()
 	lock, err := journal.Acquire(ctx, s.config.StateDir, me(string(request.Command), request.Version), wait)
@@ -100,6 +103,15 @@ func (s *session) locked(request deploy.Request, wait time.Duration, do func(con
 	}
 	defer h.deployer.Journal.Close()
 	return s.verdict(do(ctx, h.deployer))
+}
+
+// offline is a deployer for a verdict on a host that can't be reached.
+func (s *session) offline() *deploy.Deployer {
+	tree, err := release.Open(s.config.Root)
+	if err != nil {
+		tree = nil
+	}
+	return newDeployer(s.config, tree, nil)
 }
 
 // me is this process as the holder of the lock.

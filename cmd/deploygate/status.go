@@ -131,7 +131,7 @@ func (s *session) showStatus(ctx context.Context, h *host) error {
 
 func (s *session) printStatus(r statusReport) {
 	row := func(name, format string, args ...any) {
-		fmt.Fprintf(s.out, "%-12s %s\n", name, gate.Clean(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(s.out, "%-12s %s\n", name, oneLine(fmt.Sprintf(format, args...)))
 	}
 	row("app", "%s in %s", r.App, s.config.Root)
 	switch {

@@ -34,7 +34,7 @@ func (s *session) printJSON(v any, code int) error {
 	e := json.NewEncoder(s.out)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		return s.cannot(err)
+		fmt.Fprintf(s.err, "deploygate: cannot print the verdict: %v\n", err) // the exit code still says it
 	}
 	return exit(code)
 }

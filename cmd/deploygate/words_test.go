@@ -228,7 +228,7 @@ func TestPrintStatus(t *testing.T) {
 live         v2, passed its gate
 way back     v1 (no new migrations: v2)
 unit         gunicorn.service active (running), runs in /srv/app/releases/v2
-last deploy  2026-11-21 03:51:57Z  released     release  v2 (was v1) by ann
+last deploy  2026-11-21 03:51:57Z released release v2 (was v1) by ann
 `)
 
 	s, stdout, _ = spoken(false)

@@ -111,26 +111,41 @@ func (d *Deployer) healthy() string {
 	return fmt.Sprintf("healthy for %s without interruption", d.Gate.Stable)
 }
 
+// passProxy fails a release for what it broke in the proxy, and not for what was broken before.
 func (d *Deployer) passProxy(ctx context.Context, r *run, p Plan, e gate.Expect, say gate.Progress) (string, error) {
 	if d.Gate.Proxy == nil && d.Gate.Through == nil {
 		return "no proxy", errSkipped
 	}
-	reloaded, err := d.Gate.PassProxy(ctx, e, say)
-	if err != nil && p.ProxyBroken && ctx.Err() == nil {
-		r.warn("the proxy was broken before and still is: %v", err)
-		return "broken before and still", nil
-	}
 	var did []string
-	if d.Gate.Proxy != nil {
+	excused := func(err error, before bool) bool {
+		if err == nil || !before || ctx.Err() != nil {
+			return false
+		}
+		r.warn("the proxy was broken before and still is: %v", err)
+		did = append(did, "broken before and still")
+		return true
+	}
+	say("testing the configuration")
+	reloaded, err := d.Gate.TestProxy(ctx)
+	switch {
+	case excused(err, p.ProxyInvalid):
+	case err != nil:
+		return "", err
+	case d.Gate.Proxy != nil:
 		did = append(did, "configuration valid")
 	}
 	if reloaded {
 		did = append(did, "reloaded")
 	}
-	if d.Gate.Through != nil {
+	err = d.Gate.PassProxy(ctx, e, reloaded, say)
+	switch {
+	case excused(err, p.ProxyBroken):
+	case err != nil:
+		return "", err
+	case d.Gate.Through != nil:
 		did = append(did, "healthy through it")
 	}
-	return strings.Join(did, ", "), err
+	return strings.Join(did, ", "), nil
 }
 
 func (d *Deployer) runChecks(ctx context.Context, r *run, e gate.Expect, say gate.Progress) (string, error) {

@@ -74,6 +74,9 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 	if p.Live() && d.verify(ctx, r, p) == nil {
 		return d.unchanged(r, p)
 	}
+	if ctx.Err() != nil {
+		return r.end(Refused, context.Cause(ctx))
+	}
 	stop, err := d.guard(ctx, r) // before the journal knows of the deploy, so that one that it knows of is guarded
 	if err != nil {
 		return r.end(Refused, err)
@@ -156,7 +159,12 @@ func (d *Deployer) tryWays(ctx context.Context, r *run, p Plan, failure error) *
 
 // goForward ends an interrupted deploy that can't be undone: the release is started once more and gated to its end.
 func (d *Deployer) goForward(ctx context.Context, r *run, p Plan) *Report {
-	r.warn("interrupted, and there is no way back: going forward with %s", p.Target)
+	why := "there is no way back"
+	if !d.Automatic {
+		why = "going back is left to a person ([rollback] automatic = false)"
+	}
+	r.warn("interrupted, and %s: going forward with %s", why, p.Target)
+	r.evidence = nil // what its second start logs counts
 	if err := d.activate(ctx, r, p, p.Target, r.step); err != nil {
 		r.failed(p.Target, err)
 		return d.hold(ctx, r, p, err)
@@ -205,7 +213,7 @@ func (d *Deployer) verify(ctx context.Context, r *run, p Plan) error {
 	}
 	if err != nil {
 		r.report.Steps = steps
-		if len(r.report.Before) == 0 {
+		if len(r.report.Before) == 0 && ctx.Err() == nil {
 			r.report.Before = append(r.report.Before, asFinding(gate.LayerHealth, err))
 		}
 	}

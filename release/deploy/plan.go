@@ -46,6 +46,8 @@ type Plan struct {
 	Good bool
 	// Healthy: the live release answered as it should.
 	Healthy bool
+	// ProxyInvalid: the proxy's configuration wasn't valid already.
+	ProxyInvalid bool
 	// ProxyBroken: the app was healthy and the proxy didn't reach it, so the proxy's failure is not Target's.
 	ProxyBroken bool
 }
@@ -117,6 +119,10 @@ func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Pl
 	err := r.step(StepPreflight, "", func(gate.Progress) (string, error) {
 		var reasons []*gate.Finding
 		p, reasons = d.Plan(ctx, request)
+		if ctx.Err() != nil {
+			p.Before = []*gate.Finding{} // what an interruption cut short was not broken
+			return "", context.Cause(ctx)
+		}
 		if len(reasons) == 0 {
 			return p.summary(), nil
 		}
@@ -228,9 +234,9 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 		if err := d.Gate.Proxy.Begin(ctx); err != nil {
 			f := asFinding(gate.LayerProxy, err)
 			if d.RefuseBroken {
-				f.Summary = "before this release already: " + f.Summary
-				refused.add(gate.LayerProxy, f)
+				refused.add(gate.LayerProxy, already(f))
 			} else {
+				p.ProxyInvalid = true
 				p.Before = append(p.Before, f)
 			}
 		}
@@ -256,13 +262,19 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 	}
 	f := asFinding(gate.LayerProxy, err)
 	if d.RefuseBroken {
-		f.Summary = "before this release already: " + f.Summary
-		f.Advise(`correct it first (is proxy.url right? "" skips the check), or set proxy.broken_before = "warn"`)
-		refused.add(gate.LayerProxy, f)
+		refused.add(gate.LayerProxy, already(f).
+			Advise(`correct it first (is proxy.url right? "" skips the check), or set proxy.broken_before = "warn"`))
 		return
 	}
 	p.ProxyBroken = true
 	p.Before = append(p.Before, f)
+}
+
+// already says of a finding that it isn't the release's doing.
+func already(f *gate.Finding) *gate.Finding {
+	old := *f
+	old.Summary = "before this release already: " + f.Summary
+	return &old
 }
 
 // expect is what the unit must run when v is live.

@@ -23,13 +23,13 @@ func errDied(u journal.Deploy) *gate.Finding {
 // still has to be put right.
 func settled(u journal.Deploy, current release.Version) Outcome {
 	switch {
-	case !u.Intended(string(StepSwap)):
+	case u.Intended(string(StepSwap)) == 0:
 		return Refused // it died before it touched anything
 	case u.Passed(current) && current == u.Requested:
 		return Released
 	case u.Passed(current):
 		return RolledBack
-	case current == u.Previous && !u.Intended(string(StepRestart)):
+	case current == u.Previous && u.Intended(string(StepSwap)) == 1 && u.Intended(string(StepRestart)) == 0:
 		return Refused // the swap didn't come about
 	}
 	return ""
@@ -37,19 +37,21 @@ func settled(u journal.Deploy, current release.Version) Outcome {
 
 // Recover ends the last deploy if its process died, by the rule of an interruption: the way back if there is one, else
 // forward. It decides from the link and the unit as they are. The caller holds the app's lock. It gives nil where
-// there is nothing to recover.
+// there is nothing to recover. Once begun it goes on to the end, whatever becomes of ctx. Where the link or the unit
+// can't be looked at it changes nothing, and the deploy stays unfinished: the report says so.
 func (d *Deployer) Recover(ctx context.Context) *Report {
+	ctx = context.WithoutCancel(ctx)
 	r, p, u, err := d.resume()
 	switch {
 	case err != nil:
-		return r.end(Refused, err)
+		return r.putOff(err)
 	case u == nil:
 		return nil
 	}
 	died := errDied(*u)
 	current, err := d.Tree.Current()
 	if err != nil {
-		return r.end(Stuck, died.With("link", err.Error()))
+		return r.putOff(err)
 	}
 	switch o := settled(*u, current); o {
 	case Released:
@@ -60,7 +62,7 @@ func (d *Deployer) Recover(ctx context.Context) *Report {
 	}
 	unit, err := d.Service.Ready(ctx)
 	if err != nil {
-		return r.end(Stuck, died.With("unit", err.Error()))
+		return r.putOff(err)
 	}
 	p.InLink, p.Socket = unit.InLink, unit.Socket
 	// Which configuration the proxy runs is not known any more, so it is not told to begin: its Test loads the one on
@@ -70,6 +72,13 @@ func (d *Deployer) Recover(ctx context.Context) *Report {
 		return d.tryWays(ctx, r, p, died)
 	}
 	return d.goForward(ctx, r, p)
+}
+
+// putOff ends a recovery that couldn't be begun. Nothing is written: the next one begins anew.
+func (r *run) putOff(why error) *Report {
+	r.begun = false
+	r.report.Unfinished = true
+	return r.end(Refused, why)
 }
 
 // RecoverLink is the part of Recover that must come before the app starts at boot: it points the link at the way back,

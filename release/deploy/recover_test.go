@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -259,10 +260,6 @@ func TestRecover(t *testing.T) {
 			name: "by hand, in between", given: func(h *host) { h.byHand("v1") }, outcome: RolledBack, live: "v1",
 			steps: "rollback", failure: cut, good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2", "v1"},
 		},
-		{
-			name: "systemd is out of reach", given: func(h *host) { h.notReady = errBroken }, outcome: Stuck, live: "v2", failure: cut,
-			good: versions{"v1"}, lives: versions{"v1", "v2"},
-		},
 	} {
 		c.do = func(h *host) *Report { return h.d.Recover(h.ctx) }
 		given := c.given
@@ -284,10 +281,45 @@ func TestRecoverWithSomethingInTheWay(t *testing.T) {
 		must(t, os.Remove(h.tree.CurrentPath()))
 		must(t, os.Mkdir(h.tree.CurrentPath(), 0o755))
 		r := h.d.Recover(h.ctx)
-		same(t, "outcome", r.Outcome, Stuck)
-		same(t, "evidence", r.Failure.Evidence[0].Source, "link")
-		contains(t, "evidence", r.Failure.Evidence[0].Text, "not a symbolic link")
+		same(t, "outcome", r.Outcome, Refused)
+		same(t, "unfinished", r.Unfinished, true)
+		contains(t, "failure", r.Failure.Summary, "not a symbolic link")
 		same(t, "restarts", len(h.restarts), 0)
+	})
+}
+
+// What can't be looked at is not judged: the deploy stays unfinished, and the next recovery ends it.
+func TestRecoverIsPutOff(t *testing.T) {
+	onHost(t, func(t *testing.T, h *host) {
+		h.began("v1")
+		h.add("v2")
+		died(h)
+		h.notReady = errBroken
+		r := h.d.Recover(h.ctx)
+		same(t, "outcome", r.Outcome, Refused)
+		same(t, "unfinished", r.Unfinished, true)
+		same(t, "link", h.link(), "v2")
+		_, unfinished := h.history().Unfinished()
+		same(t, "unfinished in the journal", unfinished, true)
+		h.notReady = nil
+		r = h.d.Recover(h.ctx)
+		same(t, "outcome", r.Outcome, RolledBack)
+		same(t, "link", h.link(), "v1")
+	})
+}
+
+// Whoever recovers may be interrupted: the way back is gone to its end, and no good release is blamed.
+func TestRecoverIsNotInterrupted(t *testing.T) {
+	onHost(t, func(t *testing.T, h *host) {
+		h.began("v1")
+		h.add("v2")
+		died(h)
+		ctx, cancel := context.WithCancel(h.ctx)
+		cancel()
+		r := h.d.Recover(ctx)
+		same(t, "outcome", r.Outcome, RolledBack)
+		same(t, "link", h.link(), "v1")
+		same(t, "v1 is bad", h.history().Bad("v1"), false)
 	})
 }
 

@@ -97,6 +97,8 @@ type Report struct {
 	WayBack *rollback.WayBack `json:"way_back"`
 	// Before is what was broken before anything was touched, and so is not the release's doing.
 	Before []*gate.Finding `json:"before"`
+	// Unfinished: a recovery changed nothing, and the deploy that it was for has no verdict yet.
+	Unfinished bool `json:"-"`
 	// Warnings are what went wrong without changing the outcome.
 	Warnings []string `json:"warnings"`
 }

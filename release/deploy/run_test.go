@@ -305,6 +305,25 @@ func TestOutcomes(t *testing.T) {
 			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"},
 		},
 		{
+			name: "the proxy's configuration was not valid before, and still is not", outcome: Released, live: "v2", restarts: versions{"v2"},
+			given: func(h *host) { h.d.RefuseBroken, h.invalidBefore, h.invalid = false, errBroken, errBroken },
+			steps: allOfIt, before: []string{"broken"}, warnings: []string{"the proxy was broken before and still is"},
+			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"},
+		},
+		{
+			name: "the proxy did not reach it before, and the release breaks its configuration too", outcome: RolledBack, live: "v1",
+			restarts: versions{"v2", "v1"}, failure: "broken",
+			given: all(
+				func(h *host) { h.d.RefuseBroken = false },
+				does("v1", behaviour{proxied: 502}),
+				on("restart", func(h *host) { h.invalid = errBroken }),
+				on("started rollback", func(h *host) { h.invalid = nil }),
+			),
+			steps: toSwap + "restart health !proxy rollback", before: []string{"answers 502"},
+			warnings: []string{"the proxy was broken before and still is"},
+			good:     versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2", "v1"},
+		},
+		{
 			name: "what was broken before is not the release's doing", outcome: Released, live: "v2", restarts: versions{"v2"},
 			given: does("v1", behaviour{status: 500}), steps: allOfIt, before: []string{"answers 500"},
 			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"},
@@ -858,7 +877,7 @@ func TestGuard(t *testing.T) {
 		{"refused", nil, true, false, "v9", Refused, 0, 0, nil},
 		{"none to be had", errBroken, false, false, "v2", Released, 1, 0, []string{"nobody finishes this deploy if its process dies"}},
 		{"none to be had, and required", errBroken, true, false, "v2", Refused, 1, 0, nil},
-		{"interrupted", errBroken, false, true, "v2", Refused, 1, 0, nil},
+		{"interrupted", errBroken, false, true, "v2", Refused, 0, 0, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			onHost(t, func(t *testing.T, h *host) {

@@ -32,9 +32,14 @@ type Change struct {
 	Version release.Version
 }
 
-// Intended tells whether the deploy was about to do step for any version.
-func (d Deploy) Intended(step string) bool {
-	return slices.ContainsFunc(d.Intents, func(c Change) bool { return c.Step == step })
+// Intended counts how often the deploy was about to do step.
+func (d Deploy) Intended(step string) (times int) {
+	for _, c := range d.Intents {
+		if c.Step == step {
+			times++
+		}
+	}
+	return times
 }
 
 // Passed tells whether v passed its gate in this deploy.

@@ -129,7 +129,7 @@ func TestADeployWithoutAVerdictIsUnfinished(t *testing.T) {
 	if d := cmp.Diff(want, last, cmpopts.IgnoreUnexported(Deploy{})); d != "" || !any {
 		t.Error(d)
 	}
-	if !last.Intended(swapStep) || last.Intended("restart") || last.Passed("v0") {
+	if last.Intended(swapStep) != 1 || last.Intended("restart") != 0 || last.Passed("v0") {
 		t.Errorf("%+v", last)
 	}
 	last, any = Replay(s.gated("2", "v0", true).finished("2").records).Unfinished()

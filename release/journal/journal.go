@@ -177,7 +177,7 @@ func (j *Journal) Append(r Record) error {
 // counted, not given: a torn one is no reason to refuse the next deploy.
 func Read(dir string) (records []Record, torn int, err error) {
 	name := filepath.Join(dir, fileName)
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, nil
 	}
@@ -185,6 +185,9 @@ func Read(dir string) (records []Record, torn int, err error) {
 		return nil, 0, fmt.Errorf("cannot read the journal %s: %w", name, release.Reason(err))
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("the journal %s is not a regular file", name)
+	}
 	return parse(f, name)
 }
 
