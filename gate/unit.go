@@ -15,7 +15,7 @@ type UnitState struct {
 	StatusText     string
 	InvocationID   string // hexadecimal; changes with every start
 	MainPID        int
-	NRestarts      int // automatic restarts; a manual start after ResetFailed begins at 0
+	NRestarts      int // automatic restarts
 	ExecMainStatus int // exit status or signal of the last main process
 	Processes      []Process
 }
@@ -45,14 +45,11 @@ type Expect struct {
 	restarts   int
 }
 
-// begin takes the first look that isn't one at the process from before the restart.
+// begin takes the first look that isn't one at the process from before the restart. Its NRestarts need not be 0: where
+// the last release was crashing, systemd's own restart may come between the reset and ours, and is counted.
 func (e *Expect) begin(st UnitState) {
-	if e.invocation != "" || st.InvocationID == e.Previous {
-		return
-	}
-	e.invocation = st.InvocationID
-	if e.Previous == "" {
-		e.restarts = st.NRestarts // what happened before is not this gate's
+	if e.invocation == "" && st.InvocationID != e.Previous {
+		e.invocation, e.restarts = st.InvocationID, st.NRestarts
 	}
 }
 

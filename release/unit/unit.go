@@ -214,7 +214,7 @@ func (u Unit) processes(ctx context.Context) ([]gate.Process, error) {
 }
 
 // Restart restarts the unit and waits for systemd's job. It first forgets earlier failures, since a start limit that
-// the last release hit would refuse this one; that also begins NRestarts at 0.
+// the last release hit would refuse this one.
 func (u Unit) Restart(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -172,6 +172,8 @@ func (h *host) well(kind, version, what string) {
 	h.must(json.Unmarshal([]byte(r.Stdout), &history))
 	last := history.Deploys[0]
 	switch {
+	case last.Outcome == "stuck", last.Outcome == "held":
+		h.t.Errorf("the journal says %s", last.Outcome)
 	case last.Requested != version: // it died before the journal knew of it
 		if current != "v1" {
 			h.t.Errorf("the journal does not know of %s, but %s is live", version, current)
@@ -189,7 +191,9 @@ func (h *host) well(kind, version, what string) {
 	}
 	h.noGuards()
 	if h.t.Failed() {
-		h.t.Fatalf("%s: %s", version, what)
+		h.run("history")
+		r := h.Exec(h.t.Context(), "tail", "-n", "30", "/var/lib/deploygate/"+h.site.Name+"/journal.jsonl")
+		h.t.Fatalf("%s: %s\n%s", version, what, r.Stdout)
 	}
 }
 
