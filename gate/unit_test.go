@@ -163,3 +163,25 @@ func TestProof(t *testing.T) {
 		})
 	}
 }
+
+// systemd's own restart of the release that crashed may come just before ours, and is counted in NRestarts.
+func TestTheCountOfRestartsBeginsWithTheFirstLook(t *testing.T) {
+	e := Expect{Previous: "old"}
+	st := UnitState{Unit: "g.service", ActiveState: "active", SubState: "running", Result: "success", NRestarts: 3}
+	st.InvocationID = "old"
+	e.begin(st) // not a look at what was started
+	st.InvocationID, st.NRestarts = "new", 1
+	e.begin(st)
+	if f := Crash(st, e); f != nil {
+		t.Errorf("one restart before the first look: %v", f)
+	}
+	st.NRestarts = 2
+	e.begin(st)
+	if f := Crash(st, e); f == nil {
+		t.Error("a restart after the first look is no crash")
+	}
+	st.InvocationID, st.NRestarts = "newer", 1
+	if f := Crash(st, e); f == nil {
+		t.Error("another invocation is no crash")
+	}
+}

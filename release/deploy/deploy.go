@@ -6,7 +6,8 @@
 //
 // A deploy whose process dies is finished by Recover: by the guard that Run starts, by the next deploy, or at boot.
 //
-// It does no I/O of its own: the host comes in through Service, Runner and gate.Gate.
+// It knows no adapter: the host comes in through Service, Runner and gate.Gate, and its files through release and
+// release/journal.
 package deploy
 
 import (
