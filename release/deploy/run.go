@@ -28,7 +28,8 @@ type Observer interface {
 type run struct {
 	d      *Deployer
 	report *Report
-	begun  bool // the journal knows of it
+	begun  bool      // the journal knows of it
+	since  time.Time // the beginning, with its monotonic reading: the clock may be set meanwhile
 
 	restarted time.Time           // the latest restart
 	evidence  func(*gate.Finding) // adds what the logs say of the first failure
@@ -41,7 +42,7 @@ func newID(at time.Time) string {
 
 func (d *Deployer) begin(request Request) *run {
 	now := time.Now()
-	return &run{d: d, report: &Report{
+	return &run{d: d, since: now, report: &Report{
 		Command: request.Command, App: d.App, DeployID: newID(now), Requested: release.Version(request.Version),
 		StartedAt: now.UTC(), Steps: []Step{}, Before: []*gate.Finding{}, Warnings: []string{},
 	}}
@@ -172,7 +173,7 @@ func (r *run) end(o Outcome, failure error) *Report {
 		rep.Current, _ = r.d.Tree.Current() // what is in its place instead of a link, preflight has said
 	}
 	rep.FinishedAt = time.Now().UTC()
-	rep.Seconds = seconds(rep.FinishedAt.Sub(rep.StartedAt))
+	rep.Seconds = seconds(time.Since(r.since))
 	if verdict, err := json.Marshal(rep); err == nil && r.begun {
 		if err := r.write(journal.Record{Event: journal.Finished, Verdict: verdict}); err != nil {
 			r.warnOnce(err.Error())
