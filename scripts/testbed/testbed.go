@@ -42,7 +42,7 @@ var Suites = []string{"bookworm", "trixie"}
 var packages = []string{
 	"systemd", "systemd-sysv", "dbus",
 	"nginx-light", "gunicorn", "python3-gunicorn", "python3-django",
-	"iproute2", "curl", "procps", "strace",
+	"iproute2", "curl", "procps", "dbus-user-session", "libpam-systemd",
 }
 
 // hooks adapt a fresh root, $1. Debian's placeholder site would be in the way

@@ -1,0 +1,77 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"deploygate/scripts/testbed"
+)
+
+// An app of a user's own service manager, deployed by that user, without root.
+func TestUserManager(t *testing.T) {
+	site := testbed.DefaultSite() // its own unit stays stopped
+	onEachSuite(t, site, func(h *host) {
+		h.sh(`useradd --create-home deploy
+loginctl enable-linger deploy
+mkdir -p /home/deploy/app/releases /home/deploy/app/shared /home/deploy/.config/systemd/user
+cat > /home/deploy/.config/systemd/user/shop.service <<'UNIT'
+[Service]
+Type=notify
+WorkingDirectory=%h/app/current
+Environment=SECRET_KEY=x ALLOWED_HOSTS=localhost PYTHONDONTWRITEBYTECODE=1
+ExecStart=/usr/bin/gunicorn --workers 2 --bind 127.0.0.1:8001 project.wsgi:application
+Restart=always
+UNIT
+cat > /home/deploy/shop.toml <<'CONFIG'
+root = "/home/deploy/app"
+state_dir = "/home/deploy/state"
+[service]
+unit = "shop.service"
+manager = "user"
+[health]
+stable = "600ms"
+[proxy]
+kind = "none"
+[[checks]]
+name = "who"
+run = ["/usr/bin/sh", "-c", "id -un > ../../shared/who; test -n \"$SECRET_KEY\""]
+required = true
+CONFIG`)
+		home := site
+		home.Root = "/home/deploy/app"
+		h.must(h.AddRelease(home, "v1"))
+		h.must(h.AddRelease(home, "v2", testbed.ImportError()))
+		h.sh("chown -R deploy: /home/deploy")
+		h.eventually(func() bool { return h.Exec(h.t.Context(), "test", "-S", "/run/user/1000/bus").Err == nil })
+
+		deploy := func(version string) (v verdict) {
+			h.t.Helper()
+			r := h.Exec(h.t.Context(), "runuser", "-u", "deploy", "--", "env", "XDG_RUNTIME_DIR=/run/user/1000",
+				"DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus",
+				program, "release", version, "--config", "/home/deploy/shop.toml", "--output", "json")
+			h.t.Logf("release %s: exit %d\n%s%s", version, r.Code, r.Stderr, r.Stdout)
+			h.must(json.Unmarshal([]byte(r.Stdout), &v))
+			v.Code = r.Code
+			return v
+		}
+		if v := deploy("v1"); v.Outcome != "released" || v.Code != 0 || len(v.Warnings) > 0 {
+			h.t.Errorf("outcome %s, exit %d, warnings %q", v.Outcome, v.Code, v.Warnings)
+		}
+		if v := deploy("v2"); v.Outcome != "rolled_back" || v.Code != 3 || !strings.Contains(v.Failure.Summary, "crashed") {
+			h.t.Errorf("outcome %s, exit %d, failure %+v", v.Outcome, v.Code, v.Failure)
+		}
+		link, err := os.Readlink(h.Path("/home/deploy/app/current"))
+		if err != nil || link != "releases/v1" {
+			h.t.Errorf("current links to %q (%v)", link, err)
+		}
+		r := h.Exec(h.t.Context(), "curl", "--silent", "http://localhost:8001/health/")
+		if r.Stdout != "ok v1\n" {
+			h.t.Errorf("the app answers %q", r.Stdout)
+		}
+		if who, err := h.ReadFile("/home/deploy/app/shared/who"); err != nil || who != "deploy\n" {
+			h.t.Errorf("the check ran as %q (%v)", who, err)
+		}
+	})
+}
