@@ -196,6 +196,9 @@ func (s *session) showHistory(limit int) error {
 	if s.json {
 		return s.printJSON(map[string]any{"app": s.config.App, "deploys": deploys, "torn_lines": h.Torn}, 0)
 	}
+	if h.Torn > 0 {
+		fmt.Fprintf(s.err, "deploygate: %d torn line(s) of the journal in %s are left out\n", h.Torn, s.config.StateDir)
+	}
 	if len(deploys) == 0 {
 		fmt.Fprintf(s.out, "no deploys of %s yet\n", s.config.App)
 	}

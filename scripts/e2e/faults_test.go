@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -135,6 +136,32 @@ func TestSignals(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While a deploy is under way a shutdown waits a little for it, and not longer.
+func TestShutdownIsDelayed(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("")
+		h.add("v1", testbed.SlowBoot(2*time.Second))
+		delays := func() bool {
+			r := h.Exec(h.t.Context(), "busctl", "get-property", "org.freedesktop.login1", "/org/freedesktop/login1",
+				"org.freedesktop.login1.Manager", "DelayInhibited")
+			h.must(r.Err)
+			return strings.Contains(r.Stdout, "shutdown")
+		}
+		if delays() {
+			h.t.Fatal("a shutdown is delayed before the deploy")
+		}
+		_, wait := h.background("v1")
+		h.eventually(h.swapped("v1"))
+		if !delays() {
+			h.t.Error("a shutdown is not delayed")
+		}
+		h.expect(wait(), "released", 0)
+		if delays() {
+			h.t.Error("a shutdown is still delayed")
+		}
+	})
 }
 
 // Nobody reads any more: neither the pipe nor the terminal. The deploy goes on.
