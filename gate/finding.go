@@ -9,6 +9,8 @@
 package gate
 
 import (
+	"errors"
+	"io/fs"
 	"strings"
 	"unicode/utf8"
 )
@@ -117,4 +119,16 @@ func isBidi(r rune) bool {
 // NewFinding makes a finding without evidence or advice yet.
 func NewFinding(layer Layer, cause Cause, summary string) *Finding {
 	return &Finding{Layer: layer, Cause: cause, Summary: summary, Evidence: []Evidence{}, Advice: []string{}}
+}
+
+// AsFinding gives an error that isn't a finding yet its layer.
+func AsFinding(layer Layer, err error) *Finding {
+	if f, is := errors.AsType[*Finding](err); is {
+		return f
+	}
+	f := NewFinding(layer, Unknown, err.Error())
+	if errors.Is(err, fs.ErrPermission) {
+		f.Advise("run deploygate as root")
+	}
+	return f
 }

@@ -32,7 +32,7 @@ func (c *commands) check() *cli.Command {
 				return s.cannot(err)
 			}
 			if err != nil {
-				return s.checked(checkReport{Findings: []*gate.Finding{unreachable(err)}, Warnings: []string{}})
+				return s.checked(checkReport{Findings: []*gate.Finding{gate.AsFinding(gate.LayerService, err)}, Warnings: []string{}})
 			}
 			defer h.Close()
 			current, findings, warnings := h.deployer.Check(run)

@@ -40,7 +40,7 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	manager, err := unit.Connect(context.WithoutCancel(ctx), c.Service.Manager)
 	if err != nil {
 		_ = tree.Close()
-		return nil, unreachable(err)
+		return nil, gate.AsFinding(gate.LayerService, err)
 	}
 	service := &appService{unit: manager.Unit(c.Service.Unit), link: tree.CurrentPath(), limit: c.Service.RestartTimeout}
 	g := &gate.Gate{Unit: service.unit, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline}
@@ -53,14 +53,6 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 		service.proxyErr = err
 	}
 	return h, nil
-}
-
-// unreachable is the finding for a host that can't be looked at.
-func unreachable(err error) *gate.Finding {
-	if f, is := errors.AsType[*gate.Finding](err); is {
-		return f
-	}
-	return gate.NewFinding(gate.LayerService, gate.Unknown, err.Error())
 }
 
 // newDeployer knows the configuration and the file system, and no systemd.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strings"
 	"time"
 
@@ -182,7 +181,7 @@ func (d *Deployer) beforeSwap(ctx context.Context, r *run, v release.Version) er
 		for i, t := range tasks {
 			say(t.Name)
 			if err := d.run(ctx, r, t, v); err != nil {
-				return "", asFinding(gate.LayerRelease, err).
+				return "", gate.AsFinding(gate.LayerRelease, err).
 					Advise(fmt.Sprintf("nothing was swapped; what the hooks did stays (%d of %d ended well)", i, len(tasks)))
 			}
 		}
@@ -242,16 +241,3 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 func (t *tail) String() string { return string(t.b) }
-
-// asFinding gives an error that isn't a finding yet its layer.
-func asFinding(layer gate.Layer, err error) *gate.Finding {
-	var f *gate.Finding
-	if errors.As(err, &f) {
-		return f
-	}
-	f = gate.NewFinding(layer, gate.Unknown, err.Error())
-	if errors.Is(err, fs.ErrPermission) {
-		f.Advise("run deploygate as root")
-	}
-	return f
-}

@@ -11,7 +11,7 @@ import (
 func (d *Deployer) Check(ctx context.Context) (current release.Version, findings []*gate.Finding, warnings []string) {
 	r := d.begin(Request{})
 	fail := func(layer gate.Layer, err error) (release.Version, []*gate.Finding, []string) {
-		return current, []*gate.Finding{asFinding(layer, err)}, r.report.Warnings
+		return current, []*gate.Finding{gate.AsFinding(layer, err)}, r.report.Warnings
 	}
 	current, err := d.Tree.Current()
 	if err == nil && current == "" {
@@ -26,13 +26,13 @@ func (d *Deployer) Check(ctx context.Context) (current release.Version, findings
 	}
 	if d.Gate.Proxy != nil {
 		if err := d.Gate.Proxy.Begin(ctx); err != nil {
-			findings = append(findings, asFinding(gate.LayerProxy, err))
+			findings = append(findings, gate.AsFinding(gate.LayerProxy, err))
 		}
 	}
 	p := Plan{Target: current, Previous: current, InLink: unit.InLink, Socket: unit.Socket}
 	r.report.Previous = current
 	if err := d.verify(ctx, r, p); err != nil && len(findings) == 0 {
-		findings = append(findings, asFinding(gate.LayerHealth, err))
+		findings = append(findings, gate.AsFinding(gate.LayerHealth, err))
 	}
 	return current, findings, r.report.Warnings
 }

@@ -185,7 +185,7 @@ func (d *Deployer) hold(ctx context.Context, r *run, p Plan, failure error) *Rep
 			way.Version, way.Version))
 	case rollback.None:
 	}
-	f := asFinding(gate.LayerRelease, failure)
+	f := gate.AsFinding(gate.LayerRelease, failure)
 	f.Advice = append(waysOut, f.Advice...)
 	return r.end(Held, f)
 }
@@ -215,7 +215,7 @@ func (d *Deployer) verify(ctx context.Context, r *run, p Plan) error {
 	if err != nil {
 		r.report.Steps = steps
 		if len(r.report.Before) == 0 && ctx.Err() == nil {
-			r.report.Before = append(r.report.Before, asFinding(gate.LayerHealth, err))
+			r.report.Before = append(r.report.Before, gate.AsFinding(gate.LayerHealth, err))
 		}
 	}
 	return err

@@ -162,7 +162,7 @@ type refusals []*gate.Finding
 
 func (r *refusals) add(layer gate.Layer, err error) {
 	if err != nil {
-		*r = append(*r, asFinding(layer, err))
+		*r = append(*r, gate.AsFinding(layer, err))
 	}
 }
 
@@ -186,7 +186,7 @@ func (d *Deployer) planSchema(p *Plan, h journal.History, onDisk []release.Versi
 		refused.add(gate.LayerRelease, err)
 		return
 	}
-	if older := d.older(*p, h); older && !p.Live() {
+	if older := p.older(h); older && !p.Live() {
 		crossed := rollback.Crossings(h, p.Target, p.Previous, onDisk)
 		if w := schemas.WayBack(p.Target, crossed, d.NoMarker); w.Verdict != rollback.Safe && p.Override == "" {
 			refused.add(gate.LayerSchema, blocked(w, p.Previous))
@@ -216,7 +216,7 @@ func (d *Deployer) ways(h journal.History, onDisk []release.Version, schemas *ro
 
 // older tells whether making the target live means going back: always for a rollback, and for a release that was live
 // before the present one.
-func (d *Deployer) older(p Plan, h journal.History) bool {
+func (p Plan) older(h journal.History) bool {
 	return p.Command == Rollback ||
 		slices.ContainsFunc(h.Lives, func(l journal.Live) bool { return l.Version == p.Target })
 }
@@ -232,7 +232,7 @@ func blocked(w rollback.WayBack, from release.Version) error {
 func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *refusals) {
 	if d.Gate.Proxy != nil {
 		if err := d.Gate.Proxy.Begin(ctx); err != nil {
-			f := asFinding(gate.LayerProxy, err)
+			f := gate.AsFinding(gate.LayerProxy, err)
 			if d.RefuseBroken {
 				refused.add(gate.LayerProxy, already(f))
 			} else {
@@ -252,7 +252,7 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 		err = d.Gate.Glance(ctx, expect)
 	}
 	if err != nil {
-		p.Before = append(p.Before, asFinding(gate.LayerHealth, err))
+		p.Before = append(p.Before, gate.AsFinding(gate.LayerHealth, err))
 		return // what the proxy answers follows from it
 	}
 	p.Healthy = true
@@ -260,7 +260,7 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 	if err == nil {
 		return
 	}
-	f := asFinding(gate.LayerProxy, err)
+	f := gate.AsFinding(gate.LayerProxy, err)
 	if d.RefuseBroken {
 		refused.add(gate.LayerProxy, already(f).
 			Advise(`correct it first (is proxy.url right? "" skips the check), or set proxy.broken_before = "warn"`))

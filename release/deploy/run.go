@@ -164,7 +164,7 @@ func (r *run) end(o Outcome, failure error) *Report {
 	rep := r.report
 	rep.Outcome, rep.ExitCode = o, o.ExitCode()
 	if failure != nil {
-		rep.Failure = asFinding(gate.LayerRelease, failure)
+		rep.Failure = gate.AsFinding(gate.LayerRelease, failure)
 		if r.evidence != nil {
 			r.evidence(rep.Failure) // only now, since the way back must not wait for it
 		}
