@@ -33,26 +33,67 @@ const (
 // Cause is a stable slug. Unknown is honest; a wrong cause is a defect.
 type Cause string
 
-// The causes that the gate itself can prove.
+// The causes. What proves each, and what to do about it, is in gate/diagnosis; the gate itself can prove some.
 const (
-	Unknown            Cause = "unknown"
-	ServiceStopped     Cause = "service_stopped"
-	StartLimitHit      Cause = "start_limit_hit"
-	OOM                Cause = "oom"
-	OldReleaseRunning  Cause = "old_release_running"
-	SocketMissing      Cause = "socket_missing"
-	SocketStale        Cause = "socket_stale"
-	SocketPermission   Cause = "socket_permission"
-	BacklogFull        Cause = "backlog_full"
-	AppError           Cause = "app_error"
-	NoAnswer           Cause = "no_answer"
-	DisallowedHost     Cause = "disallowed_host"
-	Redirect           Cause = "redirect"
-	UnexpectedStatus   Cause = "unexpected_status"
-	UnexpectedBody     Cause = "unexpected_body"
+	Unknown     Cause = "unknown"
+	Interrupted Cause = "interrupted"
+
+	PartialRelease    Cause = "partial_release"
+	ReleaseUnreadable Cause = "release_unreadable"
+	OldReleaseRunning Cause = "old_release_running"
+
+	ServiceStopped          Cause = "service_stopped"
+	ExecMissing             Cause = "exec_missing"
+	WorkingDirectoryMissing Cause = "working_directory_missing"
+	EnvFileMissing          Cause = "env_file_missing"
+	UserMissing             Cause = "user_missing"
+	SandboxPathMissing      Cause = "sandbox_path_missing"
+	LogTargetMissing        Cause = "log_target_missing"
+	StartLimitHit           Cause = "start_limit_hit"
+	BadOption               Cause = "bad_option"
+	NotEnabled              Cause = "not_enabled"
+	NoRestart               Cause = "no_restart"
+	UnitChanged             Cause = "unit_changed"
+
+	ImportError         Cause = "import_error"
+	SettingsModule      Cause = "settings_module"
+	AppAttribute        Cause = "app_attribute"
+	SyntaxError         Cause = "syntax_error"
+	EnvVarMissing       Cause = "env_var_missing"
+	SecretKey           Cause = "secret_key"
+	BootHang            Cause = "boot_hang"
+	NoAnswer            Cause = "no_answer"
+	WorkerTimeout       Cause = "worker_timeout"
+	WorkerCrash         Cause = "worker_crash"
+	AppError            Cause = "app_error"
+	DatabaseUnreachable Cause = "database_unreachable"
+	DatabaseRefused     Cause = "database_refused"
+	StaticManifest      Cause = "static_manifest"
+
+	MigrationUnapplied Cause = "migration_unapplied"
+	MigrationFailed    Cause = "migration_failed"
+	RollbackBlocked    Cause = "rollback_blocked"
+
+	SocketMissing    Cause = "socket_missing"
+	SocketStale      Cause = "socket_stale"
+	SocketPermission Cause = "socket_permission"
+	PortInUse        Cause = "port_in_use"
+	BacklogFull      Cause = "backlog_full"
+
 	ProxyStopped       Cause = "proxy_stopped"
 	ProxyConfigInvalid Cause = "proxy_config_invalid"
 	ProxyUnverified    Cause = "proxy_unverified"
+	ProxyTimeout       Cause = "proxy_timeout"
+	BindMismatch       Cause = "bind_mismatch"
+
+	OOM      Cause = "oom"
+	DiskFull Cause = "disk_full"
+
+	DisallowedHost   Cause = "disallowed_host"
+	Redirect         Cause = "redirect"
+	UnexpectedStatus Cause = "unexpected_status"
+	UnexpectedBody   Cause = "unexpected_body"
+	TooSlow          Cause = "too_slow"
 )
 
 // Finding says which layer failed and why, in the words of the JSON verdict. It is the error of every check.
@@ -62,6 +103,11 @@ type Finding struct {
 	Summary  string     `json:"summary"` // one sentence, no final stop
 	Evidence []Evidence `json:"evidence"`
 	Advice   []string   `json:"advice"`
+
+	// What was seen at that moment, for a diagnosis that comes later; nil where it wasn't looked at.
+	State   *UnitState `json:"-"`
+	Answer  *Answer    `json:"-"`
+	Proxied bool       `json:"-"` // Answer came through the proxy
 }
 
 // Evidence is a line or a few that prove a finding, and where they were read.

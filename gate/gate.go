@@ -38,7 +38,12 @@ type Gate struct {
 	Interval time.Duration // between two probes
 	Stable   time.Duration // of uninterrupted health
 	Deadline time.Duration // from the start of Await to healthy
+
+	passed *Answer
 }
+
+// Passed is the app's own last good answer, nil if there was none.
+func (g *Gate) Passed() *Answer { return g.passed }
 
 // proxyGrace is how long the proxy may fail while the app itself is healthy: nginx leaves out an upstream that failed
 // for fail_timeout, 10 s by default (ngx_http_upstream_module).
@@ -83,10 +88,53 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 		if err != nil {
 			return NewFinding(LayerService, Unknown, fmt.Sprintf("cannot ask systemd: %v", err))
 		}
-		return Proof(st, e, a.Peer)
+		f := Proof(st, e, a.Peer)
+		if f == nil {
+			g.passed = &a
+		}
+		return f
 	}
 	w.watch = func(ctx context.Context) *Finding { return g.watch(ctx, e) }
 	return w.run(ctx, say)
+}
+
+// Look asks the app itself once, and gives how its unit is, the answer (nil without one), and what is wrong; nil:
+// nothing.
+func (g *Gate) Look(ctx context.Context, e Expect) (UnitState, *Answer, *Finding) {
+	a, wrong := ask(ctx, g.Direct, g.Health.of(e))
+	st, err := g.Unit.State(ctx)
+	if err != nil {
+		return st, a, NewFinding(LayerService, Unknown, fmt.Sprintf("cannot ask systemd: %v", err))
+	}
+	e.begin(st)
+	if f := Crash(st, e); f != nil {
+		return st, a, f
+	}
+	if wrong == nil && a != nil {
+		wrong = Proof(st, e, a.Peer)
+	}
+	return st, a, wrong
+}
+
+// LookThrough asks it once through the proxy; nil, nil where that isn't configured.
+func (g *Gate) LookThrough(ctx context.Context, e Expect) (*Answer, *Finding) {
+	if g.Through == nil {
+		return nil, nil
+	}
+	a, wrong := ask(ctx, g.Through, g.Proxied.of(e))
+	return a, wrong
+}
+
+// ask sends one request.
+func ask(ctx context.Context, p Prober, x Expectation) (answer *Answer, wrong *Finding) {
+	err := p.Probe(ctx, 0, func(a Answer) bool {
+		answer, wrong = &a, x.Judge(a)
+		return true
+	})
+	if answer == nil {
+		return nil, NewFinding(LayerHealth, Unknown, fmt.Sprintf("cannot ask %s: %v", x.Where, err))
+	}
+	return answer, wrong
 }
 
 // watch looks at the unit all the time, so that a crash also ends a probe that hangs. It gives nil when ctx ends.
@@ -136,7 +184,7 @@ func (g *Gate) through(ctx context.Context, e Expect, w wait, say Progress) erro
 	if g.Through == nil {
 		return nil
 	}
-	w.prober, w.every = g.Through, g.Interval
+	w.prober, w.every, w.proxied = g.Through, g.Interval, true
 	proxied := g.Proxied.of(e)
 	w.judge = func(_ context.Context, a Answer) *Finding { return proxied.Judge(a) }
 	return w.run(ctx, say)

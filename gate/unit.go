@@ -3,7 +3,17 @@ package gate
 import (
 	"fmt"
 	"strings"
+	"time"
 )
+
+// LogLine is one line that a process, or systemd about the unit, logged.
+type LogLine struct {
+	At         time.Time // the journal's own
+	PID        int       // of the process that logged it; 1 is systemd
+	Invocation string    // the start of the unit that it belongs to, as UnitState.InvocationID
+	MessageID  string    // of systemd's message catalogue, mostly ""
+	Text       string
+}
 
 // UnitState is one look at the app's systemd unit and its processes (org.freedesktop.systemd1(5) names the
 // properties).
@@ -17,6 +27,7 @@ type UnitState struct {
 	MainPID        int
 	NRestarts      int // automatic restarts
 	ExecMainStatus int // exit status or signal of the last main process
+	Started        time.Time
 	Processes      []Process
 }
 
@@ -64,8 +75,10 @@ func Crash(st UnitState, e Expect) *Finding {
 		st.ActiveState == "deactivating" && st.Result != "success":
 		what = "crashed"
 	case st.ActiveState == "inactive", st.ActiveState == "deactivating":
-		return NewFinding(LayerService, ServiceStopped, st.Unit+" was stopped while its health was awaited").
-			With("systemd", st.describe()).Advise("find out who stopped it: journalctl -u " + st.Unit + " -n 50")
+		f := NewFinding(LayerService, ServiceStopped, st.Unit+" was stopped while its health was awaited").
+			With("systemd", st.String()).Advise("find out who stopped it: journalctl -u " + st.Unit + " -n 50")
+		f.State = &st
+		return f
 	case e.invocation != "" && st.InvocationID != e.invocation, st.NRestarts > e.restarts:
 		what = "crashed"
 	default:
@@ -82,11 +95,12 @@ func Crash(st UnitState, e Expect) *Finding {
 	case "signal", "core-dump":
 		f.Summary += fmt.Sprintf(" (signal %d)", st.ExecMainStatus)
 	}
-	return f.With("systemd", st.describe())
+	f.State = &st
+	return f.With("systemd", st.String())
 }
 
-// describe is the state as systemctl shows it.
-func (st UnitState) describe() string {
+// String is the state as systemctl shows it.
+func (st UnitState) String() string {
 	s := fmt.Sprintf("%s: %s (%s), Result=%s, NRestarts=%d", st.Unit, st.ActiveState, st.SubState, st.Result, st.NRestarts)
 	if st.StatusText != "" {
 		s += ", Status=" + st.StatusText
@@ -100,9 +114,9 @@ func Proof(st UnitState, e Expect, answeredBy int) *Finding {
 	switch {
 	case st.ActiveState != "active":
 		return NewFinding(LayerService, Unknown, fmt.Sprintf("%s is %s (%s)", st.Unit, st.ActiveState, st.SubState)).
-			With("systemd", st.describe())
+			With("systemd", st.String())
 	case st.MainPID == 0:
-		return NewFinding(LayerService, Unknown, st.Unit+" has no main process").With("systemd", st.describe())
+		return NewFinding(LayerService, Unknown, st.Unit+" has no main process").With("systemd", st.String())
 	case e.Previous != "" && st.InvocationID == e.Previous:
 		return NewFinding(LayerRelease, OldReleaseRunning, st.Unit+" still runs the process from before the restart").
 			With("systemd", fmt.Sprintf("MainPID=%d, InvocationID=%s", st.MainPID, st.InvocationID))

@@ -12,6 +12,7 @@ type wait struct {
 	prober           Prober
 	every            time.Duration
 	stable, deadline time.Duration
+	proxied          bool                                   // through the proxy
 	strict           bool                                   // the first bad answer is final
 	judge            func(context.Context, Answer) *Finding // nil: a good answer
 	watch            func(context.Context) *Finding         // returns early with what makes all further waiting vain; may be nil
@@ -46,6 +47,7 @@ func (w wait) run(ctx context.Context, say Progress) error {
 			return true // cut off by the end of the wait: it proves nothing
 		}
 		if last = f; f != nil {
+			f.Answer, f.Proxied = &a, w.proxied
 			if a.Timeout && streak.Ever() {
 				f.Cause = NoAnswer // it did answer before, so it is not the boot that hangs
 			}

@@ -72,7 +72,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.BoolFlag{Name: "no-color", Usage: "no colours on a terminal; so does NO_COLOR"},
 		},
 		Commands: []*cli.Command{
-			c.release(), c.rollback(), c.check(), c.plan(), c.status(), c.history(), c.prune(), c.recover(), c.guard(),
+			c.release(), c.rollback(), c.check(), c.diagnose(), c.plan(), c.status(), c.history(), c.prune(), c.recover(), c.guard(),
 		},
 		HideHelpCommand: true,
 		Writer:          stdout,
@@ -149,7 +149,7 @@ func interruptible() (context.Context, func()) {
 		select {
 		case s := <-signals:
 			name := map[os.Signal]string{syscall.SIGINT: "SIGINT", syscall.SIGTERM: "SIGTERM", syscall.SIGHUP: "SIGHUP"}[s]
-			cancel(gate.NewFinding(gate.LayerRelease, "interrupted", "interrupted by "+name))
+			cancel(gate.NewFinding(gate.LayerRelease, gate.Interrupted, "interrupted by "+name))
 		case <-done:
 		}
 	}()

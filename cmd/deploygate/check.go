@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -36,11 +37,29 @@ func (c *commands) check() *cli.Command {
 			}
 			defer h.Close()
 			current, findings, warnings := h.deployer.Check(run)
+			causes, more := h.explain(run, findings)
+			for _, w := range more {
+				h.deployer.Observer.Warned(w)
+			}
 			return s.checked(checkReport{
-				Healthy: len(findings) == 0, Current: current, Findings: append([]*gate.Finding{}, findings...), Warnings: warnings,
+				Healthy: len(findings) == 0, Current: current, Findings: causes, Warnings: append(warnings, more...),
 			})
 		},
 	}
+}
+
+// explain gives the gate's findings by their causes, and warns of what will fail later.
+func (h *host) explain(ctx context.Context, found []*gate.Finding) (causes []*gate.Finding, warnings []string) {
+	_, expect, wrong := h.deployer.Live(ctx)
+	if len(found) == 0 {
+		return []*gate.Finding{}, h.survey(ctx, expect).warnings()
+	}
+	v := h.examine(ctx, expect)
+	// What is good again by now, or was a check of the user's, is as the gate found it.
+	if causes = v.diagnose(wrong); len(causes) == 0 || causes[0].Cause == gate.Unknown {
+		causes = found
+	}
+	return causes, v.warnings()
 }
 
 // checked prints what a check found.

@@ -23,6 +23,7 @@ type planReport struct {
 	WayBack   rollback.WayBack   `json:"way_back"`
 	Ways      []rollback.WayBack `json:"ways"` // in the order in which they would be tried
 	Before    []*gate.Finding    `json:"before"`
+	Warnings  []string           `json:"warnings"` // what will fail later, whatever the release
 }
 
 func (c *commands) plan() *cli.Command {
@@ -51,6 +52,8 @@ func (s *session) plan(request deploy.Request) error {
 			Refused: append([]*gate.Finding{}, refused...), Steps: s.planned(p),
 			WayBack: p.WayBack(), Ways: append([]rollback.WayBack{}, p.Ways...), Before: p.Before,
 		}
+		_, expect, _ := h.deployer.Live(ctx) // where nothing is live the unit's files can be looked at all the same
+		r.Warnings = append([]string{}, h.survey(ctx, expect).warnings()...)
 		code := 0
 		if len(refused) > 0 {
 			code = deploy.Refused.ExitCode()
@@ -112,6 +115,9 @@ func (s *session) printPlan(r planReport) {
 	fmt.Fprintf(s.out, "%s: %s -> %s\n", r.App, from, r.Requested)
 	for _, f := range r.Before {
 		fmt.Fprintf(s.out, "  broken already: %s\n", oneLine(f.Summary))
+	}
+	for _, w := range r.Warnings {
+		fmt.Fprintf(s.out, "  warning: %s\n", oneLine(w))
 	}
 	for i, step := range r.Steps {
 		fmt.Fprintf(s.out, "  %d. %s\n", i+1, oneLine(step))

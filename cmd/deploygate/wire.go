@@ -28,6 +28,8 @@ type host struct {
 	tree     *release.Tree
 	manager  *unit.Manager
 	deployer *deploy.Deployer
+	prober   func(limit time.Duration) gate.Prober // of the app itself; nil if it isn't known where it listens
+	bind     string                                // where the app listens, in gunicorn's syntax; "" unknown
 }
 
 // connect makes it. Nothing on the host is changed by it.
@@ -46,8 +48,8 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	g := &gate.Gate{Unit: service.unit, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline}
 	d := newDeployer(c, tree, observer)
 	d.Service, d.Gate, d.Runner = service, g, runner{service.unit, c.App}
-	h := &host{c, tree, manager, d}
-	d.Explain, d.Guard = h.explain, h.guard
+	h := &host{config: c, tree: tree, manager: manager, deployer: d}
+	d.Witness, d.ExplainTask, d.Guard = h.witness, h.explainTask, h.guard
 	service.bindErr = h.direct(ctx, g, service.unit, log)
 	if err := h.proxy(ctx, g, log); err != nil {
 		service.proxyErr = err
@@ -91,16 +93,22 @@ func (h *host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolo
 		return gate.NewFinding(gate.LayerSocket, gate.Unknown, fmt.Sprintf("cannot tell where %s listens: %v", u.Name(), err)).
 			Advise("set health.bind")
 	}
+	h.bind = via.String()
 	address := "http://" + c.Health.Host + c.Health.Path
-	g.Direct = probe.New(probe.Request{
-		URL: address, Host: c.Health.Host, Headers: c.Health.Headers, Timeout: c.Health.Timeout, Via: via, Log: probeLog{log},
-	})
+	h.prober = func(limit time.Duration) gate.Prober {
+		return probe.New(probe.Request{
+			URL: address, Host: c.Health.Host, Headers: c.Health.Headers, Timeout: limit, Via: via, Log: probeLog{log},
+		})
+	}
+	g.Direct = h.prober(c.Health.Timeout)
 	g.Health = gate.Expectation{
 		Where: "GET " + c.Health.Path + " on " + via.String(), URL: address, Host: c.Health.Host,
 		Status: c.Health.Status, Body: c.Health.Body, Setting: "health",
 	}
 	return nil
 }
+
+const nginxUnit = "nginx.service"
 
 // proxy sets nginx and the probe through it up, where there is one.
 func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) error {
@@ -116,7 +124,7 @@ func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) erro
 	g.Proxy = &nginx.Nginx{
 		Program: program, NeverReload: c.Proxy.Reload == never, ErrorLog: c.Proxy.ErrorLog,
 		Master: func(ctx context.Context) int {
-			st, err := h.manager.Unit("nginx.service").State(ctx)
+			st, err := h.manager.Unit(nginxUnit).State(ctx)
 			if err != nil {
 				return 0
 			}
@@ -223,28 +231,4 @@ func findProgram(name, dir string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("there is no program %s", name)
-}
-
-// explain adds to a failure of the app what its processes logged.
-func (h *host) explain(f *gate.Finding, from, until time.Time) {
-	if f.Layer != gate.LayerApp && f.Layer != gate.LayerSocket && f.Layer != gate.LayerService {
-		return
-	}
-	u := h.manager.Unit(h.config.Service.Unit)
-	lines, err := u.Log(context.Background(), from, until)
-	if err != nil {
-		return
-	}
-	if what, where := gate.Exception(lines, h.config.Root); what != "" {
-		f.Summary += ": " + gate.Clean(what)
-		f.With("journal of "+u.Name(), strings.TrimSpace(where+"\n"+what))
-		return
-	}
-	f.Advise(fmt.Sprintf("journalctl -u %s --since %q", u.Name(), from.UTC().Format("2006-01-02 15:04:05 UTC")))
-	const last = 6
-	var texts []string
-	for _, l := range lines[max(0, len(lines)-last):] {
-		texts = append(texts, l.Text)
-	}
-	f.With("journal of "+u.Name(), strings.Join(texts, "\n"))
 }

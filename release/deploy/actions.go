@@ -102,7 +102,7 @@ func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Versio
 	}
 	e.Previous = unit.Invocation
 	r.report.Changed = true
-	r.restarted = time.Now()
+	r.restarted, r.expect = time.Now(), e
 	return e, unit.Name, d.Service.Restart(ctx)
 }
 
@@ -215,8 +215,14 @@ func (d *Deployer) run(ctx context.Context, r *run, t Task, v release.Version) e
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
+	if d.ExplainTask != nil {
+		if f := d.ExplainTask(t, v, out.String()); f != nil {
+			f.Summary = fmt.Sprintf("%s failed: %s", t.Name, f.Summary)
+			return f
+		}
+	}
 	return gate.NewFinding(gate.LayerRelease, gate.Unknown, fmt.Sprintf("%s failed: %v", t.Name, err)).
-		With(strings.Join(t.Run, " "), out.String())
+		With(strings.Join(t.Run, " "), out.end())
 }
 
 func join(vs []release.Version) string {
@@ -230,7 +236,10 @@ func join(vs []release.Version) string {
 // tail keeps the last bytes written: a traceback's last line says the most.
 type tail struct{ b []byte }
 
-const tailSize = 2 << 10
+const (
+	tailSize  = 64 << 10 // a traceback with all that was raised before it
+	tailShown = 2 << 10
+)
 
 func (t *tail) Write(p []byte) (int, error) {
 	t.b = append(t.b, p...)
@@ -241,3 +250,6 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 func (t *tail) String() string { return string(t.b) }
+
+// end is what is shown of it.
+func (t *tail) end() string { return string(t.b[max(0, len(t.b)-tailShown):]) }

@@ -7,6 +7,26 @@ import (
 	"deploygate/release"
 )
 
+// Live is the release that the link names, and what its unit must be running.
+func (d *Deployer) Live(ctx context.Context) (release.Version, gate.Expect, error) {
+	current, err := d.Tree.Current()
+	if err == nil && current == "" {
+		err = gate.NewFinding(gate.LayerRelease, gate.Unknown, "no release is live: there is no "+d.Tree.CurrentPath())
+	}
+	if err != nil {
+		return current, gate.Expect{}, gate.AsFinding(gate.LayerRelease, err)
+	}
+	unit, err := d.Service.Ready(ctx)
+	if err != nil {
+		return current, gate.Expect{}, gate.AsFinding(gate.LayerService, err)
+	}
+	e, err := d.expect(current, Plan{InLink: unit.InLink, Socket: unit.Socket}, "")
+	if err != nil {
+		return current, e, gate.AsFinding(gate.LayerRelease, err)
+	}
+	return current, e, nil
+}
+
 // Check runs the gate on what is live, without restarting or reloading anything, and gives what is wrong with it.
 func (d *Deployer) Check(ctx context.Context) (current release.Version, findings []*gate.Finding, warnings []string) {
 	r := d.begin(Request{})

@@ -49,8 +49,12 @@ type Deployer struct {
 	Service  Service
 	Gate     *gate.Gate
 	Runner   Runner
-	Explain  func(f *gate.Finding, from, until time.Time) // adds what the logs say; may be nil
-	Observer Observer
+	// Witness looks at once at what a failure leaves to see, and gives what finds the reason in the logs, for when there
+	// is time. e is what should have been running since the restart. May be nil.
+	Witness func(f *gate.Finding, e gate.Expect, since time.Time) (diagnose func() []*gate.Finding)
+	// ExplainTask says why a hook or a check failed, by its output; nil: it doesn't tell. May be nil.
+	ExplainTask func(t Task, v release.Version, output string) *gate.Finding
+	Observer    Observer
 	// Guard starts a process that finishes the deploy if this one dies, and gives what ends it; may be nil.
 	Guard         func(ctx context.Context, deployID string) (stop func(), err error)
 	GuardRequired bool // refuse to deploy without one
@@ -155,6 +159,7 @@ func (d *Deployer) tryWays(ctx context.Context, r *run, p Plan, failure error) *
 		}
 		r.failed(w.Version, err)
 	}
+	r.waysOut = []string{"see how the host is now: deploygate diagnose"}
 	return r.end(Stuck, failure)
 }
 
@@ -165,7 +170,7 @@ func (d *Deployer) goForward(ctx context.Context, r *run, p Plan) *Report {
 		why = "going back is left to a person ([rollback] automatic = false)"
 	}
 	r.warn("interrupted, and %s: going forward with %s", why, p.Target)
-	r.evidence = nil // what its second start logs counts
+	r.diagnose = nil // its second start counts
 	if err := d.activate(ctx, r, p, p.Target, r.step); err != nil {
 		r.failed(p.Target, err)
 		return d.hold(ctx, r, p, err)
@@ -176,18 +181,16 @@ func (d *Deployer) goForward(ctx context.Context, r *run, p Plan) *Report {
 // hold leaves a failed release in place.
 func (d *Deployer) hold(ctx context.Context, r *run, p Plan, failure error) *Report {
 	d.afterHooks(ctx, r, OnHeld, p.Target)
-	waysOut := []string{"fix forward: release a corrected version"}
+	r.waysOut = []string{"fix forward: release a corrected version"}
 	switch way := p.WayBack(); way.Verdict {
 	case rollback.Safe:
-		waysOut = append(waysOut, "or go back: deploygate rollback "+string(way.Version))
+		r.waysOut = append(r.waysOut, "or go back: deploygate rollback "+string(way.Version))
 	case rollback.Blocked:
-		waysOut = append(waysOut, fmt.Sprintf("or, if you know that %s can run on the schema as it is: deploygate rollback %s --override-marker REASON",
+		r.waysOut = append(r.waysOut, fmt.Sprintf("or, if you know that %s can run on the schema as it is: deploygate rollback %s --override-marker REASON",
 			way.Version, way.Version))
 	case rollback.None:
 	}
-	f := gate.AsFinding(gate.LayerRelease, failure)
-	f.Advice = append(waysOut, f.Advice...)
-	return r.end(Held, f)
+	return r.end(Held, failure)
 }
 
 // commit ends a deploy whose release passed.

@@ -222,7 +222,7 @@ func (p Plan) older(h journal.History) bool {
 }
 
 func blocked(w rollback.WayBack, from release.Version) error {
-	return gate.NewFinding(gate.LayerSchema, "rollback_blocked",
+	return gate.NewFinding(gate.LayerSchema, gate.RollbackBlocked,
 		fmt.Sprintf("going back from %s to %s is blocked: %s", from, w.Version, w.Reason)).
 		Advise("fix forward, or take the migrations back first").
 		Advise(fmt.Sprintf("if you know better: deploygate rollback %s --override-marker REASON", w.Version))

@@ -15,7 +15,7 @@ const Recover Command = "recover"
 
 // errDied is the failure of a deploy whose process died.
 func errDied(u journal.Deploy) *gate.Finding {
-	return gate.NewFinding(gate.LayerRelease, "interrupted",
+	return gate.NewFinding(gate.LayerRelease, gate.Interrupted,
 		fmt.Sprintf("%s %s was cut off: its process (pid %d, %s) died without a verdict", u.Command, u.Requested, u.PID, u.User))
 }
 

@@ -31,8 +31,10 @@ type run struct {
 	begun  bool      // the journal knows of it
 	since  time.Time // the beginning, with its monotonic reading: the clock may be set meanwhile
 
-	restarted time.Time           // the latest restart
-	evidence  func(*gate.Finding) // adds what the logs say of the first failure
+	restarted time.Time              // the latest restart
+	expect    gate.Expect            // what should be running since
+	diagnose  func() []*gate.Finding // finds the reason of the first failure
+	waysOut   []string               // of a release that failed and stays
 }
 
 // newID names a deploy: sortable by time, and told apart within one second.
@@ -139,11 +141,16 @@ func (r *run) passed(v release.Version) error {
 	return r.write(journal.Record{Event: journal.Passed, Version: v})
 }
 
-// failed records that v failed its gate, and keeps from when until when its logs tell why.
+// failed records that v failed its gate. What the host shows of the first failure is looked at now, since the way back
+// changes it.
 func (r *run) failed(v release.Version, failure error) {
 	_ = r.write(journal.Record{Event: journal.Failed, Version: v, Error: failure.Error()})
-	if from, until := r.restarted, time.Now(); r.evidence == nil && !from.IsZero() && r.d.Explain != nil {
-		r.evidence = func(f *gate.Finding) { r.d.Explain(f, from, until) }
+	if r.diagnose != nil {
+		return
+	}
+	r.diagnose = func() []*gate.Finding { return nil }
+	if f, is := errors.AsType[*gate.Finding](failure); is && !r.restarted.IsZero() && r.d.Witness != nil {
+		r.diagnose = r.d.Witness(f, r.expect, r.restarted)
 	}
 }
 
@@ -164,10 +171,7 @@ func (r *run) end(o Outcome, failure error) *Report {
 	rep := r.report
 	rep.Outcome, rep.ExitCode = o, o.ExitCode()
 	if failure != nil {
-		rep.Failure = gate.AsFinding(gate.LayerRelease, failure)
-		if r.evidence != nil {
-			r.evidence(rep.Failure) // only now, since the way back must not wait for it
-		}
+		rep.Failure = r.explained(gate.AsFinding(gate.LayerRelease, failure))
 	}
 	if r.d.Tree != nil {
 		rep.Current, _ = r.d.Tree.Current() // what is in its place instead of a link, preflight has said
@@ -180,6 +184,20 @@ func (r *run) end(o Outcome, failure error) *Report {
 		}
 	}
 	return rep
+}
+
+// explained is the failure by its cause. Logs are read only now, since the way back must not wait for it.
+func (r *run) explained(failure *gate.Finding) *gate.Finding {
+	if r.diagnose != nil {
+		if found := r.diagnose(); len(found) > 0 {
+			failure = found[0]
+			for _, f := range found[1:] {
+				r.warn("also: %s", f.Summary)
+			}
+		}
+	}
+	failure.Advice = append(append([]string{}, r.waysOut...), failure.Advice...)
+	return failure
 }
 
 // seconds rounds to milliseconds: more is noise in a verdict.

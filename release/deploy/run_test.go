@@ -712,12 +712,13 @@ func TestLaterHookFails(t *testing.T) {
 
 func TestTailKeepsTheEnd(t *testing.T) {
 	var out tail
-	for i := range 1000 {
+	for i := range 10_000 {
 		n, err := fmt.Fprintf(&out, "line %d\n", i)
 		same(t, "written", n > 0 && err == nil, true)
 	}
 	same(t, "length", len(out.String()), tailSize)
-	if !strings.HasSuffix(out.String(), "line 999\n") {
+	same(t, "shown", len(out.end()), tailShown)
+	if !strings.HasSuffix(out.String(), out.end()) || !strings.HasSuffix(out.end(), "line 9999\n") {
 		t.Errorf("ends in %q", out.String()[tailSize-20:])
 	}
 }
@@ -814,33 +815,65 @@ func TestRollback(t *testing.T) {
 	}
 }
 
-// A release is judged by its own start's logs, once, and only when there was a start.
-func TestExplain(t *testing.T) {
-	type window struct{ from, until time.Duration }
-	explained := func(h *host, do func(h *host)) (calls []window) {
+// What a failure leaves to see is looked at before the way back, and explained after it; only where there was a start.
+func TestWitness(t *testing.T) {
+	type call struct {
+		failure, version, current string
+		since                     time.Duration
+	}
+	witnessed := func(h *host, found ...*gate.Finding) (calls *[]call) {
+		calls = new([]call)
 		began := time.Now()
-		h.d.Explain = func(f *gate.Finding, from, until time.Time) {
-			f.Summary += ": explained"
-			calls = append(calls, window{from.Sub(began), until.Sub(began)})
+		h.d.Witness = func(f *gate.Finding, e gate.Expect, since time.Time) func() []*gate.Finding {
+			at, _ := h.d.Tree.Current()
+			*calls = append(*calls, call{f.Summary, e.Version, string(at), since.Sub(began)})
+			return func() []*gate.Finding {
+				at, _ := h.d.Tree.Current()
+				*calls = append(*calls, call{failure: "explained", current: string(at)})
+				return found
+			}
 		}
-		do(h)
 		return calls
 	}
 	onHost(t, func(t *testing.T, h *host) {
 		h.began("v1")
 		h.add("v2")
 		h.does["v2"] = behaviour{crash: 3 * time.Second, boot: 2 * time.Second}
-		calls := explained(h, func(h *host) {
-			r := h.release("v2")
-			contains(t, "failure", summary(r.Failure), ": explained")
-		})
-		same(t, "calls", len(calls), 1)
-		same(t, "window", calls[0].until-calls[0].from, 3*time.Second)
-		calls = explained(h, func(h *host) {
-			r := h.release("v9")
-			same(t, "outcome", r.Outcome, Refused)
-		})
-		same(t, "calls for what was refused", len(calls), 0)
+		calls := witnessed(h, gate.NewFinding(gate.LayerApp, gate.ImportError, "the cause").Advise("mend it"), gate.NewFinding(gate.LayerProxy, gate.ProxyStopped, "another"))
+		r := h.release("v2")
+		same(t, "calls", len(*calls), 2)
+		same(t, "version", (*calls)[0].version, "v2")
+		same(t, "live when it was witnessed", (*calls)[0].current, "v2")
+		same(t, "live when it was explained", (*calls)[1].current, "v1")
+		same(t, "failure", summary(r.Failure), "the cause")
+		same(t, "cause", r.Failure.Cause, gate.ImportError)
+		same(t, "warnings", r.Warnings, []string{"also: another"})
+	})
+	onHost(t, func(t *testing.T, h *host) { // without an explanation the gate's own stays
+		h.began("v1")
+		h.add("v2")
+		h.does["v2"] = behaviour{crash: 3 * time.Second, boot: 2 * time.Second}
+		calls := witnessed(h)
+		r := h.release("v2")
+		same(t, "calls", len(*calls), 2)
+		contains(t, "failure", summary(r.Failure), "exit status 3")
+	})
+	onHost(t, func(t *testing.T, h *host) { // what was refused was not started
+		h.began("v1")
+		calls := witnessed(h)
+		r := h.release("v9")
+		same(t, "outcome", r.Outcome, Refused)
+		same(t, "calls", len(*calls), 0)
+	})
+	onHost(t, func(t *testing.T, h *host) { // a release that is held says the ways out first
+		h.began("v1")
+		h.add("v2")
+		h.does["v2"] = behaviour{crash: 3 * time.Second, boot: 2 * time.Second}
+		h.d.Automatic = false
+		witnessed(h, gate.NewFinding(gate.LayerApp, gate.ImportError, "the cause").Advise("mend it"))
+		r := h.release("v2")
+		same(t, "outcome", r.Outcome, Held)
+		same(t, "advice", r.Failure.Advice, []string{"fix forward: release a corrected version", "or go back: deploygate rollback v1", "mend it"})
 	})
 }
 

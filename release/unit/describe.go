@@ -21,6 +21,13 @@ type Description struct {
 	InvocationID     string // of the current or last start
 	MainPID          int
 	Settled          bool // active, and no job is queued for it
+
+	Program            string   // of ExecStart, as systemd looks for it
+	RuntimeDirectories []string // below /run, or $XDG_RUNTIME_DIR
+	Restart            string   // no, always, on-failure, …
+	UnitFileState      string   // enabled, disabled, static, …
+	File               string   // the unit's own file; drop-ins may stand beside it
+	StaleOnDisk        bool     // its files were changed and systemd hasn't loaded them yet
 }
 
 // EnvironmentFile is one EnvironmentFile= of a unit, as D-Bus gives it: (sb).
@@ -48,10 +55,14 @@ func (u Unit) Describe(ctx context.Context) (Description, error) {
 		MainPID:          int(get[uint32](p, "MainPID")),
 		Settled:          get[string](p, "ActiveState") == "active" && !queued(p),
 	}
+	d.RuntimeDirectories = get[[]string](p, "RuntimeDirectory")
+	d.Restart, d.UnitFileState = get[string](p, "Restart"), get[string](p, "UnitFileState")
+	d.File, d.StaleOnDisk = get[string](p, "FragmentPath"), get[bool](p, "NeedDaemonReload")
 	if e := get[[]any](p, "LoadError"); len(e) == 2 {
 		d.LoadError, _ = e[1].(string)
 	}
 	if commands := get[[][]any](p, "ExecStart"); len(commands) > 0 && len(commands[0]) > 1 {
+		d.Program, _ = commands[0][0].(string)
 		d.ExecStart, _ = commands[0][1].([]string)
 	}
 	for _, f := range get[[][]any](p, "EnvironmentFiles") {
@@ -95,7 +106,7 @@ func (u Unit) listen(ctx context.Context) (string, error) {
 // link named when they started.
 func (d Description) InLink(link string) bool {
 	dir := d.WorkingDirectory
-	if to := d.option("--chdir", ""); filepath.IsAbs(to) {
+	if to := d.Option("--chdir", ""); filepath.IsAbs(to) {
 		dir = to // gunicorn goes there after systemd's WorkingDirectory=
 	}
 	return through(dir, link)
@@ -126,8 +137,8 @@ func isAlphanumeric(b byte) bool {
 	return b >= '0' && b <= '9' || b >= 'A' && b <= 'Z' || b >= 'a' && b <= 'z'
 }
 
-// option gives the value of the last long (or short) option among gunicorn's arguments.
-func (d Description) option(long, short string) string {
+// Option gives the value of the last long (or short) option among gunicorn's arguments, "" if it isn't there.
+func (d Description) Option(long, short string) string {
 	if vs := d.options(long, short); len(vs) > 0 {
 		return vs[len(vs)-1]
 	}
@@ -188,7 +199,7 @@ func (d Description) Bind() (bind, why string, ok bool) {
 		}
 	}
 	switch {
-	case !d.isGunicorn():
+	case !d.IsGunicorn():
 		return "", "its ExecStart does not name gunicorn", false
 	case len(binds) > 0:
 		bind = strings.TrimSpace(strings.Split(binds[0], ",")[0])
@@ -196,20 +207,21 @@ func (d Description) Bind() (bind, why string, ok bool) {
 			return "", "its --bind " + bind + " is a variable", false
 		}
 		if file, isUnix := strings.CutPrefix(bind, "unix:"); isUnix && !strings.HasPrefix(file, "/") && d.WorkingDirectory != "" {
-			dir := d.option("--chdir", "")
+			dir := d.Option("--chdir", "")
 			if !filepath.IsAbs(dir) {
 				dir = filepath.Join(d.WorkingDirectory, dir)
 			}
 			bind = "unix:" + filepath.Join(dir, file)
 		}
 		return bind, "", true
-	case d.option("--config", "-c") != "":
-		return "", "its bind is in " + d.option("--config", "-c"), false
+	case d.Option("--config", "-c") != "":
+		return "", "its bind is in " + d.Option("--config", "-c"), false
 	}
 	return "", "its ExecStart has no --bind", false
 }
 
-func (d Description) isGunicorn() bool {
+// IsGunicorn tells whether ExecStart names gunicorn, itself or as a module.
+func (d Description) IsGunicorn() bool {
 	return slices.ContainsFunc(d.ExecStart, func(arg string) bool {
 		return strings.HasPrefix(filepath.Base(arg), "gunicorn")
 	})

@@ -80,7 +80,7 @@ func TestOptionsAreReadAsGunicornReadsThem(t *testing.T) {
 			t.Errorf("%s: %s", c.long, d)
 		}
 	}
-	if got := d.option("--chdir", ""); got != "/b" {
+	if got := d.Option("--chdir", ""); got != "/b" {
 		t.Errorf("the last --chdir counts, not %q", got)
 	}
 }

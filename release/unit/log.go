@@ -5,9 +5,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,23 +20,43 @@ import (
 
 const (
 	// maxLog bounds what is read of the journal, in bytes of its JSON.
-	maxLog = 1 << 20
+	maxLog = 4 << 20
+	// maxEntry bounds one entry. A longer one is passed over: a traceback is far shorter.
+	maxEntry = 256 << 10
 	// logLimit bounds how long reading may take.
 	logLimit = 5 * time.Second
 )
 
-// Log reads what the unit's processes, and systemd about the unit, logged between two moments, oldest first; of a log that is too long the beginning,
-// since the first crash says the most.
-func (u Unit) Log(ctx context.Context, from, until time.Time) ([]gate.LogLine, error) {
+// LogQuery says which part of the journal is wanted.
+type LogQuery struct {
+	Since, Until time.Time // zero: unbounded
+	Last         int       // only the last entries; 0: all, from the first
+}
+
+// Log reads what the unit's processes, and systemd about the unit, logged, oldest first. Of a log that is too long to
+// be read whole it is the beginning, since the first crash says the most, or, where the last entries were asked for,
+// the end. An error that is fs.ErrPermission says that more may be there.
+func (u Unit) Log(ctx context.Context, q LogQuery) ([]gate.LogLine, error) {
+	match := "--unit=" + u.name
+	if u.m.scope == User {
+		match = "--user-unit=" + u.name
+	}
+	return journal(ctx, q, match)
+}
+
+// KernelLog reads what the kernel logged.
+func KernelLog(ctx context.Context, q LogQuery) ([]gate.LogLine, error) {
+	return journal(ctx, q, "_TRANSPORT=kernel")
+}
+
+func journal(ctx context.Context, q LogQuery, match string) ([]gate.LogLine, error) {
 	ctx, cancel := context.WithTimeout(ctx, logLimit)
 	defer cancel()
-	// What a process wrote just before it died may not be in the files yet.
+	// What a process wrote just before it died may not be in the files yet. Only root may ask for that.
 	_ = exec.CommandContext(ctx, "journalctl", "--sync").Run()
-	args := []string{"--output=json", "--all", "--no-pager", "--since=" + stamp(from), "--until=" + stamp(until.Add(time.Second))}
-	if u.m.scope == User {
-		args = append(args, "--user")
-	}
-	cmd := exec.CommandContext(ctx, "journalctl", append(args, "--unit="+u.name)...)
+	var complaint bytes.Buffer
+	cmd := exec.CommandContext(ctx, "journalctl", append(q.args(), match)...)
+	cmd.Stderr = &complaint
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -41,27 +64,86 @@ func (u Unit) Log(ctx context.Context, from, until time.Time) ([]gate.LogLine, e
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the journal: %w", err)
 	}
-	lines := parseLog(io.LimitReader(out, maxLog))
-	cancel() // it may have more to say than is wanted
-	_ = cmd.Wait()
+	entries, whole := parseLog(io.LimitReader(out, maxLog))
+	if !whole {
+		cancel() // it has more to say than is wanted
+	}
+	err = cmd.Wait()
+	if q.Last > 0 {
+		slices.Reverse(entries)
+	}
+	lines := slices.Concat(entries...)
+	switch said := complaint.String(); {
+	case strings.Contains(said, "not seeing messages"), strings.Contains(said, "insufficient permissions"):
+		return lines, fmt.Errorf("cannot read the whole journal: %w", fs.ErrPermission)
+	case whole && err != nil:
+		return lines, fmt.Errorf("cannot read the journal: %s", gate.Clean(said))
+	}
 	return lines, nil
 }
 
-func parseLog(r io.Reader) (lines []gate.LogLine) {
-	s := bufio.NewScanner(r)
-	s.Buffer(nil, maxLog)
-	for s.Scan() {
-		var entry struct {
-			PID     string          `json:"_PID"`
-			Message json.RawMessage `json:"MESSAGE"`
+func (q LogQuery) args() []string {
+	args := []string{
+		"--output=json", "--all", "--no-pager",
+		"--output-fields=MESSAGE,MESSAGE_ID,_PID,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,USER_INVOCATION_ID",
+	}
+	if !q.Since.IsZero() {
+		args = append(args, "--since="+stamp(q.Since))
+	}
+	if !q.Until.IsZero() {
+		args = append(args, "--until="+stamp(q.Until))
+	}
+	if q.Last > 0 { // newest first, so that it is the oldest that a limit leaves out
+		args = append(args, "--reverse", fmt.Sprintf("--lines=%d", q.Last))
+	}
+	return args
+}
+
+// parseLog reads journalctl's JSON, one entry a line, into the lines of each; whole says that they ended before the
+// reader's limit.
+func parseLog(r io.Reader) (entries [][]gate.LogLine, whole bool) {
+	in := bufio.NewReaderSize(r, maxEntry)
+	read := 0
+	for tooLong := false; ; {
+		line, err := in.ReadSlice('\n')
+		read += len(line)
+		full := errors.Is(err, bufio.ErrBufferFull)
+		if lines := parseEntry(line); lines != nil && !full && !tooLong {
+			entries = append(entries, lines)
 		}
-		if json.Unmarshal(s.Bytes(), &entry) != nil {
-			continue
+		if tooLong = full; err != nil && !full {
+			return entries, read < maxLog
 		}
-		pid, _ := strconv.Atoi(entry.PID)
-		for line := range strings.SplitSeq(message(entry.Message), "\n") {
-			lines = append(lines, gate.LogLine{PID: pid, Text: strings.TrimRight(line, "\r")})
+	}
+}
+
+func parseEntry(line []byte) (lines []gate.LogLine) {
+	var e struct {
+		Time       string          `json:"__REALTIME_TIMESTAMP"` // microseconds
+		PID        string          `json:"_PID"`
+		MessageID  string          `json:"MESSAGE_ID"`
+		Invocation string          `json:"_SYSTEMD_INVOCATION_ID"` // of the process that logged
+		Of         string          `json:"INVOCATION_ID"`          // what systemd's own message is about
+		OfUser     string          `json:"USER_INVOCATION_ID"`
+		Message    json.RawMessage `json:"MESSAGE"`
+	}
+	if json.Unmarshal(line, &e) != nil {
+		return nil
+	}
+	us, _ := strconv.ParseInt(e.Time, 10, 64)
+	l := gate.LogLine{MessageID: e.MessageID, Invocation: e.Invocation}
+	if us > 0 {
+		l.At = time.UnixMicro(us)
+	}
+	l.PID, _ = strconv.Atoi(e.PID)
+	for _, about := range []string{e.OfUser, e.Of} {
+		if about != "" {
+			l.Invocation = about
 		}
+	}
+	for text := range strings.SplitSeq(message(e.Message), "\n") {
+		l.Text = strings.TrimRight(text, "\r")
+		lines = append(lines, l)
 	}
 	return lines
 }

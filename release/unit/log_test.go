@@ -2,6 +2,7 @@ package unit
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +26,8 @@ func TestLogIsReadInBothFormsOfTheJournalsExport(t *testing.T) {
 		{"nothing", "", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if d := cmp.Diff(c.want, parseLog(strings.NewReader(c.text))); d != "" {
+			entries, whole := parseLog(strings.NewReader(c.text))
+			if d := cmp.Diff(c.want, slices.Concat(entries...)); d != "" || !whole {
 				t.Error(d)
 			}
 		})
@@ -35,8 +37,31 @@ func TestLogIsReadInBothFormsOfTheJournalsExport(t *testing.T) {
 func TestALogThatIsTooLongKeepsItsBeginning(t *testing.T) {
 	entry := `{"_PID":"7","MESSAGE":"first"}` + "\n"
 	endless := io.MultiReader(strings.NewReader(entry), strings.NewReader(strings.Repeat("x", 3*maxLog)))
-	if d := cmp.Diff([]gate.LogLine{{PID: 7, Text: "first"}}, parseLog(io.LimitReader(endless, maxLog))); d != "" {
+	entries, whole := parseLog(io.LimitReader(endless, maxLog))
+	if d := cmp.Diff([][]gate.LogLine{{{PID: 7, Text: "first"}}}, entries); d != "" || whole {
+		t.Error(d, whole)
+	}
+}
+
+func TestAnEntryThatIsTooLongIsPassedOver(t *testing.T) {
+	long := `{"_PID":"7","MESSAGE":"` + strings.Repeat("x", 2*maxEntry) + `"}` + "\n"
+	entry := `{"_PID":"7","MESSAGE":"after it"}` + "\n"
+	entries, _ := parseLog(strings.NewReader(long + entry))
+	if d := cmp.Diff([][]gate.LogLine{{{PID: 7, Text: "after it"}}}, entries); d != "" {
 		t.Error(d)
+	}
+}
+
+// systemd's own messages carry the start that they are about, and not systemd's.
+func TestAnEntryBelongsToAStartOfTheUnit(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"_PID":"7","_SYSTEMD_INVOCATION_ID":"aa","MESSAGE":"x"}`:                           "aa",
+		`{"_PID":"1","INVOCATION_ID":"bb","MESSAGE":"x"}`:                                    "bb",
+		`{"_PID":"9","_SYSTEMD_INVOCATION_ID":"aa","USER_INVOCATION_ID":"cc","MESSAGE":"x"}`: "cc",
+	} {
+		if got := parseEntry([]byte(text)); len(got) != 1 || got[0].Invocation != want {
+			t.Errorf("%s: %+v", text, got)
+		}
 	}
 }
 

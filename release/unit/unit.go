@@ -175,6 +175,7 @@ func (u Unit) State(ctx context.Context) (gate.UnitState, error) {
 		MainPID:        int(get[uint32](p, "MainPID")),
 		NRestarts:      int(get[uint32](p, "NRestarts")),
 		ExecMainStatus: int(get[int32](p, "ExecMainStatus")),
+		Started:        time.UnixMicro(int64(get[uint64](p, "ExecMainStartTimestamp"))), //nolint:gosec // microseconds since 1970
 	}
 	if st.MainPID == 0 {
 		return st, nil

@@ -1,10 +1,12 @@
-package gate
+package diagnosis
 
 import (
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"deploygate/gate"
 )
 
 // testdata/*.log is what gunicorn wrote, by its version and what was wrong.
@@ -23,11 +25,11 @@ func TestExceptionFindsTheFirstTraceback(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			what, where := Exception(logOf(string(text)), dir)
+			what, where := exception(logOf(string(text)), dir)
 			if what != c.what || where != c.where {
 				t.Errorf("%q at %q; want %q at %q", what, where, c.what, c.where)
 			}
-			if _, elsewhere := Exception(logOf(string(text)), "/srv/app/releases/v4"); elsewhere != "" {
+			if _, elsewhere := exception(logOf(string(text)), "/srv/app/releases/v4"); elsewhere != "" {
 				t.Errorf("%q is no file of v4", elsewhere)
 			}
 		})
@@ -48,15 +50,15 @@ gunicorn.errors.HaltServer: <HaltServer 'Worker failed to boot.' 3>`
 shop.errors.Odd`
 	for _, c := range []struct{ name, text, what, where string }{
 		{"gunicorn's own HaltServer", halt, "", ""},
-		{"the app's after it", halt + "\n" + own, "shop.errors.Odd", `File "/srv/app/shop/a.py", line 7, in f`},
-		{"lines of another process in between", own, "shop.errors.Odd", `File "/srv/app/shop/a.py", line 7, in f`},
+		{"the app's after it", halt + "\n" + own, "shop.errors.Odd", "File \"/srv/app/shop/a.py\", line 7, in f\n    raise Odd"},
+		{"lines of another process in between", own, "shop.errors.Odd", "File \"/srv/app/shop/a.py\", line 7, in f\n    raise Odd"},
 		{"what looks like one outside of a traceback", "ValueError: no traceback", "", ""},
 		{"cut off", "Traceback (most recent call last):\n  File \"/srv/app/a.py\", line 1, in f", "", ""},
-		{"cut off, then a whole one", "Traceback (most recent call last):\n  File \"/srv/app/a.py\", line 1, in f\n" + own, "shop.errors.Odd", `File "/srv/app/shop/a.py", line 7, in f`},
+		{"cut off, then a whole one", "Traceback (most recent call last):\n  File \"/srv/app/a.py\", line 1, in f\n" + own, "shop.errors.Odd", "File \"/srv/app/shop/a.py\", line 7, in f\n    raise Odd"},
 		{"nothing", "", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			what, where := Exception(logOf(c.text), dir)
+			what, where := exception(logOf(c.text), dir)
 			if what != c.what || where != c.where {
 				t.Errorf("%q at %q; want %q at %q", what, where, c.what, c.where)
 			}
@@ -65,27 +67,42 @@ shop.errors.Odd`
 }
 
 // logOf is what one process wrote.
-func logOf(text string) (lines []LogLine) {
+func logOf(text string) (lines []gate.LogLine) {
 	for line := range strings.SplitSeq(text, "\n") {
-		lines = append(lines, LogLine{7, line})
+		lines = append(lines, gate.LogLine{PID: 7, Text: line})
 	}
 	return lines
 }
 
 // Two processes write at once; the worker's error comes before the master's, whose lines began earlier.
 func TestExceptionKeepsProcessesApart(t *testing.T) {
-	lines := []LogLine{
-		{1, "Starting gunicorn"},
-		{2, "Traceback (most recent call last):"},
-		{2, `  File "/srv/app/a.py", line 1, in <module>`},
-		{1, "Traceback (most recent call last):"},
-		{2, "    import payments"},
-		{1, `  File "/usr/lib/gunicorn/arbiter.py", line 9, in kill`},
-		{2, "ModuleNotFoundError: No module named 'payments'"},
-		{1, "ProcessLookupError: [Errno 3] No such process"},
+	lines := []gate.LogLine{
+		{PID: 1, Text: "Starting gunicorn"},
+		{PID: 2, Text: "Traceback (most recent call last):"},
+		{PID: 2, Text: `  File "/srv/app/a.py", line 1, in <module>`},
+		{PID: 1, Text: "Traceback (most recent call last):"},
+		{PID: 2, Text: "    import payments"},
+		{PID: 1, Text: `  File "/usr/lib/gunicorn/arbiter.py", line 9, in kill`},
+		{PID: 2, Text: "ModuleNotFoundError: No module named 'payments'"},
+		{PID: 1, Text: "ProcessLookupError: [Errno 3] No such process"},
 	}
-	what, where := Exception(lines, "/srv/app")
+	what, where := exception(lines, "/srv/app")
 	if what != "ModuleNotFoundError: No module named 'payments'" || where != "File \"/srv/app/a.py\", line 1, in <module>\n    import payments" {
 		t.Errorf("%q at %q", what, where)
 	}
+}
+
+// exception is the first that a log holds whole, reduced to what is shown of it.
+func exception(lines []gate.LogLine, dir string) (what, where string) {
+	found := tracebacks(lines)
+	if len(found) == 0 {
+		return "", ""
+	}
+	for _, t := range found[0].chain() {
+		what = t.line
+		if at := t.where(dir); at != nil {
+			where = at.String()
+		}
+	}
+	return what, where
 }

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"deploygate/gate"
+	"deploygate/gate/diagnosis"
+	"deploygate/release"
+	"deploygate/release/deploy"
+	"deploygate/release/unit"
+)
+
+type diagnosisReport struct {
+	Healthy  bool               `json:"healthy"`
+	Current  release.Version    `json:"current"`
+	Findings []*gate.Finding    `json:"findings"`
+	Risks    []*gate.Finding    `json:"risks"`  // what doesn't fail now and will
+	Unread   []diagnosis.Unread `json:"unread"` // evidence that couldn't be looked at
+	Warnings []string           `json:"warnings"`
+}
+
+func (c *commands) diagnose() *cli.Command {
+	return &cli.Command{
+		Name:  "diagnose",
+		Usage: "say which layer fails, why, and what to do; changes nothing",
+		Action: func(ctx *cli.Context) error {
+			s, err := c.begin(ctx, 0)
+			if err != nil {
+				return err
+			}
+			run, stop := interruptible()
+			defer stop()
+			h, err := s.connect(run)
+			if err != nil && !s.json {
+				return s.cannot(err)
+			}
+			r := diagnosisReport{Risks: []*gate.Finding{}, Unread: []diagnosis.Unread{}, Warnings: []string{}}
+			if err != nil {
+				r.Findings = []*gate.Finding{gate.AsFinding(gate.LayerService, err)}
+				return s.diagnosed(r)
+			}
+			defer h.Close()
+			current, expect, wrong := h.deployer.Live(run)
+			v := h.examine(run, expect)
+			r.Current, r.Findings, r.Risks = current, v.diagnose(wrong), diagnosis.Risks(&v.Facts)
+			r.Unread = append(r.Unread, v.Unread...)
+			r.Healthy = len(r.Findings) == 0
+			return s.diagnosed(r)
+		},
+	}
+}
+
+// examine looks at the host as it is now.
+func (h *host) examine(ctx context.Context, e gate.Expect) *evidence {
+	v := h.gather(ctx, e)
+	v.ask(ctx, e)
+	v.nginx(ctx)
+	v.route(ctx)
+	v.sockets() // while what the requests left in them is still there
+	v.testProxy(ctx)
+	if v.wrong() || v.Unit.State.NRestarts > 0 {
+		v.logs(ctx, unit.LogQuery{Last: lastEntries})
+	}
+	if v.Failed == nil {
+		v.Failed = diagnosis.Flaps(v.Unit.State, v.Log, v.Asked)
+	}
+	if v.wrong() {
+		v.askAgain(ctx, e)
+		v.proxyLog(ctx, v.Asked.Truncate(time.Second), time.Now().Add(time.Second))
+	}
+	v.disks()
+	return v
+}
+
+// lastEntries of the unit's journal are read of a host as it is: a traceback is some dozens.
+const lastEntries = 1000
+
+// wrong tells whether there is anything to be explained.
+func (v *evidence) wrong() bool {
+	return v.Failed != nil || v.Direct.Finding != nil || v.Direct.Answer == nil || v.Proxied.Finding != nil
+}
+
+// testProxy has nginx test its configuration.
+func (v *evidence) testProxy(ctx context.Context) {
+	if v.deployer.Gate.Proxy == nil {
+		return
+	}
+	err := v.deployer.Gate.Proxy.Begin(ctx)
+	if err == nil {
+		return
+	}
+	f := gate.AsFinding(gate.LayerProxy, err)
+	if v.Proxy.Test = f; f.Cause != gate.ProxyConfigInvalid {
+		v.unread("whether nginx's configuration is valid", f, v.Proxy.Program+" -t")
+	}
+}
+
+// diagnose gives the findings; wrong is what kept the app from being looked at as it should, nil: nothing.
+func (v *evidence) diagnose(wrong error) []*gate.Finding {
+	found := diagnosis.Diagnose(&v.Facts)
+	if wrong == nil {
+		return append([]*gate.Finding{}, found...)
+	}
+	f := gate.AsFinding(gate.LayerRelease, wrong)
+	if len(found) > 0 && found[0].Cause != gate.Unknown {
+		return found // it says why
+	}
+	return append([]*gate.Finding{f}, found...)
+}
+
+// logs reads what the unit logged in the start that is judged and in the crashed ones before it.
+func (v *evidence) logs(ctx context.Context, q unit.LogQuery) {
+	u := v.manager.Unit(v.Unit.Name)
+	lines, err := u.Log(ctx, q)
+	if err != nil {
+		v.unread("the journal of "+v.Unit.Name, err, "journalctl -u "+v.Unit.Name+" -n 100")
+	}
+	v.Log = lines
+	if q.Since.IsZero() {
+		v.Log = latestStarts(lines, v.Unit.State.NRestarts+1)
+	}
+	for _, option := range []string{"--error-logfile", "--log-file"} {
+		if file := v.files.Option(option, ""); strings.HasPrefix(file, "/") {
+			more, err := unit.LogFile(file, v.Asked.Add(-time.Minute))
+			if err != nil {
+				v.unread("gunicorn's log", err, "tail -n 100 "+file)
+			}
+			v.Log = append(v.Log, more...)
+		}
+	}
+	slices.SortStableFunc(v.Log, func(a, b gate.LogLine) int { return a.At.Compare(b.At) })
+	if !slices.ContainsFunc(v.Log, isKill) && v.Unit.State.Result != "signal" {
+		return
+	}
+	kernel, err := unit.KernelLog(ctx, unit.LogQuery{Last: lastEntries})
+	if err != nil {
+		v.unread("the kernel's log", err, "journalctl -k -n 100")
+	}
+	for _, l := range kernel {
+		if strings.Contains(l.Text, "Killed process") {
+			v.Killed = append(v.Killed, l)
+		}
+	}
+}
+
+func isKill(l gate.LogLine) bool {
+	return strings.Contains(l.Text, "SIGKILL") || strings.HasSuffix(l.Text, "due to signal 9") || strings.Contains(l.Text, "status=9/KILL")
+}
+
+// latestStarts keeps what belongs to the last n starts of the unit. systemd's word on a start that it refused belongs
+// to none, and is kept with them.
+func latestStarts(lines []gate.LogLine, n int) []gate.LogLine {
+	kept := map[string]bool{}
+	for i, l := range slices.Backward(lines) {
+		if l.Invocation == "" || kept[l.Invocation] {
+			continue
+		}
+		if len(kept) == n {
+			return slices.DeleteFunc(slices.Clone(lines[i+1:]), func(l gate.LogLine) bool { return l.Invocation != "" && !kept[l.Invocation] })
+		}
+		kept[l.Invocation] = true
+	}
+	return lines
+}
+
+// witness looks at once at what a failure of a deploy leaves to see, and gives what explains it from the logs.
+func (h *host) witness(f *gate.Finding, e gate.Expect, since time.Time) func() []*gate.Finding {
+	if f.Layer == gate.LayerRelease && f.Answer == nil && f.State == nil || f.Layer == gate.LayerSchema {
+		return func() []*gate.Finding { return nil } // it says all by itself
+	}
+	const limit = 3 * time.Second // the way back waits for it
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	v := h.gather(ctx, e)
+	v.Failed, v.Asked = f, since
+	until := time.Now()
+	var err error
+	if v.Unit.State, err = h.manager.Unit(v.Unit.Name).State(ctx); err != nil {
+		v.unread("the unit's state", err, "systemctl status "+v.Unit.Name)
+	}
+	if f.State != nil {
+		v.Unit.State = *f.State
+	}
+	v.nginx(ctx)
+	if f.Proxied || f.Layer == gate.LayerProxy {
+		v.Direct.Answer = h.deployer.Gate.Passed() // it was healthy, or the proxy wouldn't have been asked
+		v.Proxied = diagnosis.Asked{Answer: f.Answer, Finding: f}
+		v.route(ctx)
+	} else {
+		v.Direct = diagnosis.Asked{Answer: f.Answer, Finding: f}
+	}
+	v.sockets()
+	return sync.OnceValue(func() []*gate.Finding {
+		ctx := context.Background()
+		current, _ := h.deployer.Tree.Current()
+		v.Replaced = string(current) != e.Version
+		if v.Proxy.Route == nil {
+			v.route(ctx)
+		}
+		v.logs(ctx, unit.LogQuery{Since: since, Until: until.Add(time.Second)})
+		v.Log = slices.DeleteFunc(v.Log, func(l gate.LogLine) bool { return l.Invocation != "" && l.Invocation == e.Previous })
+		v.proxyLog(ctx, since.Truncate(time.Second), until)
+		return diagnosis.Diagnose(&v.Facts)
+	})
+}
+
+// explainTask says why a hook or a check failed, as far as its output tells.
+func (h *host) explainTask(t deploy.Task, v release.Version, output string) *gate.Finding {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	e := h.gather(ctx, gate.Expect{Version: string(v), Dir: t.Dir})
+	e.Asked = time.Time{} // all of its output counts
+	return diagnosis.Task(&e.Facts, strings.Join(t.Run, " "), output)
+}
+
+// warnings are the risks of the host as it is, each in one line.
+func (v *evidence) warnings() (texts []string) {
+	for _, f := range diagnosis.Risks(&v.Facts) {
+		texts = append(texts, f.Summary+": "+strings.Join(f.Advice, "; "))
+	}
+	return texts
+}
+
+// survey looks at how unit, release and proxy agree, without asking anyone.
+func (h *host) survey(ctx context.Context, e gate.Expect) *evidence {
+	v := h.gather(ctx, e)
+	v.nginx(ctx)
+	v.route(ctx)
+	v.sockets()
+	v.disks()
+	return v
+}
+
+// diagnosed prints a diagnosis: what is wrong, what will be, what couldn't be seen, and the verdict last.
+func (s *session) diagnosed(r diagnosisReport) error {
+	code := 0
+	if !r.Healthy {
+		code = 1
+	}
+	if s.json {
+		return s.printJSON(r, code)
+	}
+	for _, f := range r.Findings {
+		printFinding(s.out, f)
+	}
+	for _, f := range r.Risks {
+		fmt.Fprintf(s.out, "not failing yet: %s (%s)\n", oneLine(f.Summary), f.Cause)
+		for _, a := range f.Advice {
+			fmt.Fprintf(s.out, "  -> %s\n", oneLine(a))
+		}
+	}
+	for _, u := range r.Unread {
+		fmt.Fprintf(s.out, "not seen: %s: %s\n  -> %s\n", u.What, oneLine(u.Why), oneLine(u.Command))
+	}
+	switch {
+	case r.Healthy && len(r.Unread) > 0:
+		fmt.Fprintf(s.out, "healthy, as far as could be seen: %s answers as it should\n", r.Current)
+	case r.Healthy:
+		fmt.Fprintf(s.out, "healthy: %s answers as it should\n", r.Current)
+	case len(r.Findings) == 1:
+		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("unhealthy: %s: %s: %s", r.Current, r.Findings[0].Layer, r.Findings[0].Summary)))
+	default:
+		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("unhealthy: %s: %d findings, begin with the first: %s: %s",
+			r.Current, len(r.Findings), r.Findings[0].Layer, r.Findings[0].Summary)))
+	}
+	return exit(code)
+}

@@ -1,0 +1,428 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"deploygate/gate"
+	"deploygate/gate/diagnosis"
+	"deploygate/gate/nginx"
+	"deploygate/gate/probe"
+	"deploygate/gate/socket"
+	"deploygate/release/unit"
+)
+
+// evidence collects what can be seen of the app, for a diagnosis. It only looks: each part for itself, so that what
+// can't be read leaves the rest.
+type evidence struct {
+	*host
+	diagnosis.Facts
+	files        unit.Description
+	nginxWorkers []int
+}
+
+// gather begins with what the configuration and the unit's files say.
+func (h *host) gather(ctx context.Context, e gate.Expect) *evidence {
+	c := h.config
+	v := &evidence{host: h}
+	v.Asked, v.Path, v.Host, v.Limit, v.Bind = time.Now(), c.Health.Path, c.Health.Host, c.Health.Timeout, h.bind
+	v.Release = diagnosis.Release{Version: e.Version, Dir: e.Dir, Root: c.Root}
+	if real, err := filepath.EvalSymlinks(c.Root); err == nil {
+		v.Release.Root = real
+	}
+	var err error
+	if v.files, err = h.manager.Unit(c.Service.Unit).Describe(ctx); err != nil {
+		v.unread("the unit's files", err, "systemctl cat "+c.Service.Unit)
+	}
+	v.readUnit()
+	v.readRelease()
+	return v
+}
+
+// unread notes what couldn't be looked at, and the command that would show it.
+func (v *evidence) unread(what string, err error, command string) {
+	if f, is := errors.AsType[*gate.Finding](err); errors.Is(err, fs.ErrPermission) || is && f.Cause == gate.ProxyUnverified {
+		command = "sudo " + command
+	}
+	v.Unread = append(v.Unread, diagnosis.Unread{What: what, Why: gate.Clean(err.Error()), Command: command})
+}
+
+// readUnit takes over what the unit's files say, and looks at the paths that they name.
+func (v *evidence) readUnit() {
+	d, u := v.files, &v.Unit
+	u.Name, u.File, u.FileState, u.StaleOnDisk, u.Restart = v.config.Service.Unit, d.File, d.UnitFileState, d.StaleOnDisk, d.Restart
+	u.User, u.Program, u.RuntimeDirectories = d.User, d.Program, d.RuntimeDirectories
+	u.WorkingDirectory, u.SocketUnit, u.OfUser = d.WorkingDirectory, d.Listen != "", v.config.Service.Manager == unit.User
+	u.Timeout = v.gunicornTimeout()
+	if d.Program != "" {
+		v.needs(gate.ExecMissing, "ExecStart=", d.Program, exists(d.Program))
+		u.Python = interpreter(d.Program)
+		if u.Python != "" {
+			v.needs(gate.ExecMissing, diagnosis.Shebang, u.Python, exists(u.Python))
+		}
+	}
+	if d.WorkingDirectory != "" {
+		v.needs(gate.WorkingDirectoryMissing, "WorkingDirectory=", d.WorkingDirectory, v.enterable(d.WorkingDirectory))
+	}
+	v.environment(d.Environment)
+	for _, f := range d.EnvironmentFiles {
+		if !f.Optional {
+			v.needs(gate.EnvFileMissing, "EnvironmentFile=", f.Path, exists(f.Path))
+		}
+		v.environment(assignments(f.Path))
+	}
+}
+
+func (v *evidence) needs(cause gate.Cause, what, path, problem string) {
+	v.Unit.Paths = append(v.Unit.Paths, diagnosis.Path{Cause: cause, What: what, Path: path, Problem: problem})
+}
+
+// exists says what is wrong with a path; "" if it is there, or can't be looked at.
+func exists(path string) string {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return "does not exist"
+	}
+	return ""
+}
+
+// enterable says why the unit's user can't work in a directory.
+func (v *evidence) enterable(dir string) string {
+	if problem := exists(dir); problem != "" {
+		return problem
+	}
+	who, err := socket.OfUser(cmpOr(v.files.User, "root"))
+	if err != nil || v.Unit.OfUser {
+		return ""
+	}
+	if w := socket.Reach(filepath.Join(dir, "x"), who); w.Denied != "" && w.Need == socket.NeedSearch {
+		return fmt.Sprintf("can't be entered by %s (%s)", who.Name, w.Denied)
+	}
+	return ""
+}
+
+func cmpOr(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// interpreter is what a script's first line names, "" for what is no script.
+func interpreter(program string) string {
+	f, err := os.Open(program)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	line, _ := bufio.NewReaderSize(f, 256).ReadSlice('\n')
+	words := strings.Fields(strings.TrimPrefix(string(line), "#!"))
+	switch {
+	case !strings.HasPrefix(string(line), "#!") || len(words) == 0, filepath.Base(words[0]) == "env":
+		return ""
+	}
+	return words[0]
+}
+
+// gunicornTimeout is how long a worker may take; 0 where it isn't known: a configuration file may say it.
+func (v *evidence) gunicornTimeout() time.Duration {
+	if s := v.files.Option("--timeout", "-t"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 {
+			return 0
+		}
+		return time.Duration(n) * time.Second
+	}
+	_, err := os.Stat(filepath.Join(v.files.WorkingDirectory, "gunicorn.conf.py"))
+	if v.files.Option("--config", "-c") != "" || !errors.Is(err, fs.ErrNotExist) || !v.files.IsGunicorn() {
+		return 0
+	}
+	return 30 * time.Second // gunicorn's default
+}
+
+// secret is how variables are called whose values must not be shown.
+var secret = regexp.MustCompile(`(?i)secret|passw|passphrase|token|key|credential|private|salt|dsn|auth|(database|db)_?ur[il]`)
+
+// environment takes from the unit's environment what has to be known: which values are secret, and Django's settings.
+func (v *evidence) environment(assignments []string) {
+	const tooShort = 4 // to be told from other text
+	for _, a := range assignments {
+		name, value, _ := strings.Cut(a, "=")
+		if name == "DJANGO_SETTINGS_MODULE" {
+			v.Unit.SettingsModule = value
+		}
+		if u, err := url.Parse(value); err == nil && u.User != nil {
+			if password, set := u.User.Password(); set && len(password) >= tooShort {
+				v.Secrets = append(v.Secrets, diagnosis.Secret{Name: name, Value: password})
+			}
+		}
+		if secret.MatchString(name) && len(value) >= tooShort {
+			v.Secrets = append(v.Secrets, diagnosis.Secret{Name: name, Value: value})
+		}
+	}
+}
+
+// assignments reads an environment file as far as it is plain: one NAME=value a line (systemd.exec(5), EnvironmentFile=).
+func assignments(file string) (found []string) {
+	const limit = 64 << 10
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, limit)
+	for lines.Scan() && len(found) < 1000 {
+		name, value, is := strings.Cut(strings.TrimSpace(lines.Text()), "=")
+		if is && !strings.HasPrefix(name, "#") {
+			found = append(found, strings.TrimSpace(name)+"="+strings.Trim(strings.TrimSpace(value), `"'`))
+		}
+	}
+	return found
+}
+
+// readRelease opens the release that is judged, and the one before it, to look for modules in them.
+func (v *evidence) readRelease() {
+	r := &v.Release
+	if r.Dir != "" {
+		r.Files = os.DirFS(r.Dir)
+	}
+	if _, _, way, err := v.deployer.Standing(); err == nil && way.Version != "" && string(way.Version) != r.Version {
+		r.Previous, r.Before = string(way.Version), os.DirFS(v.deployer.Tree.Dir(way.Version))
+	}
+	if below, is := strings.CutPrefix(v.files.WorkingDirectory, v.deployer.Tree.CurrentPath()); is {
+		r.Base = strings.Trim(below, "/")
+	}
+}
+
+// ask asks the app, on its own socket and through the proxy.
+func (v *evidence) ask(ctx context.Context, e gate.Expect) {
+	g := v.deployer.Gate
+	if g.Direct != nil {
+		v.Unit.State, v.Direct.Answer, v.Direct.Finding = g.Look(ctx, e)
+		v.Failed = v.Direct.Finding
+		if a := v.Direct.Answer; a != nil && v.Failed != nil && g.Health.Judge(*a) == nil {
+			v.Direct.Finding = nil // the answer is good, and something else isn't
+		}
+	}
+	v.Proxied.Answer, v.Proxied.Finding = g.LookThrough(ctx, e)
+}
+
+// patience is how long a request may take that has already taken too long.
+const patience = 5 * time.Second
+
+// askAgain waits longer for an answer that didn't come in time: late is not never.
+func (v *evidence) askAgain(ctx context.Context, e gate.Expect) {
+	if a := v.Direct.Answer; a == nil || !a.Timeout || v.Unit.State.ActiveState != "active" {
+		return
+	}
+	patient := *v.deployer.Gate
+	patient.Direct = v.prober(patience)
+	_, v.Patient.Answer, v.Patient.Finding = patient.Look(ctx, e)
+}
+
+// sockets looks at where the app listens: the way there, who listens, and how many connections wait.
+func (v *evidence) sockets() {
+	at, err := probe.ParseBind(v.Bind)
+	if err != nil {
+		return
+	}
+	all, err := socket.Listeners()
+	if err != nil {
+		v.unread("who listens", err, "ss -lxtn")
+		return
+	}
+	addr := at.Addr
+	if at.Network == "unix" {
+		who := v.proxyUser()
+		if walk := socket.Reach(at.Addr, who); who.Name != "" {
+			v.Socket.Reach = &walk
+			addr = cmpOr(walk.End(), addr)
+		}
+		v.Socket.Tmpfiles = inTmpfiles(filepath.Dir(at.Addr))
+	}
+	serving := socket.Serving(all, at.Network, addr)
+	var inodes []uint64
+	for _, l := range all {
+		inodes = append(inodes, l.Inode)
+	}
+	held, err := socket.Holders(inodes...)
+	if err != nil && os.Geteuid() != 0 { // a container's root may not see everyone's, and needs no more
+		v.unread("who holds a socket", err, "ss -lxtnp")
+	}
+	for _, l := range all {
+		listener := diagnosis.Listener{Addr: bindOf(l), Holders: held[l.Inode]}
+		switch {
+		case slices.ContainsFunc(serving, func(s socket.Listener) bool { return s.Inode == l.Inode }):
+			v.Socket.Listens = append(v.Socket.Listens, listener)
+			v.Socket.Busy += l.Accepted
+			v.Socket.Waiting += l.Waiting
+		case slices.ContainsFunc(held[l.Inode], func(h socket.Holder) bool { return h.Unit == v.Unit.Name }):
+			v.Socket.Elsewhere = append(v.Socket.Elsewhere, listener)
+		}
+	}
+}
+
+func bindOf(l socket.Listener) string {
+	if l.Network == "unix" {
+		return "unix:" + l.Addr
+	}
+	return l.Addr
+}
+
+// inTmpfiles tells whether a configuration of tmpfiles.d(5) makes a directory.
+func inTmpfiles(dir string) bool {
+	files, _ := filepath.Glob("/etc/tmpfiles.d/*.conf")
+	more, _ := filepath.Glob("/usr/lib/tmpfiles.d/*.conf")
+	for _, file := range append(files, more...) {
+		text, err := os.ReadFile(file)
+		if err == nil && slices.Contains(strings.Fields(string(text)), dir) {
+			return true
+		}
+	}
+	return false
+}
+
+// proxyUser is who nginx's workers run as: a worker that runs says it, else the configuration.
+func (v *evidence) proxyUser() socket.Identity {
+	if v.Proxy.Program == "" {
+		return socket.Identity{}
+	}
+	for _, pid := range v.nginxWorkers {
+		if who, err := socket.OfProcess(pid); err == nil && who.UID != 0 {
+			v.Proxy.User = who.Name
+			return who
+		}
+	}
+	who, err := socket.OfUser(cmpOr(v.Proxy.User, "www-data")) // Debian's, where the configuration has none
+	if err != nil {
+		return socket.Identity{}
+	}
+	v.Proxy.User = who.Name
+	return who
+}
+
+// nginx looks at the proxy's unit and processes.
+func (v *evidence) nginx(ctx context.Context) {
+	n, is := v.deployer.Gate.Proxy.(*nginx.Nginx)
+	if !is {
+		return
+	}
+	p := &v.Proxy
+	p.Program, p.Unit, p.URL, p.Host = n.Program, nginxUnit, v.config.Proxy.URL, v.config.Proxy.Host
+	p.LogFiles = []string{v.config.Proxy.ErrorLog}
+	st, err := v.manager.Unit(nginxUnit).State(ctx)
+	if err != nil {
+		v.unread("nginx's unit", err, "systemctl status "+nginxUnit)
+		return
+	}
+	p.Running, p.State = st.ActiveState == "active", fmt.Sprintf("%s (%s)", st.ActiveState, st.SubState)
+	for _, process := range st.Processes {
+		if process.PID != st.MainPID {
+			v.nginxWorkers = append(v.nginxWorkers, process.PID)
+		}
+	}
+}
+
+// route reads nginx's configuration and finds where it sends the health request.
+func (v *evidence) route(ctx context.Context) {
+	n, is := v.deployer.Gate.Proxy.(*nginx.Nginx)
+	if !is {
+		return
+	}
+	p := &v.Proxy
+	config, err := n.Effective(ctx)
+	if err != nil {
+		v.unread("nginx's configuration", err, p.Program+" -T")
+		return
+	}
+	p.User = cmpOr(p.User, config.User())
+	request, ok := requestOf(p.URL, p.Host)
+	if !ok {
+		return
+	}
+	route := config.Route(request)
+	p.Route = &route
+	if v.config.Proxy.ErrorLog == Defaults("").Proxy.ErrorLog && len(route.ErrorLogs) > 0 {
+		p.LogFiles = route.ErrorLogs
+	}
+}
+
+// requestOf is the request through the proxy as nginx sees it.
+func requestOf(address, host string) (r nginx.Request, ok bool) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return r, false
+	}
+	r = nginx.Request{Port: 80, TLS: u.Scheme == "https", Host: cmpOr(host, u.Hostname()), Path: cmpOr(u.Path, "/")}
+	if r.TLS {
+		r.Port = 443
+	}
+	if ip := net.ParseIP(u.Hostname()); ip != nil {
+		r.Addr = ip.String()
+	}
+	if port := u.Port(); port != "" {
+		r.Port, _ = strconv.Atoi(port)
+	}
+	return r, true
+}
+
+// proxyLog reads what nginx logged of the app.
+func (v *evidence) proxyLog(ctx context.Context, since, until time.Time) {
+	const enough = 200
+	for _, file := range v.Proxy.LogFiles {
+		if !filepath.IsAbs(file) {
+			continue // syslog:, stderr, memory:
+		}
+		entries, err := nginx.ReadErrorLog(ctx, file, since, enough)
+		if err != nil {
+			v.unread("nginx's error log", err, "tail -n 50 "+file)
+		}
+		for _, e := range entries {
+			if !e.At.After(until) && v.about(e) {
+				v.Proxy.Log = append(v.Proxy.Log, e)
+			}
+		}
+	}
+}
+
+// about tells whether a line of nginx's error log is about this app, and not about another site.
+func (v *evidence) about(e nginx.Entry) bool {
+	host, _, _ := strings.Cut(e.Host, ":")
+	return strings.Contains(e.Request, " "+v.Path+" ") && host == v.Proxy.Host ||
+		v.Bind != "" && strings.Contains(e.Upstream, strings.TrimPrefix(v.Bind, "unix:"))
+}
+
+// disks looks for file systems that are full.
+func (v *evidence) disks() {
+	seen := map[unix.Fsid]bool{}
+	for _, dir := range []string{v.Release.Root, "/var/log", "/var/lib", "/tmp", "/run"} {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err != nil || seen[st.Fsid] {
+			continue
+		}
+		seen[st.Fsid] = true
+		if st.Blocks > 0 && st.Bavail == 0 {
+			v.Disks = append(v.Disks, diagnosis.Disk{Path: dir, What: "bytes"})
+		}
+		if st.Files > 0 && st.Ffree == 0 {
+			v.Disks = append(v.Disks, diagnosis.Disk{Path: dir, What: "inodes"})
+		}
+	}
+}

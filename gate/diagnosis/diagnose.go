@@ -1,0 +1,172 @@
+package diagnosis
+
+import (
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"deploygate/gate"
+)
+
+// Diagnose gives what is wrong, the cause before what follows from it; nothing for what is as it should be.
+func Diagnose(f *Facts) []*gate.Finding {
+	var found []*gate.Finding
+	add := func(rules []rule, otherwise *gate.Finding) {
+		if finding := first(f, rules); finding != nil {
+			found = append(found, finding)
+		} else if otherwise != nil {
+			found = append(found, f.shown(otherwise))
+		}
+	}
+	app, proxy := f.unexplained()
+	if crashed := f.Failed != nil && f.Failed.State != nil; crashed || !f.Direct.good() && (f.Direct.failed() || f.Failed != nil) {
+		rules := appRules
+		if f.Direct.status() == 0 {
+			rules = slices.Concat(startRules, appRules)
+		}
+		add(rules, app)
+	} else if app != nil {
+		found = append(found, f.shown(app))
+	}
+	if f.Proxied.failed() || f.Proxied.Answer == nil && !f.Direct.good() {
+		add(betweenRules, nil)
+	}
+	if len(found) > 0 {
+		proxy = nil // what the proxy says follows from it
+	}
+	add(proxyRules, proxy)
+	return found
+}
+
+// Task says why a hook or a check of the user's failed, as far as its output tells; nil: it doesn't. The facts are those
+// of the release that it ran in.
+func Task(f *Facts, name, output string) *gate.Finding {
+	for text := range strings.SplitSeq(output, "\n") {
+		f.Log = append(f.Log, gate.LogLine{Text: strings.TrimRight(text, "\r")})
+	}
+	f.LogName, f.Unit.State.ActiveState = name, "active"
+	return first(f, slices.Concat(taskRules, appRules))
+}
+
+// unexplained is what the gate and the requests found, for where no rule is proved.
+func (f *Facts) unexplained() (app, proxy *gate.Finding) {
+	app = f.Direct.Finding
+	if f.Failed != nil && f.Failed.Layer != gate.LayerProxy && !f.Proxied.is(f.Failed) {
+		app = f.Failed
+	}
+	return app, f.Proxied.Finding
+}
+
+func (a Asked) is(f *gate.Finding) bool { return a.Finding == f }
+
+// first is the finding of the first rule that is proved.
+func first(f *Facts, rules []rule) *gate.Finding {
+	for _, r := range rules {
+		if m := r.proof(f); m != nil {
+			return r.finding(f, m)
+		}
+	}
+	return nil
+}
+
+// maxProof bounds the pieces of evidence of one finding: three to six can be read at night.
+const maxProof = 5
+
+// finding makes one of a proof.
+func (r rule) finding(f *Facts, m *match) *gate.Finding {
+	words := f.words()
+	maps.Copy(words, m.words)
+	evidence := append(slices.Clone(m.evidence), f.seenByGate(r.layer, m.evidence)...)
+	finding := gate.NewFinding(r.layer, r.cause, expand(r.summary, words))
+	for _, e := range evidence[:min(len(evidence), maxProof)] {
+		finding.With(e.Source, e.Text)
+	}
+	for _, a := range r.advice {
+		finding.Advise(expand(a, words))
+	}
+	return f.shown(finding)
+}
+
+// seenByGate is what the gate saw of the same failure: the unit as it crashed, or how long the app was waited for.
+func (f *Facts) seenByGate(layer gate.Layer, have []gate.Evidence) (more []gate.Evidence) {
+	if f.Failed == nil || layer == gate.LayerProxy {
+		return nil
+	}
+	if f.Failed.Answer != nil {
+		return []gate.Evidence{{Source: "gate", Text: f.Failed.Summary}}
+	}
+	for _, e := range f.Failed.Evidence {
+		if e.Source == "systemd" && !slices.ContainsFunc(have, func(o gate.Evidence) bool { return o.Source == e.Source }) {
+			more = append(more, e)
+		}
+	}
+	return more
+}
+
+// words are those that every rule may use.
+func (f *Facts) words() map[string]string {
+	systemctl, journalctl := "systemctl", "journalctl -u "
+	if f.Unit.OfUser {
+		systemctl, journalctl = "systemctl --user", "journalctl --user-unit "
+	}
+	journal := journalctl + f.Unit.Name + " -n 100"
+	if !f.Asked.IsZero() {
+		journal += ` --since "` + f.Asked.Add(-recent).Format(time.DateTime) + `"`
+	}
+	w := map[string]string{
+		"systemctl": systemctl, "journal": journal, "unit": f.Unit.Name, "file": f.Unit.File, "user": f.Unit.user(),
+		"program": f.Unit.Program, "python": f.Unit.Python, "dir": f.Release.Dir, "previous": f.Release.Previous,
+		"before": path.Join(path.Dir(f.Release.Dir), f.Release.Previous), "bind": f.Bind, "socket": f.socketPath(),
+		"nginx": f.Proxy.Program, "proxyunit": f.Proxy.Unit, "proxyuser": f.Proxy.User, "location": "nginx's configuration",
+		"timeout": "", "at": "", "why": "", "imported": "project.wsgi", "stacks": f.stacks(journal), "workdir": f.Unit.WorkingDirectory,
+	}
+	if w["python"] == "" {
+		w["python"] = "python3"
+	}
+	if f.Unit.Timeout > 0 {
+		w["timeout"] = " (" + f.Unit.Timeout.String() + ")"
+	}
+	return w
+}
+
+// stacks is the command that shows what a worker waits for, while there is one.
+func (f *Facts) stacks(journal string) string {
+	if f.Replaced {
+		return journal
+	}
+	for _, p := range f.Unit.State.Processes {
+		if p.PID != f.Unit.State.MainPID {
+			return "ss -tnp | grep pid=" + strconv.Itoa(p.PID) + "; py-spy dump --pid " + strconv.Itoa(p.PID)
+		}
+	}
+	return "ss -tnp | grep gunicorn"
+}
+
+func expand(text string, words map[string]string) string {
+	var pairs []string
+	for k, v := range words {
+		pairs = append(pairs, "{"+k+"}", v)
+	}
+	return gate.Clean(strings.NewReplacer(pairs...).Replace(text))
+}
+
+// shown takes every secret out of a finding.
+func (f *Facts) shown(finding *gate.Finding) *gate.Finding {
+	for _, s := range f.Secrets {
+		finding.Summary = s.hide(finding.Summary)
+		for i := range finding.Evidence {
+			finding.Evidence[i].Text = s.hide(finding.Evidence[i].Text)
+		}
+		for i := range finding.Advice {
+			finding.Advice[i] = s.hide(finding.Advice[i])
+		}
+	}
+	return finding
+}
+
+func (s Secret) hide(text string) string {
+	return strings.ReplaceAll(text, s.Value, "[value of "+s.Name+"]")
+}

@@ -1,0 +1,181 @@
+// Package diagnosis says why an app doesn't answer as it should: which layer fails, the cause, what proves it, and what
+// to do next.
+//
+// Its rules are one table (rules.go), read from the inside out: what systemd could not start, what the app could not
+// load, how its socket is reached, what it answers, and last what the proxy makes of it. In each of these the first
+// rule that is proved is the finding, since what follows from it is no cause of its own.
+//
+// Guaranteed: it only thinks. What was seen comes in as Facts, and the same facts give the same findings. No finding
+// shows a value that Facts names as secret.
+//
+// Not guaranteed: that everything that fails has a rule. What has none is unknown, with the evidence.
+package diagnosis
+
+import (
+	"io/fs"
+	"slices"
+	"time"
+
+	"deploygate/gate"
+	"deploygate/gate/nginx"
+	"deploygate/gate/socket"
+)
+
+// Facts is what was seen of an app and its host. Whatever couldn't be looked at is left at its zero value, and Unread
+// says so.
+type Facts struct {
+	Failed *gate.Finding // what the gate found; nil if it found nothing
+	Asked  time.Time     // since when the app was asked, so that what was logged since may be about it
+	// Replaced: the release that is judged isn't live any more, so that its processes can't be looked at.
+	Replaced bool
+	Unit     Unit
+	Release  Release
+	// Log is what the unit's processes and systemd about it logged in the start that is judged, and in the crashed
+	// ones before it.
+	Log     []gate.LogLine
+	LogName string         // where Log was read, "" is the unit's log
+	Killed  []gate.LogLine // the kernel's records of processes killed for lack of memory
+
+	Path    string        // of the health request
+	Host    string        // Host header of the request to the app
+	Bind    string        // where the app listens, in gunicorn's syntax; "" unknown
+	Direct  Asked         // there
+	Proxied Asked         // through the proxy
+	Patient Asked         // at Bind again, where there was no answer in time
+	Limit   time.Duration // of one request
+	Socket  Socket
+	Proxy   Proxy
+	Disks   []Disk
+
+	Unread  []Unread
+	Secrets []Secret // values that must not be shown
+}
+
+// Asked is what a request came to. Neither an answer nor a finding: it wasn't made.
+type Asked struct {
+	Answer  *gate.Answer
+	Finding *gate.Finding // what is wrong with it; nil: nothing
+}
+
+func (a Asked) good() bool { return a.Answer != nil && a.Finding == nil }
+
+// failed tells whether the request was made and something is wrong with its answer.
+func (a Asked) failed() bool { return a.Finding != nil }
+
+// err is the request's error, nil without one.
+func (a Asked) err() error {
+	if a.Answer == nil {
+		return nil
+	}
+	return a.Answer.Err
+}
+
+func (a Asked) status() int {
+	if a.Answer == nil || a.Answer.Err != nil {
+		return 0
+	}
+	return a.Answer.Status
+}
+
+// Unit is the app's unit: how it is, and what its files say.
+type Unit struct {
+	State gate.UnitState
+	Name  string
+
+	File               string // the unit's own file
+	FileState          string // enabled, disabled, static, …
+	StaleOnDisk        bool   // changed on disk, and not loaded
+	Restart            string // no, always, on-failure, …
+	User               string
+	WorkingDirectory   string
+	Program            string
+	Python             string // the interpreter that Program names, "" unknown
+	RuntimeDirectories []string
+	Paths              []Path
+	SocketUnit         bool          // a .socket unit listens for it
+	Timeout            time.Duration // gunicorn's for a worker; 0 unknown or none
+	OfUser             bool          // the user's own service manager runs it
+	SettingsModule     string        // DJANGO_SETTINGS_MODULE of the unit's environment, "" unknown
+}
+
+// Path is a path that a start of the unit needs.
+type Path struct {
+	Cause   gate.Cause // what its lack is called
+	What    string     // WorkingDirectory=, EnvironmentFile=, …
+	Path    string
+	Problem string // "does not exist"; "" if there is none
+}
+
+// Release is the code that is judged, and the release before it.
+type Release struct {
+	Version  string
+	Dir      string // every link resolved
+	Root     string // below which all releases are
+	Base     string // where imports start, relative to Dir
+	Files    fs.FS  // of Dir; nil unknown
+	Previous string // the release before it, "" if there is none
+	Before   fs.FS  // its files
+}
+
+// Socket is what is known of the place where the app listens.
+type Socket struct {
+	Reach     *socket.Walk // the way to a unix socket, as the proxy's workers see it; nil unknown
+	Listens   []Listener   // what listens at Bind
+	Elsewhere []Listener   // what else the unit's processes listen on
+	Busy      int          // connections at Bind that a process has accepted
+	Waiting   int          // connections at Bind that none has
+	Tmpfiles  bool         // tmpfiles.d(5) makes its directory
+}
+
+// Listener is a socket that listens, and who holds it.
+type Listener struct {
+	Addr    string // gunicorn's syntax
+	Holders []socket.Holder
+}
+
+// Proxy is nginx as it is.
+type Proxy struct {
+	Program  string // "" without one
+	Host     string // Host header of the request through it
+	URL      string // of that request; "" if none is made
+	Unit     string // its systemd unit
+	Running  bool
+	State    string        // as systemd shows it
+	Test     *gate.Finding // of its configuration; nil: valid, or not tested
+	User     string        // of its workers
+	Route    *nginx.Route  // of the health request; nil unknown
+	Log      []nginx.Entry // since Asked, oldest first
+	LogFiles []string
+}
+
+// Disk is a file system that the app or its logs need.
+type Disk struct {
+	Path string
+	What string // "bytes" or "inodes", none of which are left
+}
+
+// Unread is evidence that couldn't be looked at.
+type Unread struct {
+	What    string `json:"what"` // "nginx's error log"
+	Why     string `json:"why"`
+	Command string `json:"command"` // that would show it
+}
+
+// Secret is a value that must not be shown, and the variable's name that stands for it.
+type Secret struct{ Name, Value string }
+
+// exception is the one that says why the app fails. Where it gives no answer that is the first that was raised while it
+// was loaded; else the latest that a request raised since the app was asked, that for the health path first.
+func (f *Facts) exception() *traceback {
+	all := tracebacks(f.Log)
+	if i := slices.IndexFunc(all, (*traceback).loading); i >= 0 && f.Direct.status() == 0 {
+		return all[i]
+	}
+	var latest *traceback
+	for _, t := range all {
+		if !t.at.Before(f.Asked) && (latest == nil || f.isHealth(t) || !f.isHealth(latest)) {
+			latest = t
+		}
+	}
+	return latest
+}

@@ -1,0 +1,190 @@
+package diagnosis
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"deploygate/gate"
+	"deploygate/gate/nginx"
+)
+
+const (
+	eagain = int(syscall.EAGAIN)
+	eacces = int(syscall.EACCES)
+)
+
+// onlyProxied proves what goes wrong between a healthy app and its clients.
+func onlyProxied(p proof) proof {
+	return func(f *Facts) *match {
+		if !f.Direct.good() || !f.Proxied.failed() {
+			return nil
+		}
+		return p(f)
+	}
+}
+
+// targetsElsewhere: nginx's configuration leads the health request to where the app doesn't listen.
+func targetsElsewhere(f *Facts) *match {
+	r := f.Proxy.Route
+	if r == nil || !r.Known || len(r.Targets) == 0 || f.Bind == "" || slices.ContainsFunc(r.Targets, f.isBind) {
+		return nil
+	}
+	m := newMatch("target", strings.Join(r.Targets, ", "), "passat", r.PassAt).
+		with(r.PassAt, "proxy_pass "+r.Pass+";").
+		with("where "+f.Unit.Name+" listens", f.Bind)
+	if e := f.lastError(func(e nginx.Entry) bool { return e.Upstream != "" }); e != nil {
+		m.with(f.proxySource(e), e.Raw)
+	}
+	return m
+}
+
+// isBind tells whether an address is where the app listens. Names of the loopback are one.
+func (f *Facts) isBind(target string) bool {
+	return loopback(target) == loopback(f.Bind)
+}
+
+func loopback(addr string) string {
+	for _, host := range []string{"localhost:", "0.0.0.0:", "[::1]:", "[::]:"} {
+		if port, is := strings.CutPrefix(addr, host); is {
+			return "127.0.0.1:" + port
+		}
+	}
+	return addr
+}
+
+// unreachable: the way to the app's socket is closed to nginx's workers.
+func unreachable(f *Facts) *match {
+	w := f.Socket.Reach
+	if w == nil || w.Denied == "" {
+		return nil
+	}
+	need := map[string]string{"search": "enter", "write": "connect to"}[w.Need]
+	m := newMatch("denied", w.Denied, "need", need).with("the way to "+f.socketPath(), w.String())
+	if e := f.lastError(func(e nginx.Entry) bool { return e.Errno == eacces }); e != nil {
+		m.with(f.proxySource(e), e.Raw)
+	}
+	return m
+}
+
+// lastError is the last line of nginx's error log that is wanted.
+func (f *Facts) lastError(wanted func(nginx.Entry) bool) *nginx.Entry {
+	for _, e := range slices.Backward(f.Proxy.Log) {
+		if wanted(e) {
+			return &e
+		}
+	}
+	return nil
+}
+
+func (f *Facts) proxySource(e *nginx.Entry) string {
+	return "nginx's error log at " + e.At.Format(time.TimeOnly)
+}
+
+// upstreamError proves by nginx's last word on a connection to the app.
+func upstreamError(errno int) proof {
+	return func(f *Facts) *match {
+		e := f.lastError(func(e nginx.Entry) bool { return e.Upstream != "" })
+		if e == nil || e.Errno != errno {
+			return nil
+		}
+		return newMatch().with(f.proxySource(e), e.Raw)
+	}
+}
+
+// proxyGivesUp: nginx stopped waiting for an answer that the app does give.
+func proxyGivesUp(f *Facts) *match {
+	e := f.lastError(func(e nginx.Entry) bool { return e.Upstream != "" })
+	if f.Proxied.status() != http.StatusGatewayTimeout || e == nil || e.Errno != int(syscall.ETIMEDOUT) {
+		return nil
+	}
+	m := newMatch("readtimeout", "proxy_read_timeout").with(f.proxySource(e), e.Raw)
+	if f.Proxy.Route != nil && f.Proxy.Route.Known {
+		m.words["readtimeout"] = f.Proxy.Route.ReadTimeout.String()
+		m.with(f.Proxy.Route.Location, "proxy_read_timeout is "+f.Proxy.Route.ReadTimeout.String())
+	}
+	return m.with("http", fmt.Sprintf("%d after %s at %s", f.Direct.status(), seconds(f.Direct.Answer.Took), f.Bind))
+}
+
+// upstreamCloses: the app ended nginx's connection without an answer.
+func upstreamCloses(f *Facts) *match {
+	e := f.lastError(func(e nginx.Entry) bool { return e.Upstream != "" })
+	if e == nil || e.Errno != int(syscall.ECONNRESET) && !strings.Contains(e.Text, "prematurely closed connection") {
+		return nil
+	}
+	return newMatch().with(f.proxySource(e), e.Raw)
+}
+
+// proxyInvalid: nginx -t says so.
+func proxyInvalid(f *Facts) *match {
+	t := f.Proxy.Test
+	if t == nil || t.Cause != gate.ProxyConfigInvalid {
+		return nil
+	}
+	m := newMatch("summary", t.Summary, "advice", strings.Join(t.Advice, "; "))
+	m.evidence = t.Evidence
+	return m
+}
+
+// proxyStopped: nothing listens where requests go, and nginx's unit isn't up.
+func proxyStopped(f *Facts) *match {
+	refused := errors.Is(f.Proxied.err(), syscall.ECONNREFUSED)
+	if f.Proxy.Program == "" || f.Proxy.Running || f.Proxy.URL != "" && !refused {
+		return nil
+	}
+	m := newMatch().with("systemd", f.Proxy.Unit+": "+f.Proxy.State)
+	if refused {
+		m.with("connect to "+f.Proxy.URL, f.Proxied.err().Error())
+	}
+	return m
+}
+
+// proxyElsewhere: nginx runs, and doesn't listen where requests go.
+func proxyElsewhere(f *Facts) *match {
+	if !f.Proxy.Running || !errors.Is(f.Proxied.err(), syscall.ECONNREFUSED) {
+		return nil
+	}
+	return newMatch().with("connect to "+f.Proxy.URL, f.Proxied.err().Error()).
+		with("systemd", f.Proxy.Unit+": "+f.Proxy.State)
+}
+
+// answersItself: the answer is nginx's own page, and not for want of an answer from the app.
+func answersItself(f *Facts) *match {
+	a := f.Proxied.Answer
+	if a == nil || !strings.Contains(a.Body, "<center>nginx") || f.Proxied.Finding.Cause == gate.Redirect ||
+		a.Status == http.StatusBadGateway || a.Status == http.StatusGatewayTimeout {
+		return nil
+	}
+	m := newMatch("status", fmt.Sprint(a.Status)).with("http", fmt.Sprintf("%d with nginx's own page", a.Status))
+	if r := f.Proxy.Route; r != nil && r.Known {
+		at := r.Location
+		if at == "" {
+			at = r.Server
+		}
+		m.words["location"] = at
+		if r.Returns != "" {
+			m.words["why"] = ": " + r.Returns
+			m.with(at, r.Returns+";")
+		}
+	}
+	if e := f.lastError(func(e nginx.Entry) bool { return e.Request != "" }); e != nil {
+		m.words["why"] = ": " + e.Text
+		m.with(f.proxySource(e), e.Raw)
+	}
+	return m
+}
+
+// hostChanged: the app answers to the Host that is asked for, and not to what nginx makes of it.
+func hostChanged(f *Facts) *match {
+	r := f.Proxy.Route
+	if f.Proxied.Finding.Cause != gate.DisallowedHost || r == nil || !r.Known || f.Proxy.Host != f.Host {
+		return nil
+	}
+	m := newMatch("passed", "proxy_set_header Host "+r.HostPassed)
+	m.evidence = f.Proxied.Finding.Evidence
+	return m.with(r.Location, "proxy_set_header Host "+r.HostPassed+" is in force")
+}

@@ -1,0 +1,665 @@
+package nginx
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+
+	"deploygate/gate"
+)
+
+// Config is nginx's effective configuration: what its main file says, with every include replaced by what it includes.
+type Config struct {
+	// Directives are those of the main context, in order.
+	Directives []Directive
+
+	hostname string // what server_name's $hostname stands for, "" where it isn't known
+}
+
+// Directive is one directive: "name args…;" or "name args… { block }".
+type Directive struct {
+	Name  string
+	Args  []string    // without quotes, escapes undone; variables as written
+	Block []Directive // nil without braces; that of a Lua block is always empty
+	File  string
+	Line  int // where the directive begins, from 1
+}
+
+// at says where the directive is, as nginx's own messages do.
+func (d *Directive) at() string { return fmt.Sprintf("%s:%d", d.File, d.Line) }
+
+// first gives the first argument, or "".
+func (d *Directive) first() string {
+	if len(d.Args) == 0 {
+		return ""
+	}
+	return d.Args[0]
+}
+
+// The bounds of what is read. A configuration beyond them is refused, never understood in part.
+const (
+	maxDump    = 16 << 20 // bytes that nginx -T prints
+	maxNesting = 64       // blocks and includes within each other
+	maxWords   = 1 << 20  // names, arguments and included directives
+	maxFiles   = 16 << 10
+	maxInclude = 4 << 10 // different include arguments
+	maxPath    = 4 << 10 // PATH_MAX, bytes
+)
+
+// Effective gives the configuration that nginx would load now, from nginx -T. It is not what nginx runs if that was
+// changed and not reloaded since.
+//
+// Its text is read as it comes and never kept: a configuration holds secrets. What remains of them is in Args.
+//
+// The error is a *gate.Finding of the proxy, or the cause of the context's end.
+func (n *Nginx) Effective(ctx context.Context) (*Config, error) {
+	limited, cancel := context.WithTimeout(ctx, timeLimit)
+	defer cancel()
+	var said head
+	reader, writer := io.Pipe()
+	cmd := exec.CommandContext(limited, n.Program, "-T", "-q")
+	cmd.Stdout, cmd.Stderr = writer, &said
+	cmd.WaitDelay = waitDelay
+	type parsed struct {
+		config *Config
+		err    error
+	}
+	done := make(chan parsed, 1)
+	go func() {
+		config, err := Parse(reader)
+		_, _ = io.Copy(io.Discard, reader) // else nginx would wait for a reader, and its exit status be unknown
+		done <- parsed{config, err}
+	}()
+	err := cmd.Run()
+	_ = writer.Close() // it never fails
+	got := <-done
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, n.judgeDump(said.buf.String(), err, os.Geteuid() == 0)
+	case got.err != nil:
+		return nil, gate.NewFinding(gate.LayerProxy, gate.Unknown, "cannot understand nginx's configuration: "+gate.Clean(got.err.Error()))
+	}
+	got.config.hostname, _ = os.Hostname() // unknown is said where it matters
+	return got.config, nil
+}
+
+// judgeDump says why nginx -T failed. It tests the configuration first, so that what nginx -t finds fails it, too.
+func (n *Nginx) judgeDump(out string, err error, root bool) error {
+	command := n.Program + " -T"
+	var exit *exec.ExitError
+	exited := errors.As(err, &exit) && exit.Exited()
+	switch {
+	case exited && !root && strings.Contains(out, "Permission denied"):
+		return gate.NewFinding(gate.LayerProxy, gate.ProxyUnverified, "nginx's configuration can't be read without root").
+			With(command, out).Advise("sudo nginx -T")
+	case exited && !strings.Contains(out, "Permission denied") && emerg.MatchString(out):
+		return n.judgeTest(out, err)
+	}
+	return gate.NewFinding(gate.LayerProxy, gate.Unknown, fmt.Sprintf("cannot read nginx's configuration with %s: %v", command, err)).With(command, out)
+}
+
+// Parse reads what nginx -T prints on its standard output: every file that nginx read, in the order in which it opened
+// them, each after a line "# configuration file PATH:". What stands before the first is no configuration.
+//
+// Words are told apart as ngx_conf_read_token does (src/core/ngx_conf_file.c). Includes are relative to the directory
+// of the main file, which is the first one; files that match a pattern come in glob(3)'s order. The bodies of
+// *_by_lua_block are skipped.
+//
+// An error says where the text can't be understood, and never holds any of it but names of files. It reads at most
+// 16 MiB.
+func Parse(dump io.Reader) (*Config, error) {
+	p := &parser{
+		lexer: lexer{r: bufio.NewReader(dump)},
+		files: map[string][]Directive{}, included: map[string][]string{},
+	}
+	if err := p.dump(); err != nil {
+		return nil, err
+	}
+	directives, err := p.splice(p.files[p.main], 0)
+	if err != nil {
+		return nil, err
+	}
+	return &Config{Directives: directives}, nil
+}
+
+type parser struct {
+	lexer
+	main     string
+	next     string // the file that begins where the last one ended; "" at the end
+	files    map[string][]Directive
+	names    []string            // of files, as they came
+	included map[string][]string // an include's full argument, and the names of the files that match it
+	spliced  int
+}
+
+// dump reads every file.
+func (p *parser) dump() error {
+	var err error
+	if p.main, err = p.chatter(); err != nil {
+		return err
+	}
+	for p.next = p.main; p.next != ""; {
+		if p.begin(p.next); len(p.names) > maxFiles {
+			return fmt.Errorf("more than %d files", maxFiles)
+		}
+		p.next = ""
+		list, err := p.block(0)
+		if err != nil {
+			return err
+		}
+		p.files[p.file] = list
+	}
+	return nil
+}
+
+// begin makes name the current file. Old versions of nginx print a file as often as it is included: the last wins.
+func (p *parser) begin(name string) {
+	p.file, p.line = name, 1
+	if _, seen := p.files[name]; seen {
+		return
+	}
+	p.names = append(p.names, name)
+	p.files[name] = nil
+	for pattern, matching := range p.included {
+		if match(pattern, name) {
+			p.included[pattern] = append(matching, name)
+		}
+	}
+}
+
+// chatter skips what stands before the first file and gives that file's name.
+func (p *parser) chatter() (string, error) {
+	for {
+		line, err := p.restOfLine()
+		if name, ok := header(line); ok {
+			return name, nil
+		}
+		if errors.Is(err, io.EOF) {
+			return "", errors.New("nginx -T printed no configuration")
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+}
+
+// header understands the line that nginx prints before each file.
+func header(line string) (name string, ok bool) {
+	name, ok = strings.CutPrefix(line, "# configuration file ")
+	if !ok {
+		return "", false
+	}
+	name, ok = strings.CutSuffix(name, ":")
+	return name, ok && path.IsAbs(name)
+}
+
+// block reads directives up to the closing brace or, at depth 0, to the end of the file.
+func (p *parser) block(depth int) ([]Directive, error) {
+	list := []Directive{}
+	for {
+		s, err := p.statement()
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case s.end == fileBegins && !p.begins(s.words[0]):
+			continue // a comment that looks like it, as in a configuration made from what nginx -T printed
+		case s.end == fileBegins && depth == 0:
+			p.next = s.words[0]
+			return list, nil
+		case s.end == dumpEnds && depth == 0, s.end == '}' && depth > 0:
+			return list, nil
+		case s.end == dumpEnds, s.end == fileBegins, s.end == '}':
+			return nil, p.unexpected(s.end)
+		}
+		d, err := p.directive(s, depth)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, d)
+	}
+}
+
+func (p *parser) directive(s statement, depth int) (Directive, error) {
+	d := Directive{Name: s.words[0], Args: s.words[1:], File: p.file, Line: s.line}
+	var err error
+	switch {
+	case s.end == ';' && isInclude(&d):
+		err = p.include(d.Args[0])
+	case s.end == ';':
+	case depth == maxNesting:
+		err = p.errorf("blocks are nested deeper than %d", maxNesting)
+	case strings.HasSuffix(d.Name, "_by_lua_block"):
+		d.Block = []Directive{}
+		err = p.skipLua()
+	default:
+		d.Block, err = p.block(depth + 1)
+	}
+	return d, err
+}
+
+func isInclude(d *Directive) bool { return d.Name == "include" && len(d.Args) == 1 && d.Block == nil }
+
+// full makes an include's argument absolute, as ngx_conf_full_name does.
+func (p *parser) full(arg string) string {
+	if path.IsAbs(arg) {
+		return arg
+	}
+	return strings.TrimSuffix(path.Dir(p.main), "/") + "/" + arg
+}
+
+// include notes which files are expected from now on.
+func (p *parser) include(arg string) error {
+	pattern := p.full(arg)
+	if _, known := p.included[pattern]; known {
+		return nil
+	}
+	if isPattern(pattern) {
+		if _, err := path.Match(pattern, ""); err != nil || strings.Contains(pattern, "[:") || strings.Contains(pattern, "[.") || strings.Contains(pattern, "[=") {
+			return p.errorf("the pattern of an include is not understood")
+		}
+	}
+	if len(p.included) == maxInclude {
+		return p.errorf("more than %d includes", maxInclude)
+	}
+	p.included[pattern] = nil
+	for _, name := range p.names {
+		if match(pattern, name) {
+			p.included[pattern] = append(p.included[pattern], name)
+		}
+	}
+	return nil
+}
+
+// begins tells whether a line that looks like it begins a file: nginx opens only what was included before.
+func (p *parser) begins(name string) bool {
+	if name == p.file {
+		return false
+	}
+	for pattern := range p.included {
+		if match(pattern, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// isPattern tells as ngx_conf_include does.
+func isPattern(s string) bool { return strings.ContainsAny(s, "*?[") }
+
+// match is glob(3) without the file system: wildcards match neither a slash nor a leading dot.
+func match(pattern, name string) bool {
+	if !isPattern(pattern) {
+		return pattern == name
+	}
+	if ok, err := path.Match(strings.ReplaceAll(pattern, "[!", "[^"), name); !ok || err != nil {
+		return false
+	}
+	want, have := strings.Split(pattern, "/"), strings.Split(name, "/")
+	for i := range min(len(want), len(have)) {
+		if strings.HasPrefix(have[i], ".") && !strings.HasPrefix(want[i], ".") {
+			return false
+		}
+	}
+	return true
+}
+
+// splice puts what is included in the place of the includes.
+func (p *parser) splice(list []Directive, depth int) ([]Directive, error) {
+	if depth > maxNesting {
+		return nil, fmt.Errorf("blocks and includes are nested deeper than %d", maxNesting)
+	}
+	out := make([]Directive, 0, len(list))
+	for _, d := range list {
+		if p.spliced++; p.spliced > maxWords {
+			return nil, fmt.Errorf("more than %d directives", maxWords)
+		}
+		if isInclude(&d) {
+			included, err := p.contents(&d, depth)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, included...)
+			continue
+		}
+		if d.Block != nil {
+			var err error
+			if d.Block, err = p.splice(d.Block, depth+1); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// contents gives what one include stands for.
+func (p *parser) contents(d *Directive, depth int) ([]Directive, error) {
+	pattern := p.full(d.Args[0])
+	names := p.included[pattern]
+	if len(names) == 0 && !isPattern(pattern) {
+		return nil, fmt.Errorf("nginx -T did not print %s, which %s includes", pattern, d.at())
+	}
+	slices.Sort(names) // as glob(3) does in nginx, which sets no locale
+	var out []Directive
+	for _, name := range names {
+		list, err := p.splice(p.files[name], depth+1)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, list...)
+	}
+	return out, nil
+}
+
+// lexer tells words apart.
+type lexer struct {
+	r     *bufio.Reader
+	read  int  // bytes
+	words int  // so far
+	prior byte // the byte before the one read last
+	last  byte
+	file  string
+	line  int
+}
+
+// statement is what ngx_conf_read_token gives: words and what ended them.
+type statement struct {
+	words []string
+	end   byte // ';', '{', '}' or one of those below
+	line  int
+}
+
+const (
+	dumpEnds   = 0
+	fileBegins = '#' // words holds its name alone
+)
+
+func (l *lexer) errorf(format string, args ...any) error {
+	return fmt.Errorf(format+" in %s:%d", append(args, l.file, l.line)...)
+}
+
+func (l *lexer) unexpected(c byte) error {
+	if c == dumpEnds || c == fileBegins {
+		return l.errorf("unexpected end of the file")
+	}
+	return l.errorf("unexpected %q", c)
+}
+
+// byte reads one byte; its error is io.EOF at the end.
+func (l *lexer) byte() (byte, error) {
+	c, err := l.r.ReadByte()
+	if err != nil {
+		return 0, err
+	}
+	if l.read++; l.read > maxDump {
+		return 0, fmt.Errorf("nginx's configuration is larger than %d MiB", maxDump>>20)
+	}
+	if c == '\n' {
+		l.line++
+	}
+	l.prior, l.last = l.last, c
+	return c, nil
+}
+
+// must reads one byte where the text can't end.
+func (l *lexer) must() (byte, error) {
+	c, err := l.byte()
+	if errors.Is(err, io.EOF) {
+		return 0, l.unexpected(dumpEnds)
+	}
+	return c, err
+}
+
+// unread gives the last byte back, which is no newline. There is always one: only what byte has read is given back.
+func (l *lexer) unread() {
+	_ = l.r.UnreadByte()
+	l.read--
+	l.last = l.prior
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
+
+// statement reads up to the next semicolon or brace.
+func (l *lexer) statement() (s statement, err error) {
+	for {
+		c, err := l.byte()
+		if errors.Is(err, io.EOF) && len(s.words) == 0 {
+			return statement{end: dumpEnds}, nil
+		}
+		if errors.Is(err, io.EOF) {
+			return s, l.unexpected(dumpEnds)
+		}
+		if err != nil {
+			return s, err
+		}
+		var word string
+		switch {
+		case isSpace(c):
+			continue
+		case c == '#':
+			if name, ok, err := l.comment(); err != nil {
+				return s, err
+			} else if ok && len(s.words) == 0 {
+				return statement{words: []string{name}, end: fileBegins}, nil
+			}
+			continue
+		case c == '}' && len(s.words) == 0, (c == ';' || c == '{') && len(s.words) > 0:
+			s.end = c
+			return s, nil
+		case c == '}' || c == ';' || c == '{':
+			return s, l.unexpected(c)
+		}
+		if len(s.words) == 0 {
+			s.line = l.line
+		}
+		if word, err = l.word(c); err != nil {
+			return s, err
+		}
+		if l.words++; l.words > maxWords {
+			return s, fmt.Errorf("more than %d words", maxWords)
+		}
+		s.words = append(s.words, word)
+	}
+}
+
+// comment reads to the end of the line. It gives the name of the file that begins there, if one does: nginx ends each
+// with a newline of its own, so that the line begins with it.
+func (l *lexer) comment() (name string, begins bool, err error) {
+	atStart := l.prior == '\n'
+	rest, err := l.restOfLine()
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", false, err
+	}
+	name, begins = header("#" + rest)
+	return name, begins && atStart, nil
+}
+
+// restOfLine reads a line without its newline. Only what a file's name needs is kept.
+func (l *lexer) restOfLine() (string, error) {
+	var line []byte
+	for {
+		c, err := l.byte()
+		if err != nil || c == '\n' {
+			return string(line), err
+		}
+		if len(line) < maxPath+64 {
+			line = append(line, c)
+		}
+	}
+}
+
+func (l *lexer) word(c byte) (string, error) {
+	if c == '"' || c == '\'' {
+		return l.quoted(c)
+	}
+	return l.bare(c)
+}
+
+// quoted reads up to the closing quote. A space must follow, or what ends the directive, or the parenthesis of an if.
+func (l *lexer) quoted(quote byte) (string, error) {
+	var word bytes.Buffer
+	for {
+		c, err := l.must()
+		if err != nil {
+			return "", err
+		}
+		if c == quote {
+			break
+		}
+		if err := l.put(&word, c); err != nil {
+			return "", err
+		}
+	}
+	c, err := l.must()
+	switch {
+	case err != nil:
+		return "", err
+	case isSpace(c):
+		return word.String(), nil
+	case c == ';' || c == '{' || c == ')':
+		l.unread()
+		return word.String(), nil
+	}
+	return "", l.unexpected(c)
+}
+
+// bare reads a word without quotes. The brace of ${name} belongs to it.
+func (l *lexer) bare(c byte) (string, error) {
+	var word bytes.Buffer
+	for variable := false; ; {
+		if err := l.put(&word, c); err != nil {
+			return "", err
+		}
+		variable = c == '$'
+		var err error
+		if c, err = l.must(); err != nil {
+			return "", err
+		}
+		switch {
+		case isSpace(c):
+			return word.String(), nil
+		case c == ';', c == '{' && !variable:
+			l.unread()
+			return word.String(), nil
+		}
+	}
+}
+
+// put adds a byte to a word, or what the escape that it begins stands for.
+func (l *lexer) put(word *bytes.Buffer, c byte) error {
+	if c != '\\' {
+		word.WriteByte(c)
+		return nil
+	}
+	c, err := l.must()
+	if err != nil {
+		return err
+	}
+	switch c {
+	case '"', '\'', '\\':
+	case 't':
+		c = '\t'
+	case 'r':
+		c = '\r'
+	case 'n':
+		c = '\n'
+	default: // a regular expression's
+		word.WriteByte('\\')
+	}
+	word.WriteByte(c)
+	return nil
+}
+
+// skipLua reads up to the brace that closes a block of Lua. Braces in its strings and comments count for nothing.
+func (l *lexer) skipLua() error {
+	for depth := 1; depth > 0; {
+		c, err := l.must()
+		if err != nil {
+			return err
+		}
+		switch c {
+		case '{':
+			depth++
+		case '}':
+			depth--
+		case '"', '\'':
+			err = l.skipLuaString(c)
+		case '[':
+			_, err = l.skipLuaBrackets()
+		case '-':
+			err = l.skipLuaComment()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// skipLuaString ends at the end of the line, too: a string that isn't closed is no reason to skip the rest.
+func (l *lexer) skipLuaString(quote byte) error {
+	for {
+		c, err := l.must()
+		if err == nil && c == '\\' {
+			_, err = l.must()
+			c = 0
+		}
+		if err != nil || c == quote || c == '\n' {
+			return err
+		}
+	}
+}
+
+func (l *lexer) skipLuaComment() error {
+	if c, _ := l.r.Peek(1); string(c) != "-" {
+		return nil
+	}
+	_, _ = l.byte()
+	if c, _ := l.r.Peek(1); string(c) == "[" {
+		_, _ = l.byte()
+		if long, err := l.skipLuaBrackets(); long || err != nil {
+			return err
+		}
+	}
+	for {
+		if c, err := l.must(); err != nil || c == '\n' {
+			return err
+		}
+	}
+}
+
+// skipLuaBrackets reads a long string, [[…]] or [=[…]=], whose first bracket was read. Anything else is left alone.
+func (l *lexer) skipLuaBrackets() (long bool, err error) {
+	ahead, _ := l.r.Peek(64)
+	level := 0
+	for level < len(ahead) && ahead[level] == '=' {
+		level++
+	}
+	if level == len(ahead) || ahead[level] != '[' {
+		return false, nil
+	}
+	for range level + 1 {
+		_, _ = l.byte()
+	}
+	closing := "]" + strings.Repeat("=", level) + "]"
+	for end := ""; end != closing; {
+		c, err := l.must()
+		if err != nil {
+			return true, err
+		}
+		end += string(rune(c))
+		end = end[max(len(end)-len(closing), 0):]
+	}
+	return true, nil
+}
