@@ -39,6 +39,10 @@ type Gate struct {
 	Stable   time.Duration // of uninterrupted health
 	Deadline time.Duration // from the start of Await to healthy
 
+	// Busy counts the connections that the app has accepted; nil: unknown. It tells an app that hangs in a request from
+	// one that hangs before it takes any.
+	Busy func() int
+
 	passed *Answer
 }
 
@@ -79,8 +83,13 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 	}
 	w.prober, w.every = g.Direct, g.Interval
 	health := g.Health.of(e)
-	w.judge = func(ctx context.Context, a Answer) *Finding {
-		if f := health.Judge(a); f != nil {
+	busiest := 0
+	w.judge = func(ctx context.Context, a *Answer) *Finding {
+		if a.Timeout && g.Busy != nil {
+			busiest = max(busiest, g.Busy())
+			a.Busy = busiest
+		}
+		if f := health.Judge(*a); f != nil {
 			return f
 		}
 		// The state is read after the answer: a process that was replaced in between is not taken for its successor.
@@ -90,7 +99,7 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 		}
 		f := Proof(st, e, a.Peer)
 		if f == nil {
-			g.passed = &a
+			g.passed = a
 		}
 		return f
 	}
@@ -186,6 +195,6 @@ func (g *Gate) through(ctx context.Context, e Expect, w wait, say Progress) erro
 	}
 	w.prober, w.every, w.proxied = g.Through, g.Interval, true
 	proxied := g.Proxied.of(e)
-	w.judge = func(_ context.Context, a Answer) *Finding { return proxied.Judge(a) }
+	w.judge = func(_ context.Context, a *Answer) *Finding { return proxied.Judge(*a) }
 	return w.run(ctx, say)
 }

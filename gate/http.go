@@ -20,6 +20,9 @@ type Answer struct {
 	Body    string // bounded
 	Peer    int    // process that listens on the unix socket (SO_PEERCRED); 0 unknown
 	Took    time.Duration
+
+	Connected bool // a connection was made
+	Busy      int  // without an answer in time: the most connections that the app had accepted so far, where that is counted
 }
 
 // Expectation is what an answer must be.

@@ -12,10 +12,10 @@ type wait struct {
 	prober           Prober
 	every            time.Duration
 	stable, deadline time.Duration
-	proxied          bool                                   // through the proxy
-	strict           bool                                   // the first bad answer is final
-	judge            func(context.Context, Answer) *Finding // nil: a good answer
-	watch            func(context.Context) *Finding         // returns early with what makes all further waiting vain; may be nil
+	proxied          bool                                    // through the proxy
+	strict           bool                                    // the first bad answer is final
+	judge            func(context.Context, *Answer) *Finding // nil: a good answer
+	watch            func(context.Context) *Finding          // returns early with what makes all further waiting vain; may be nil
 }
 
 var (
@@ -42,7 +42,7 @@ func (w wait) run(ctx context.Context, say Progress) error {
 	var streak Streak
 	var last *Finding
 	err := w.prober.Probe(watched, w.every, func(a Answer) bool {
-		f := w.judge(watched, a)
+		f := w.judge(watched, &a)
 		if watched.Err() != nil {
 			return true // cut off by the end of the wait: it proves nothing
 		}

@@ -201,7 +201,7 @@ func assignments(file string) (found []string) {
 func (v *evidence) readRelease() {
 	r := &v.Release
 	if r.Dir != "" {
-		r.Files = os.DirFS(r.Dir)
+		r.Files, r.Closed = os.DirFS(r.Dir), v.closed
 	}
 	if _, _, way, err := v.deployer.Standing(); err == nil && way.Version != "" && string(way.Version) != r.Version {
 		r.Previous, r.Before = string(way.Version), os.DirFS(v.deployer.Tree.Dir(way.Version))
@@ -209,6 +209,18 @@ func (v *evidence) readRelease() {
 	if below, is := strings.CutPrefix(v.files.WorkingDirectory, v.deployer.Tree.CurrentPath()); is {
 		r.Base = strings.Trim(below, "/")
 	}
+}
+
+// closed gives the directory that keeps the unit's user from a path below the release.
+func (v *evidence) closed(path string) string {
+	who, err := socket.OfUser(cmpOr(v.Unit.User, "root"))
+	if err != nil || v.Unit.OfUser {
+		return ""
+	}
+	if w := socket.Reach(filepath.Join(v.Release.Dir, path, "x"), who); w.Need == socket.NeedSearch {
+		return w.Denied
+	}
+	return ""
 }
 
 // ask asks the app, on its own socket and through the proxy.
@@ -248,16 +260,6 @@ func (v *evidence) sockets() {
 		v.unread("who listens", err, "ss -lxtn")
 		return
 	}
-	addr := at.Addr
-	if at.Network == "unix" {
-		who := v.proxyUser()
-		if walk := socket.Reach(at.Addr, who); who.Name != "" {
-			v.Socket.Reach = &walk
-			addr = cmpOr(walk.End(), addr)
-		}
-		v.Socket.Tmpfiles = inTmpfiles(filepath.Dir(at.Addr))
-	}
-	serving := socket.Serving(all, at.Network, addr)
 	var inodes []uint64
 	for _, l := range all {
 		inodes = append(inodes, l.Inode)
@@ -266,16 +268,49 @@ func (v *evidence) sockets() {
 	if err != nil && os.Geteuid() != 0 { // a container's root may not see everyone's, and needs no more
 		v.unread("who holds a socket", err, "ss -lxtnp")
 	}
-	for _, l := range all {
-		listener := diagnosis.Listener{Addr: bindOf(l), Holders: held[l.Inode]}
-		switch {
-		case slices.ContainsFunc(serving, func(s socket.Listener) bool { return s.Inode == l.Inode }):
-			v.Socket.Listens = append(v.Socket.Listens, listener)
-			v.Socket.Busy += l.Accepted
-			v.Socket.Waiting += l.Waiting
-		case slices.ContainsFunc(held[l.Inode], func(h socket.Holder) bool { return h.Unit == v.Unit.Name }):
-			v.Socket.Elsewhere = append(v.Socket.Elsewhere, listener)
+	if at.Network == "unix" {
+		if who := v.proxyUser(); who.Name != "" {
+			walk := socket.Reach(at.Addr, who)
+			v.Socket.Reach = &walk
 		}
+		v.Socket.Tmpfiles = inTmpfiles(filepath.Dir(at.Addr))
+	}
+	there := serving(all, at)
+	for _, l := range there {
+		v.Socket.Listens = append(v.Socket.Listens, diagnosis.Listener{Addr: bindOf(l), Holders: held[l.Inode]})
+		v.Socket.Busy += l.Accepted
+		v.Socket.Waiting += l.Waiting
+	}
+	for _, l := range all {
+		ours := slices.ContainsFunc(held[l.Inode], func(h socket.Holder) bool { return h.Unit == v.Unit.Name })
+		if ours && !slices.Contains(there, l) {
+			v.Socket.Elsewhere = append(v.Socket.Elsewhere, diagnosis.Listener{Addr: bindOf(l), Holders: held[l.Inode]})
+		}
+	}
+}
+
+// serving are the listeners at an address, which may be reached through symlinks.
+func serving(all []socket.Listener, at probe.Address) []socket.Listener {
+	addr := at.Addr
+	if at.Network == "unix" {
+		if real, err := filepath.EvalSymlinks(addr); err == nil && len(socket.Serving(all, at.Network, addr)) == 0 {
+			addr = real
+		}
+	}
+	return socket.Serving(all, at.Network, addr)
+}
+
+// accepted counts the connections that whoever listens at an address has accepted.
+func accepted(at probe.Address) func() int {
+	return func() (n int) {
+		all, err := socket.Listeners()
+		if err != nil {
+			return 0
+		}
+		for _, l := range serving(all, at) {
+			n += l.Accepted
+		}
+		return n
 	}
 }
 

@@ -34,7 +34,7 @@ const (
 // missingPath names the path of that kind that is missing.
 func missingPath(cause gate.Cause) logProof {
 	return func(f *Facts, _ gate.LogLine, m *match) bool {
-		m.words["missing"] = "that it names"
+		m.words["missing"] = "see EnvironmentFile="
 		if p := f.path(cause); p != nil {
 			m.words["missing"] = p.Path
 		}
@@ -171,6 +171,22 @@ func (r Release) has(files fs.FS, module string) bool {
 
 var syntaxFrame = regexp.MustCompile(`\(([^()]+), line (\d+)\)$`)
 
+// presentButClosed: the release has the module, and the unit's user can't get to it, which Python takes for its lack.
+func presentButClosed(f *Facts, _ *traceback, m *match) bool {
+	if f.Release.Files == nil || f.Release.Closed == nil || !f.Release.has(f.Release.Files, m.words["module"]) {
+		return false
+	}
+	denied := f.Release.Closed(path.Join(f.Release.Base, strings.ReplaceAll(m.words["module"], ".", "/")))
+	m.words["denied"] = denied
+	return denied != ""
+}
+
+// namedByUnit: gunicorn's own import of the app raised it.
+func namedByUnit(_ *Facts, t *traceback, _ *match) bool {
+	in := t.innermost()
+	return in.in == "import_app"
+}
+
 // syntaxAt says where a syntax error is: in the last frame, or, where the message has it, there.
 func syntaxAt(f *Facts, t *traceback, m *match) bool {
 	if n := len(t.frames); n > 0 && t.frames[n-1].in == "" {
@@ -243,6 +259,9 @@ func notItsOwnKill(f *Facts, l gate.LogLine, m *match) bool {
 	return recently(f, l, m)
 }
 
+// workerTimeout: gunicorn itself has killed a worker.
+var workerTimeout = logged(`WORKER TIMEOUT \(pid:\s*(?P<pid>\d+)\)`, recently)
+
 // recent is how long before the first request a worker's end still counts as of now.
 const recent = 2 * time.Minute
 
@@ -266,7 +285,7 @@ func isErrno(err error) bool {
 
 // replaced: gunicorn 20 says nothing of a worker that exits or is killed, but boots another.
 func replaced(f *Facts) *match {
-	if !f.closes() {
+	if !f.closes() || workerTimeout(f) != nil {
 		return nil
 	}
 	boot := regexp.MustCompile(`Booting worker with pid: (\d+)`)
@@ -294,19 +313,27 @@ func ended(f *Facts, _ gate.LogLine, _ *match) bool {
 	return f.Unit.State.ActiveState == "failed" || f.Unit.State.ActiveState == "inactive"
 }
 
-// stopped: it ended without a failure, or was never started.
+// stopped: it ended without a failure, was never started, or was killed.
 func stopped(f *Facts) *match {
 	st := f.Unit.State
-	if st.ActiveState != "inactive" && (st.ActiveState != "deactivating" || st.Result != "success") {
-		return nil
+	m := newMatch("killed", "").with("systemd", fmt.Sprintf("%s: %s (%s), Result=%s", f.Unit.Name, st.ActiveState, st.SubState, st.Result))
+	switch {
+	case st.ActiveState == "inactive", st.ActiveState == "deactivating" && st.Result == "success":
+		return m
+	case st.ActiveState == "failed" && st.Result == "signal":
+		m.words["killed"] = fmt.Sprintf(": it was killed by signal %d", st.ExecMainStatus)
+		return m
 	}
-	return newMatch().with("systemd", fmt.Sprintf("%s: %s (%s), Result=%s", f.Unit.Name, st.ActiveState, st.SubState, st.Result))
+	return nil
 }
+
+// up: the unit runs, so that what its socket shows is no consequence of its end.
+func (f *Facts) up() bool { return f.Unit.State.ActiveState == "active" }
 
 // socketGone: there is nothing at the app's address.
 func socketGone(f *Facts) *match {
 	err := f.Direct.err()
-	if err == nil || !errors.Is(err, syscall.ENOENT) && (f.socketPath() != "" || !errors.Is(err, syscall.ECONNREFUSED)) {
+	if err == nil || !f.up() || !errors.Is(err, syscall.ENOENT) && (f.socketPath() != "" || !errors.Is(err, syscall.ECONNREFUSED)) {
 		return nil
 	}
 	return newMatch().with("connect to "+f.Bind, err.Error())
@@ -330,23 +357,24 @@ func listensUnlinked(f *Facts) *match {
 	return nil
 }
 
-func refusedAt(network string) proof {
-	return func(f *Facts) *match {
-		err := f.Direct.err()
-		if err == nil || !errors.Is(err, syscall.ECONNREFUSED) || (network == "unix") != (f.socketPath() != "") {
-			return nil
-		}
-		return newMatch().with("connect to "+f.Bind, err.Error())
+// stale: the socket's file outlived the process that listened.
+func stale(f *Facts) *match {
+	killed := f.Unit.State.ActiveState == "failed" && f.Unit.State.Result == "signal"
+	err := f.Direct.err()
+	if err == nil || !errors.Is(err, syscall.ECONNREFUSED) || f.socketPath() == "" || !f.up() && !killed {
+		return nil
 	}
+	return newMatch().with("connect to "+f.Bind, err.Error())
 }
 
-// backlogFull: the kernel takes no more connections for it.
+// backlogFull: the kernel takes no more connections for it. At a unix socket it says so, at a port it lets them wait.
 func backlogFull(f *Facts) *match {
-	if err := f.Direct.err(); err == nil || !errors.Is(err, syscall.EAGAIN) {
+	err := f.Direct.err()
+	if err == nil || !errors.Is(err, syscall.EAGAIN) && (!f.Direct.Answer.Timeout || f.Direct.Answer.Connected || len(f.Socket.Listens) == 0) {
 		return nil
 	}
 	return newMatch("waiting", strconv.Itoa(f.Socket.Waiting)).
-		with("connect to "+f.Bind, f.Direct.err().Error()).
+		with("connect to "+f.Bind, err.Error()).
 		with("/proc/net", fmt.Sprintf("%d connections wait, %d are accepted", f.Socket.Waiting, f.Socket.Busy))
 }
 
@@ -366,10 +394,18 @@ func (f *Facts) timedOut() bool {
 	return f.Direct.err() != nil && f.Direct.Answer.Timeout
 }
 
+// busy is how many connections the app had accepted, now or at one of the probes that it gave no answer to.
+func (f *Facts) busy() int {
+	if f.Failed != nil && f.Failed.Answer != nil {
+		return max(f.Socket.Busy, f.Failed.Answer.Busy)
+	}
+	return f.Socket.Busy
+}
+
 // nobodyAccepts: connections wait, and none was ever accepted, so that the workers are not busy but not ready.
 func nobodyAccepts(f *Facts) *match {
 	answered := f.Failed != nil && f.Failed.Cause == gate.NoAnswer
-	if !f.timedOut() || answered || f.Socket.Waiting == 0 || f.Socket.Busy > 0 {
+	if !f.timedOut() || answered || f.Socket.Waiting == 0 || f.busy() > 0 {
 		return nil
 	}
 	m := newMatch().with("/proc/net", fmt.Sprintf("%d connections wait at %s, and no process has accepted one", f.Socket.Waiting, f.Bind))
@@ -382,10 +418,10 @@ func nobodyAccepts(f *Facts) *match {
 // hangs: a worker has accepted a connection and doesn't answer it, or did answer before.
 func hangs(f *Facts) *match {
 	answered := f.Failed != nil && f.Failed.Cause == gate.NoAnswer
-	if !f.timedOut() || f.Socket.Busy == 0 && !answered {
+	if !f.timedOut() || f.busy() == 0 && !answered {
 		return nil
 	}
-	return newMatch().with("/proc/net", fmt.Sprintf("%d connections at %s are accepted, %d wait", f.Socket.Busy, f.Bind, f.Socket.Waiting))
+	return newMatch().with("/proc/net", fmt.Sprintf("%d connections at %s are accepted, %d wait", f.busy(), f.Bind, f.Socket.Waiting))
 }
 
 func answers500(f *Facts) *match {

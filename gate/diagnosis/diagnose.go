@@ -24,7 +24,7 @@ func Diagnose(f *Facts) []*gate.Finding {
 	app, proxy := f.unexplained()
 	if crashed := f.Failed != nil && f.Failed.State != nil; crashed || !f.Direct.good() && (f.Direct.failed() || f.Failed != nil) {
 		rules := appRules
-		if f.Direct.status() == 0 {
+		if f.unserved() {
 			rules = slices.Concat(startRules, appRules)
 		}
 		add(rules, app)

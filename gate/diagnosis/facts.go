@@ -108,11 +108,13 @@ type Path struct {
 
 // Release is the code that is judged, and the release before it.
 type Release struct {
-	Version  string
-	Dir      string // every link resolved
-	Root     string // below which all releases are
-	Base     string // where imports start, relative to Dir
-	Files    fs.FS  // of Dir; nil unknown
+	Version string
+	Dir     string // every link resolved
+	Root    string // below which all releases are
+	Base    string // where imports start, relative to Dir
+	Files   fs.FS  // of Dir; nil unknown
+	// Closed gives the directory that keeps the unit's user from a path below Dir, "" if none does; nil unknown.
+	Closed   func(path string) string
 	Previous string // the release before it, "" if there is none
 	Before   fs.FS  // its files
 }
@@ -164,11 +166,17 @@ type Unread struct {
 // Secret is a value that must not be shown, and the variable's name that stands for it.
 type Secret struct{ Name, Value string }
 
+// unserved tells whether the app itself can't have answered: there is no answer, or it isn't up, so that whoever answers
+// is somebody else.
+func (f *Facts) unserved() bool {
+	return f.Direct.status() == 0 || !f.up() || f.Failed != nil && f.Failed.State != nil && f.Failed.State.ActiveState != "active"
+}
+
 // exception is the one that says why the app fails. Where it gives no answer that is the first that was raised while it
 // was loaded; else the latest that a request raised since the app was asked, that for the health path first.
 func (f *Facts) exception() *traceback {
 	all := tracebacks(f.Log)
-	if i := slices.IndexFunc(all, (*traceback).loading); i >= 0 && f.Direct.status() == 0 {
+	if i := slices.IndexFunc(all, (*traceback).loading); i >= 0 && f.unserved() {
 		return all[i]
 	}
 	var latest *traceback

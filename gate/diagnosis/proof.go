@@ -112,10 +112,14 @@ func raised(pattern string, conditions ...raiseProof) proof {
 	}
 }
 
-// step proves that systemd gave up before the program ran: by its own words, or, where the log has none, by the exit
-// status that stands for the step. With a detail, the line that says more is evidence too.
+// step proves that systemd gave up before the program ran: by the word of the process that failed, by systemd's on its
+// end, which is there more often, or, where the log has neither, by the exit status that stands for the step. With a
+// detail, the line that says more is evidence too.
 func step(name string, status int, detail ...string) proof {
 	said := logged(`Failed at step (?P<step>` + name + `) spawning (?P<spawned>.+?): (?P<why>.+)`)
+	if status != 0 {
+		said = either(said, logged(fmt.Sprintf(`Main process exited, code=exited, status=%d/`, status)))
+	}
 	return func(f *Facts) *match {
 		m := said(f)
 		if m == nil {
@@ -131,21 +135,7 @@ func step(name string, status int, detail ...string) proof {
 				m.evidence = append(more.evidence, m.evidence...)
 			}
 		}
-		if m.words["what"] == "" {
-			m.words["what"] = "see the log"
-		}
 		return m
-	}
-}
-
-// missing proves by a path that a start needs and that isn't there, where systemd says that a start failed.
-func missing(cause gate.Cause, word string) proof {
-	said := logged(word)
-	return func(f *Facts) *match {
-		if m := said(f); m != nil && f.path(cause) != nil {
-			return m
-		}
-		return nil
 	}
 }
 

@@ -21,27 +21,27 @@ var startRules = []rule{
 	// systemd could not start the program.
 	{
 		gate.LayerService, gate.EnvFileMissing, logged(`Failed to load environment files: (?P<why>.+)`, missingPath(gate.EnvFileMissing)),
-		"{unit} can't start: its environment file {missing} can't be read",
+		"{unit} can't start: an environment file can't be read: {missing}",
 		advice{"restore {missing}, or correct EnvironmentFile= in {file}; then {systemctl} restart {unit}"},
 	},
 	{
-		gate.LayerService, gate.UserMissing, step("USER", 217),
+		gate.LayerService, gate.UserMissing, step("USER", 217, `Failed to determine user credentials: (?P<why>.+)`),
 		"{unit} can't start: its user {user} does not exist",
 		advice{"create the user, or correct User= in {file}: getent passwd {user}"},
 	},
 	{
-		gate.LayerService, gate.UserMissing, step("GROUP", 216),
+		gate.LayerService, gate.UserMissing, step("GROUP", 216, `Failed to determine group credentials: (?P<why>.+)`),
 		"{unit} can't start: its group does not exist",
 		advice{"create the group, or correct Group= in {file}: {systemctl} show -p Group {unit}"},
 	},
 	{
-		gate.LayerService, gate.WorkingDirectoryMissing, either(step("CHDIR", 200), missing(gate.WorkingDirectoryMissing, "CHDIR")),
+		gate.LayerService, gate.WorkingDirectoryMissing, step("CHDIR", 200, `Changing to the requested working directory failed: (?P<why>.+)`),
 		"{unit} can't start: its working directory {workdir} can't be entered",
 		advice{"see where it ends: namei -l {workdir}", "correct the link or the rights, or WorkingDirectory= in {file}"},
 	},
 	{
 		gate.LayerService, gate.SandboxPathMissing, step("NAMESPACE", 226, `(?:Failed to set up mount namespacing|set up mount namespacing): (?:/run/systemd/unit-root)?(?P<what>[^:]+): (?P<why>.+)`),
-		"{unit} can't start: a path that its sandbox names can't be set up: {what}",
+		"{unit} can't start: its sandbox can't be set up: {what}",
 		advice{"make that directory, or put a - before it in ReadWritePaths= (and the like) in {file}: {systemctl} cat {unit}"},
 	},
 	{
@@ -125,14 +125,24 @@ var appRules = []rule{
 		advice{"set {variable} where {unit} gets its environment: {systemctl} cat {unit} | grep Environment"},
 	},
 	{
-		gate.LayerApp, gate.SettingsModule, raised(noModule, namedBySettings),
-		"DJANGO_SETTINGS_MODULE names {module}, which does not exist",
-		advice{"correct DJANGO_SETTINGS_MODULE: {systemctl} cat {unit} | grep Environment; grep -rn DJANGO_SETTINGS_MODULE {dir} --include=*.py"},
+		gate.LayerRelease, gate.ReleaseUnreadable, raised(noModule, presentButClosed),
+		"{user} may not read the release's module {module}: {denied} is closed to it",
+		advice{"correct the rights where releases are made, then: namei -l {denied}"},
 	},
 	{
 		gate.LayerRelease, gate.PartialRelease, raised(noModule, onlyBefore),
 		"the release is not whole: it has no module {module}, which {previous} has{at}",
 		advice{"upload it again, under a temporary name that is renamed when it is complete; compare: diff -rq {before} {dir}"},
+	},
+	{
+		gate.LayerApp, gate.SettingsModule, raised(noModule, namedBySettings),
+		"DJANGO_SETTINGS_MODULE names {module}, which does not exist",
+		advice{"correct DJANGO_SETTINGS_MODULE: {systemctl} cat {unit} | grep Environment; grep -rn DJANGO_SETTINGS_MODULE {dir} --include=*.py"},
+	},
+	{
+		gate.LayerApp, gate.ImportError, raised(noModule, namedByUnit),
+		"gunicorn finds no module {module}, which ExecStart of {unit} names",
+		advice{"correct ExecStart= or WorkingDirectory= in {file}, or the release: ls {dir}"},
 	},
 	{
 		gate.LayerApp, gate.ImportError, raised(noModule, ofRelease),
@@ -151,7 +161,7 @@ var appRules = []rule{
 	},
 	{
 		gate.LayerApp, gate.SyntaxError, raised(`^(?P<class>SyntaxError|IndentationError|TabError): (?P<why>.+)`, syntaxAt),
-		"the release has a {class}{at}: {why}",
+		"{class} in the release{at}: {why}",
 		advice{"release a corrected version; to find all of them before a deploy: python3 -m compileall -q {dir}"},
 	},
 	{
@@ -170,7 +180,7 @@ var appRules = []rule{
 		advice{"the database comes first, a rollback won't help: is its server up, and is the app's host and port right?"},
 	},
 	{
-		gate.LayerSchema, gate.MigrationUnapplied, raised(`(?:ProgrammingError|OperationalError).*?(?P<why>` + schemaBehind + `)`),
+		gate.LayerSchema, gate.MigrationUnapplied, raised(`(?:ProgrammingError|OperationalError|UndefinedTable|UndefinedColumn).*?(?P<why>` + schemaBehind + `)`),
 		"the database is not migrated to this release: {why}{at}",
 		advice{"migrate before the swap, in [[hooks.before_swap]]; now: cd {dir} && {python} manage.py migrate --plan"},
 	},
@@ -206,8 +216,13 @@ var appRules = []rule{
 		advice{"what made it end comes first: {journal}", "then: {systemctl} reset-failed {unit} && {systemctl} start {unit}"},
 	},
 	{
+		gate.LayerSocket, gate.SocketStale, stale,
+		"{socket} exists and nobody listens on it",
+		advice{"{systemctl} restart {unit}: gunicorn replaces the file"},
+	},
+	{
 		gate.LayerService, gate.ServiceStopped, stopped,
-		"{unit} is not running",
+		"{unit} is not running{killed}",
 		advice{"{systemctl} start {unit}", "who stopped it: {journal}"},
 	},
 
@@ -228,11 +243,6 @@ var appRules = []rule{
 		advice{"compare --bind in {file} with health.bind, and see that RuntimeDirectory= makes its directory: ss -lxtnp"},
 	},
 	{
-		gate.LayerSocket, gate.SocketStale, refusedAt("unix"),
-		"{socket} exists and nobody listens on it",
-		advice{"{systemctl} restart {unit}: gunicorn replaces the file"},
-	},
-	{
 		gate.LayerSocket, gate.BacklogFull, backlogFull,
 		"{bind} takes no more connections: {waiting} wait and no worker is free",
 		advice{"what keeps the workers busy comes first; then more workers, or a longer --backlog"},
@@ -250,7 +260,7 @@ var appRules = []rule{
 		advice{"see what its import waits for (a name that doesn't resolve, a database): {stacks}"},
 	},
 	{
-		gate.LayerApp, gate.WorkerTimeout, logged(`WORKER TIMEOUT \(pid:\s*(?P<pid>\d+)\)`, recently),
+		gate.LayerApp, gate.WorkerTimeout, workerTimeout,
 		"requests take longer than gunicorn allows{timeout}: it kills their workers",
 		advice{"profile the request; if it must be that slow, raise gunicorn's --timeout and nginx's proxy_read_timeout, in this order"},
 	},

@@ -41,12 +41,14 @@ var (
 const (
 	tracebackStart = "Traceback (most recent call last):"
 	maxFrames      = 200
+	maxMessage     = 12 // lines of an exception's message after its first
 )
 
 // reader is what one process has logged so far.
 type reader struct {
 	open     *traceback // being read
 	last     *traceback // read whole, and maybe continued by the next
+	since    int        // lines since last ended: a message may go on for some
 	chained  bool       // the next one is raised from the last
 	previous string     // the last line outside of a traceback
 }
@@ -87,7 +89,10 @@ func (r *reader) read(l gate.LogLine) *traceback {
 		if strings.Contains(l.Text, "the above exception") || strings.HasPrefix(l.Text, "The above exception") {
 			r.chained = true
 		} else if strings.TrimSpace(l.Text) != "" {
-			r.previous, r.last = l.Text, nil
+			r.previous = l.Text
+			if r.since++; r.since > maxMessage {
+				r.last = nil
+			}
 		}
 	case frameLine.MatchString(l.Text):
 		if len(t.frames) < maxFrames {
@@ -101,7 +106,7 @@ func (r *reader) read(l gate.LogLine) *traceback {
 		}
 	case exceptionLine.MatchString(l.Text) && !loggedLine.MatchString(l.Text):
 		t.line, t.class = l.Text, exceptionLine.FindStringSubmatch(l.Text)[1]
-		r.open, r.last = nil, t
+		r.open, r.last, r.since = nil, t, 0
 		return t
 	}
 	return nil

@@ -312,8 +312,7 @@ func (w *walk) index() error {
 		if _, err := other.find(w.server.Block); err != nil {
 			return err
 		}
-		other.noteLocation()
-		if d := pass(other.innermost()); d != nil && other.route.Location != w.route.Location {
+		if d := pass(other.innermost()); d != nil {
 			return fmt.Errorf("the index file %s would be passed on at %s, if it is there", file, d.at())
 		}
 	}
@@ -1177,7 +1176,7 @@ var timePart = regexp.MustCompile(`^(\d{1,9})(ms|[yMwdhms]|) *`)
 func parseTime(s string) (t time.Duration, ok bool) {
 	for s != "" {
 		part := timePart.FindStringSubmatch(s)
-		if part == nil {
+		if part == nil || part[2] == "" && len(part[0]) < len(s) {
 			return 0, false
 		}
 		n, _ := strconv.Atoi(part[1])

@@ -131,6 +131,7 @@ func (p *Prober) Probe(ctx context.Context, every time.Duration, observe func(ga
 	for name, value := range p.request.Headers {
 		req.Header.Set(name, value)
 	}
+	var connected atomic.Bool
 	var peer atomic.Int64 // a dial that has timed out may still end, in a goroutine of its own
 	var began time.Time
 	transport := &http.Transport{
@@ -142,13 +143,18 @@ func (p *Prober) Probe(ctx context.Context, every time.Duration, observe func(ga
 			}
 			conn, err := p.dialer.DialContext(ctx, network, addr)
 			peer.Store(int64(peerOf(conn)))
+			connected.Store(err == nil)
 			return conn, err
 		},
 	}
 	client := retryablehttp.Client{
 		HTTPClient:     &http.Client{Transport: transport, Timeout: p.request.Timeout, CheckRedirect: noRedirect},
 		RetryMax:       math.MaxInt,
-		RequestLogHook: func(retryablehttp.Logger, *http.Request, int) { began = time.Now(); peer.Store(0) },
+		RequestLogHook: func(retryablehttp.Logger, *http.Request, int) {
+			began = time.Now()
+			peer.Store(0)
+			connected.Store(false)
+		},
 		// The default obeys Retry-After, which would let the app decide how long it is watched.
 		Backoff: func(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
 			return every - min(every, time.Since(began))
@@ -158,7 +164,7 @@ func (p *Prober) Probe(ctx context.Context, every time.Duration, observe func(ga
 				return false, ctx.Err()
 			}
 			a := answer(resp, err)
-			a.Peer, a.Took = int(peer.Load()), time.Since(began)
+			a.Peer, a.Took, a.Connected = int(peer.Load()), time.Since(began), connected.Load()
 			return !observe(a), nil
 		},
 		ErrorHandler: func(resp *http.Response, err error, _ int) (*http.Response, error) { return resp, err },
