@@ -34,10 +34,14 @@ func Diagnose(f *Facts) []*gate.Finding {
 	if f.Proxied.failed() || f.Proxied.Answer == nil && !f.Direct.good() {
 		add(betweenRules, nil)
 	}
-	if len(found) > 0 {
-		proxy = nil // what the proxy says follows from it
+	add(proxyRules, nil)
+	if len(found) == 0 && f.Proxied.failed() {
+		var rules []rule
+		if f.Direct.good() {
+			rules = proxiedRules
+		}
+		add(rules, proxy)
 	}
-	add(proxyRules, proxy)
 	return found
 }
 

@@ -18,16 +18,6 @@ const (
 	eacces = int(syscall.EACCES)
 )
 
-// onlyProxied proves what goes wrong between a healthy app and its clients.
-func onlyProxied(p proof) proof {
-	return func(f *Facts) *match {
-		if !f.Direct.good() || !f.Proxied.failed() {
-			return nil
-		}
-		return p(f)
-	}
-}
-
 // targetsElsewhere: nginx's configuration leads the health request to where the app doesn't listen.
 func targetsElsewhere(f *Facts) *match {
 	r := f.Proxy.Route
@@ -152,19 +142,33 @@ func proxyElsewhere(f *Facts) *match {
 		with("systemd", f.Proxy.Unit+": "+f.Proxy.State)
 }
 
+// ownPage tells whether nginx itself wrote the answer.
+func (f *Facts) ownPage() bool {
+	return f.Proxied.Answer != nil && strings.Contains(f.Proxied.Answer.Body, "<center>nginx")
+}
+
+// redirectsItself: the redirect is nginx's, and not the app's.
+func redirectsItself(f *Facts) *match {
+	if !f.ownPage() || f.Proxied.status()/100 != 3 {
+		return nil
+	}
+	to := f.Proxied.Answer.Header.Get("Location")
+	m := newMatch("to", to).with("http", fmt.Sprintf("%d with nginx's own page, Location: %s", f.Proxied.status(), to))
+	if r := f.Proxy.Route; r != nil && r.Known && r.Returns != "" {
+		m.with(where(r), r.Returns+";")
+	}
+	return m
+}
+
 // answersItself: the answer is nginx's own page, and not for want of an answer from the app.
 func answersItself(f *Facts) *match {
 	a := f.Proxied.Answer
-	if a == nil || !strings.Contains(a.Body, "<center>nginx") || f.Proxied.Finding.Cause == gate.Redirect ||
-		a.Status == http.StatusBadGateway || a.Status == http.StatusGatewayTimeout {
+	if !f.ownPage() || a.Status == http.StatusBadGateway || a.Status == http.StatusGatewayTimeout {
 		return nil
 	}
 	m := newMatch("status", fmt.Sprint(a.Status)).with("http", fmt.Sprintf("%d with nginx's own page", a.Status))
 	if r := f.Proxy.Route; r != nil && r.Known {
-		at := r.Location
-		if at == "" {
-			at = r.Server
-		}
+		at := where(r)
 		m.words["location"] = at
 		if r.Returns != "" {
 			m.words["why"] = ": " + r.Returns
@@ -176,6 +180,14 @@ func answersItself(f *Facts) *match {
 		m.with(f.proxySource(e), e.Raw)
 	}
 	return m
+}
+
+// where is the block that decides.
+func where(r *nginx.Route) string {
+	if r.Location == "" {
+		return r.Server
+	}
+	return r.Location
 }
 
 // hostChanged: the app answers to the Host that is asked for, and not to what nginx makes of it.

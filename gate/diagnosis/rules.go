@@ -311,7 +311,7 @@ var betweenRules = []rule{
 	},
 }
 
-// The rules of the proxy itself.
+// The rules of the proxy itself: what keeps it from serving anything.
 var proxyRules = []rule{
 	{
 		gate.LayerProxy, gate.ProxyConfigInvalid, proxyInvalid,
@@ -328,33 +328,42 @@ var proxyRules = []rule{
 		"nginx is running and does not listen where it is asked",
 		advice{"compare proxy.url with nginx's listen, and see whether its reload failed: ss -ltnp | grep nginx"},
 	},
+}
+
+// The rules of what goes wrong between a healthy app and its clients, where nothing above is proved.
+var proxiedRules = []rule{
 	{
-		gate.LayerSocket, gate.BacklogFull, onlyProxied(upstreamError(eagain)),
+		gate.LayerProxy, gate.Redirect, redirectsItself,
+		"nginx itself redirects to {to}",
+		advice{"set proxy.url to that address, if it is the site's"},
+	},
+	{
+		gate.LayerSocket, gate.BacklogFull, upstreamError(eagain),
 		"nginx finds {bind} full: more connections than workers and backlog",
 		advice{"more workers, or a longer --backlog; what keeps the workers busy: {journal}"},
 	},
 	{
-		gate.LayerSocket, gate.SocketPermission, onlyProxied(upstreamError(eacces)),
+		gate.LayerSocket, gate.SocketPermission, upstreamError(eacces),
 		"nginx may not connect to {bind}",
 		advice{"let nginx's user and the app's share a group (never 0777): namei -l {socket}"},
 	},
 	{
-		gate.LayerProxy, gate.ProxyTimeout, onlyProxied(proxyGivesUp),
+		gate.LayerProxy, gate.ProxyTimeout, proxyGivesUp,
 		"nginx gives up after {readtimeout}, before the app has answered",
 		advice{"set proxy_read_timeout above gunicorn's --timeout{timeout} at {location}; then nginx -t && systemctl reload nginx"},
 	},
 	{
-		gate.LayerApp, gate.WorkerCrash, onlyProxied(upstreamCloses),
+		gate.LayerApp, gate.WorkerCrash, upstreamCloses,
 		"the app closes connections of nginx without an answer",
 		advice{"its workers die or are restarted: {journal}"},
 	},
 	{
-		gate.LayerProxy, gate.UnexpectedStatus, onlyProxied(answersItself),
+		gate.LayerProxy, gate.UnexpectedStatus, answersItself,
 		"nginx answers {status} itself, without asking the app{why}",
 		advice{"the app is healthy: correct {location}; then nginx -t && systemctl reload nginx"},
 	},
 	{
-		gate.LayerHealth, gate.DisallowedHost, onlyProxied(hostChanged),
+		gate.LayerHealth, gate.DisallowedHost, hostChanged,
 		"Django refuses the Host that nginx passes on ({passed})",
 		advice{"proxy_set_header Host $host; at {location}, then nginx -t && systemctl reload nginx"},
 	},

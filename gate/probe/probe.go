@@ -148,8 +148,8 @@ func (p *Prober) Probe(ctx context.Context, every time.Duration, observe func(ga
 		},
 	}
 	client := retryablehttp.Client{
-		HTTPClient:     &http.Client{Transport: transport, Timeout: p.request.Timeout, CheckRedirect: noRedirect},
-		RetryMax:       math.MaxInt,
+		HTTPClient: &http.Client{Transport: transport, Timeout: p.request.Timeout, CheckRedirect: noRedirect},
+		RetryMax:   math.MaxInt,
 		RequestLogHook: func(retryablehttp.Logger, *http.Request, int) {
 			began = time.Now()
 			peer.Store(0)
