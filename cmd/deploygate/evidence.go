@@ -388,6 +388,9 @@ func (v *evidence) route(ctx context.Context) {
 		return
 	}
 	p.User = cmpOr(p.User, config.User())
+	if all, known := config.Upstreams(); known {
+		p.Upstreams = all
+	}
 	request, ok := requestOf(p.URL, p.Host)
 	if !ok {
 		return

@@ -137,17 +137,18 @@ type Listener struct {
 
 // Proxy is nginx as it is.
 type Proxy struct {
-	Program  string // "" without one
-	Host     string // Host header of the request through it
-	URL      string // of that request; "" if none is made
-	Unit     string // its systemd unit
-	Running  bool
-	State    string        // as systemd shows it
-	Test     *gate.Finding // of its configuration; nil: valid, or not tested
-	User     string        // of its workers
-	Route    *nginx.Route  // of the health request; nil unknown
-	Log      []nginx.Entry // since Asked, oldest first
-	LogFiles []string
+	Program   string // "" without one
+	Host      string // Host header of the request through it
+	URL       string // of that request; "" if none is made
+	Unit      string // its systemd unit
+	Running   bool
+	State     string        // as systemd shows it
+	Test      *gate.Finding // of its configuration; nil: valid, or not tested
+	User      string        // of its workers
+	Route     *nginx.Route  // of the health request; nil unknown
+	Upstreams []string      // all that any request is sent to; nil unknown
+	Log       []nginx.Entry // since Asked, oldest first
+	LogFiles  []string
 }
 
 // Disk is a file system that the app or its logs need.

@@ -18,15 +18,20 @@ const (
 	eacces = int(syscall.EACCES)
 )
 
-// targetsElsewhere: nginx's configuration leads the health request to where the app doesn't listen.
+// targetsElsewhere: nginx's configuration leads the health request, or, where its route isn't known, every request, to
+// where the app doesn't listen.
 func targetsElsewhere(f *Facts) *match {
-	r := f.Proxy.Route
-	if r == nil || !r.Known || len(r.Targets) == 0 || f.Bind == "" || slices.ContainsFunc(r.Targets, f.isBind) {
+	targets, m := f.Proxy.Upstreams, newMatch("passat", "")
+	if r := f.Proxy.Route; r != nil && r.Known {
+		targets = r.Targets
+		m.words["passat"] = " at " + r.PassAt
+		m.with(r.PassAt, "proxy_pass "+r.Pass+";")
+	}
+	if f.Bind == "" || len(targets) == 0 || slices.ContainsFunc(targets, f.isBind) {
 		return nil
 	}
-	m := newMatch("target", strings.Join(r.Targets, ", "), "passat", r.PassAt).
-		with(r.PassAt, "proxy_pass "+r.Pass+";").
-		with("where "+f.Unit.Name+" listens", f.Bind)
+	m.words["target"] = strings.Join(targets, ", ")
+	m.with("where "+f.Unit.Name+" listens", f.Bind)
 	if e := f.lastError(func(e nginx.Entry) bool { return e.Upstream != "" }); e != nil {
 		m.with(f.proxySource(e), e.Raw)
 	}

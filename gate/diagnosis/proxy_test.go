@@ -31,7 +31,7 @@ func healthy() *Facts {
 		Proxy: Proxy{
 			Program: "/usr/sbin/nginx", Host: "shop.example", URL: "http://127.0.0.1/health/", Unit: "nginx.service",
 			Running: true, State: "active (running)", User: "www-data",
-			Route: &nginx.Route{
+			Route: &nginx.Route{ //nolint:gosec // PassAt is no password
 				Known: true, Server: "/etc/nginx/shop:1", Location: "/etc/nginx/shop:7", Pass: "http://unix:/run/shop/shop.sock", PassAt: "/etc/nginx/shop:9",
 				Targets: []string{"unix:/run/shop/shop.sock"}, ConnectTimeout: time.Minute, ReadTimeout: time.Minute, HostPassed: "$host",
 			},
@@ -80,6 +80,10 @@ func TestWhatLiesBetweenAHealthyAppAndItsClients(t *testing.T) {
 			f.Proxy.Route.Known, f.Proxy.Route.Targets = false, []string{"unix:/run/other.sock"}
 			f.answers(502, own)
 		}, []string{"proxy/unknown"}, "502"},
+		"nginx leads everything elsewhere": {func(f *Facts) {
+			f.Proxy.Route.Known, f.Proxy.Upstreams = false, []string{"127.0.0.1:8000", "unix:/run/other.sock"}
+			f.answers(502, own)
+		}, []string{"proxy/bind_mismatch"}, "sends requests to 127.0.0.1:8000, unix:/run/other.sock"},
 		"a directory is closed": {func(f *Facts) {
 			f.Socket.Reach = &socket.Walk{Denied: "/run/shop", Need: socket.NeedSearch}
 			f.answers(502, own)

@@ -302,7 +302,7 @@ var betweenRules = []rule{
 	{
 		gate.LayerProxy, gate.BindMismatch, targetsElsewhere,
 		"nginx sends requests to {target}, and the app listens at {bind}",
-		advice{"correct proxy_pass at {passat}, or --bind in {file}; then nginx -t && systemctl reload nginx"},
+		advice{"correct proxy_pass{passat}, or --bind in {file}; then nginx -t && systemctl reload nginx"},
 	},
 	{
 		gate.LayerSocket, gate.SocketPermission, unreachable,

@@ -66,9 +66,7 @@ func TestImportErrorAtBoot(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		v := h.rolledBack(testbed.ImportError())
-		if !strings.Contains(v.Failure.Summary, "No module named 'payments'") {
-			h.t.Errorf("failure %+v", v.Failure)
-		}
+		h.failed(v, "app", "import_error", "payments is not installed (project/wsgi.py, line 1)")
 	})
 }
 
@@ -84,7 +82,7 @@ func TestAppHangs(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("deadline = \"5s\"\ntimeout = \"1s\"")
 		v := h.rolledBack(testbed.Hang())
-		h.failed(v, "app", "unknown", "no answer within 1s")
+		h.failed(v, "app", "no_answer", "takes the request and gives no answer")
 	})
 }
 
@@ -103,6 +101,9 @@ func TestHealthyForASecond(t *testing.T) {
 		h.configure("deadline = \"6s\"")
 		h.reconfigure("600ms", "2s")
 		v := h.rolledBack(testbed.HealthyFor(time.Second))
-		h.failed(v, "app", "app_error", "not healthy for 2s within 6s")
+		h.failed(v, "app", "app_error", "answers 500")
+		if e := v.Failure.Evidence; len(e) == 0 || !strings.Contains(e[len(e)-1].Text, "not healthy for 2s within 6s, though it was for a while") {
+			h.t.Errorf("evidence %q", e)
+		}
 	})
 }
