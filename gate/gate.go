@@ -39,6 +39,9 @@ type Gate struct {
 	Stable   time.Duration // of uninterrupted health
 	Deadline time.Duration // from the start of Await to healthy
 
+	// Patient asks as Direct does and waits longer for an answer; nil: not at all. It tells an app that is late from one
+	// that never answers.
+	Patient Prober
 	// Busy counts the connections that the app has accepted; nil: unknown. It tells an app that hangs in a request from
 	// one that hangs before it takes any.
 	Busy func() int
@@ -83,11 +86,10 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 	}
 	w.prober, w.every = g.Direct, g.Interval
 	health := g.Health.of(e)
-	busiest := 0
+	var hung hung
 	w.judge = func(ctx context.Context, a *Answer) *Finding {
-		if a.Timeout && g.Busy != nil {
-			busiest = max(busiest, g.Busy())
-			a.Busy = busiest
+		if a.Timeout {
+			hung.look(ctx, g, health, a)
 		}
 		if f := health.Judge(*a); f != nil {
 			return f
@@ -107,10 +109,43 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 	return w.run(ctx, say)
 }
 
-// Look asks the app itself once, and gives how its unit is, the answer (nil without one), and what is wrong; nil:
-// nothing.
+// hung is what is learnt of an app that gives no answer in time.
+type hung struct {
+	busiest int // connections that it had accepted
+	asked   bool
+	late    chan Answer // a good answer to the patient request
+}
+
+// look is called after each probe without an answer; the first sends the patient request, which ends with ctx.
+func (h *hung) look(ctx context.Context, g *Gate, x Expectation, a *Answer) {
+	if g.Busy != nil {
+		h.busiest = max(h.busiest, g.Busy())
+		a.Busy = h.busiest
+	}
+	if g.Patient != nil && !h.asked {
+		h.asked, h.late = true, make(chan Answer, 1)
+		go func() {
+			if late, wrong := ask(ctx, g.Patient, x); late != nil && wrong == nil {
+				h.late <- *late
+			}
+		}()
+	}
+	select {
+	case late := <-h.late:
+		a.Late = &late
+		h.late <- late
+	default:
+	}
+}
+
+// Look asks the app itself once, if it is known where, and gives how its unit is, the answer (nil without one), and what
+// is wrong; nil: nothing.
 func (g *Gate) Look(ctx context.Context, e Expect) (UnitState, *Answer, *Finding) {
-	a, wrong := ask(ctx, g.Direct, g.Health.of(e))
+	var a *Answer
+	var wrong *Finding
+	if g.Direct != nil {
+		a, wrong = ask(ctx, g.Direct, g.Health.of(e))
+	}
 	st, err := g.Unit.State(ctx)
 	if err != nil {
 		return st, a, NewFinding(LayerService, Unknown, fmt.Sprintf("cannot ask systemd: %v", err))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"sync"
 	"syscall"
 	"testing"
@@ -326,5 +327,32 @@ func TestGlanceProxyIsOneProbe(t *testing.T) {
 	}
 	if _, err := in(t, func(ctx context.Context) error { return throughGate(nil, nil).GlanceProxy(ctx, v42) }); err != nil {
 		t.Errorf("no proxy: %v", err)
+	}
+}
+
+// An app that is late is told from one that never answers, by one request that waits longer.
+func TestALateAnswerIsRemembered(t *testing.T) {
+	for name, c := range map[string]struct {
+		takes time.Duration
+		late  bool
+	}{"late": {3 * time.Second, true}, "never": {time.Hour, false}} {
+		var asked atomic.Int32
+		_, err := in(t, func(ctx context.Context) error {
+			g := newGate(alive, slow)
+			g.Busy = func() int { return int(asked.Load()) }
+			g.Patient = prober(func(ctx context.Context, _ time.Duration) Answer {
+				asked.Add(1)
+				pause(ctx, c.takes)
+				if ctx.Err() != nil {
+					return Answer{Err: ctx.Err()}
+				}
+				return Answer{Status: 200, Took: c.takes}
+			})
+			return g.Await(ctx, v42, silent)
+		})
+		var f *Finding
+		if !errors.As(err, &f) || f.Answer == nil || (f.Answer.Late != nil) != c.late || asked.Load() != 1 || f.Answer.Busy != 1 {
+			t.Errorf("%s: %+v after %d requests", name, f, asked.Load())
+		}
 	}
 }

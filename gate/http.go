@@ -21,7 +21,8 @@ type Answer struct {
 	Peer    int    // process that listens on the unix socket (SO_PEERCRED); 0 unknown
 	Took    time.Duration
 
-	Connected bool // a connection was made
+	Connected bool    // a connection was made
+	Late      *Answer // without an answer in time: a good one that an earlier request got with more patience
 	Busy      int  // without an answer in time: the most connections that the app had accepted so far, where that is counted
 }
 

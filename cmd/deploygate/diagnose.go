@@ -124,7 +124,7 @@ func (v *evidence) logs(ctx context.Context, q unit.LogQuery) {
 	}
 	v.Log = lines
 	if q.Since.IsZero() {
-		v.Log = latestStarts(lines, v.Unit.State.NRestarts+1)
+		v.Log = latestStarts(lines, v.Unit.State)
 	}
 	for _, option := range []string{"--error-logfile", "--log-file"} {
 		if file := v.files.Option(option, ""); strings.HasPrefix(file, "/") {
@@ -154,20 +154,26 @@ func isKill(l gate.LogLine) bool {
 	return strings.Contains(l.Text, "SIGKILL") || strings.HasSuffix(l.Text, "due to signal 9") || strings.Contains(l.Text, "status=9/KILL")
 }
 
-// latestStarts keeps what belongs to the last n starts of the unit. systemd's word on a start that it refused belongs
-// to none, and is kept with them.
-func latestStarts(lines []gate.LogLine, n int) []gate.LogLine {
+// latestStarts keeps what belongs to the start that st is about, to the crashed ones before it, which NRestarts counts,
+// and to later ones: a unit that crashes may have been started again since it was looked at. systemd's word on a start
+// that it refused belongs to none, and is kept.
+func latestStarts(lines []gate.LogLine, st gate.UnitState) []gate.LogLine {
 	kept := map[string]bool{}
+	older := -1 // how many are kept that are not younger than st's
 	for i, l := range slices.Backward(lines) {
 		if l.Invocation == "" || kept[l.Invocation] {
 			continue
 		}
-		if len(kept) == n {
-			return slices.DeleteFunc(slices.Clone(lines[i+1:]), func(l gate.LogLine) bool { return l.Invocation != "" && !kept[l.Invocation] })
+		if older >= 0 || l.Invocation == st.InvocationID {
+			older++
+		}
+		if older > st.NRestarts {
+			lines = lines[i+1:]
+			break
 		}
 		kept[l.Invocation] = true
 	}
-	return lines
+	return slices.DeleteFunc(slices.Clone(lines), func(l gate.LogLine) bool { return l.Invocation != "" && !kept[l.Invocation] })
 }
 
 // witness looks at once at what a failure of a deploy leaves to see, and gives what explains it from the logs.

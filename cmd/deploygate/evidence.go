@@ -226,12 +226,9 @@ func (v *evidence) closed(path string) string {
 // ask asks the app, on its own socket and through the proxy.
 func (v *evidence) ask(ctx context.Context, e gate.Expect) {
 	g := v.deployer.Gate
-	if g.Direct != nil {
-		v.Unit.State, v.Direct.Answer, v.Direct.Finding = g.Look(ctx, e)
-		v.Failed = v.Direct.Finding
-		if a := v.Direct.Answer; a != nil && v.Failed != nil && g.Health.Judge(*a) == nil {
-			v.Direct.Finding = nil // the answer is good, and something else isn't
-		}
+	v.Unit.State, v.Direct.Answer, v.Failed = g.Look(ctx, e)
+	if v.Direct.Answer != nil && (v.Failed == nil || g.Health.Judge(*v.Direct.Answer) != nil) {
+		v.Direct.Finding = v.Failed // else the answer is good, and something else isn't
 	}
 	v.Proxied.Answer, v.Proxied.Finding = g.LookThrough(ctx, e)
 }

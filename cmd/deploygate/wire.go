@@ -100,7 +100,7 @@ func (h *host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolo
 			URL: address, Host: c.Health.Host, Headers: c.Health.Headers, Timeout: limit, Via: via, Log: probeLog{log},
 		})
 	}
-	g.Direct, g.Busy = h.prober(c.Health.Timeout), accepted(via)
+	g.Direct, g.Patient, g.Busy = h.prober(c.Health.Timeout), h.prober(c.Health.Deadline), accepted(via)
 	g.Health = gate.Expectation{
 		Where: "GET " + c.Health.Path + " on " + via.String(), URL: address, Host: c.Health.Host,
 		Status: c.Health.Status, Body: c.Health.Body, Setting: "health",

@@ -380,6 +380,9 @@ func backlogFull(f *Facts) *match {
 
 // answersLate: asked once more with more patience, it does answer as it should.
 func answersLate(f *Facts) *match {
+	if f.timedOut() && f.Direct.Answer.Late != nil {
+		f.Patient = Asked{Answer: f.Direct.Answer.Late}
+	}
 	if !f.Patient.good() {
 		return nil
 	}
