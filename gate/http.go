@@ -23,7 +23,7 @@ type Answer struct {
 
 	Connected bool    // a connection was made
 	Late      *Answer // without an answer in time: a good one that an earlier request got with more patience
-	Busy      int  // without an answer in time: the most connections that the app had accepted so far, where that is counted
+	Busy      int     // without an answer in time: the most connections that the app had accepted so far, where that is counted
 }
 
 // Expectation is what an answer must be.
