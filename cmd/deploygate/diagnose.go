@@ -62,9 +62,9 @@ func (h *host) examine(ctx context.Context, e gate.Expect) *evidence {
 	v := h.gather(ctx, e)
 	v.ask(ctx, e)
 	v.nginx(ctx)
+	v.testProxy(ctx)
 	v.route(ctx)
 	v.sockets() // while what the requests left in them is still there
-	v.testProxy(ctx)
 	if v.wrong() || v.Unit.State.NRestarts > 0 {
 		v.logs(ctx, unit.LogQuery{Last: lastEntries})
 	}
@@ -117,8 +117,7 @@ func (v *evidence) diagnose(wrong error) []*gate.Finding {
 
 // logs reads what the unit logged in the start that is judged and in the crashed ones before it.
 func (v *evidence) logs(ctx context.Context, q unit.LogQuery) {
-	u := v.manager.Unit(v.Unit.Name)
-	lines, err := u.Log(ctx, q)
+	lines, err := v.settledLog(ctx, q)
 	if err != nil {
 		v.unread("the journal of "+v.Unit.Name, err, "journalctl -u "+v.Unit.Name+" -n 100")
 	}
@@ -148,6 +147,28 @@ func (v *evidence) logs(ctx context.Context, q unit.LogQuery) {
 			v.Killed = append(v.Killed, l)
 		}
 	}
+}
+
+// settledLog reads the unit's log, once more where the start that crashed has no last words in it: under load the journal
+// gets them a moment after systemd has noticed the crash.
+func (v *evidence) settledLog(ctx context.Context, q unit.LogQuery) (lines []gate.LogLine, err error) {
+	const tries = 5
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for range tries {
+		lines, err = v.manager.Unit(v.Unit.Name).Log(ctx, q)
+		crashed := v.Failed != nil && v.Failed.State != nil
+		spoke := slices.ContainsFunc(lines, func(l gate.LogLine) bool { return l.PID > 1 && l.Invocation == v.Unit.State.InvocationID })
+		if err != nil || !crashed || spoke {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return lines, err
+		}
+	}
+	return lines, err
 }
 
 func isKill(l gate.LogLine) bool {

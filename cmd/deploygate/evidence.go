@@ -380,6 +380,9 @@ func (v *evidence) route(ctx context.Context) {
 	}
 	p := &v.Proxy
 	config, err := n.Effective(ctx)
+	if p.Test != nil && p.Test.Cause == gate.ProxyConfigInvalid {
+		return // which is said already
+	}
 	if err != nil {
 		v.unread("nginx's configuration", err, p.Program+" -T")
 		return
