@@ -81,44 +81,44 @@ func Remove(name string) Mod {
 	return func(f files) { delete(f, name) }
 }
 
-// before puts Python code at the start of a file.
-func before(name, code string) Mod {
+// Prepend puts Python code at the start of a file.
+func Prepend(name, code string) Mod {
 	return func(f files) { f[name] = code + "\n" + f[name] }
 }
 
-// after puts Python code at the end of a file, where it overrides.
-func after(name, code string) Mod {
+// Append puts Python code at the end of a file, where it overrides.
+func Append(name, code string) Mod {
 	return func(f files) { f[name] += "\n\n" + code + "\n" }
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%g", d.Seconds()) }
 
 // ImportError has the workers import a module that does not exist.
-func ImportError() Mod { return before(wsgiFile, "import payments") }
+func ImportError() Mod { return Prepend(wsgiFile, "import payments") }
 
 // SyntaxError puts one into a file that the workers import.
-func SyntaxError() Mod { return after(wsgiFile, "def broken(:") }
+func SyntaxError() Mod { return Append(wsgiFile, "def broken(:") }
 
 // MissingSetting has the settings read an environment variable that is not set.
 func MissingSetting(name string) Mod {
-	return after(settingsFile, fmt.Sprintf("X = os.environ[%q]", name))
+	return Append(settingsFile, fmt.Sprintf("X = os.environ[%q]", name))
 }
 
 // Answer500 has the health view raise an exception.
 func Answer500() Mod {
-	return after(viewsFile, `def health(request):
+	return Append(viewsFile, `def health(request):
     raise RuntimeError("the health view is broken")`)
 }
 
 // Status has the health view answer with a status and a text of its own.
 func Status(code int, body string) Mod {
-	return after(viewsFile, fmt.Sprintf(`def health(request):
+	return Append(viewsFile, fmt.Sprintf(`def health(request):
     return HttpResponse(%q, status=%d)`, body, code))
 }
 
 // Hang has the health view wait for an hour.
 func Hang() Mod {
-	return after(viewsFile, `def health(request):
+	return Append(viewsFile, `def health(request):
     time.sleep(3600)`)
 }
 
@@ -127,15 +127,15 @@ func HangAtImport() Mod { return SlowBoot(time.Hour) }
 
 // SlowBoot has each worker take d longer to boot.
 func SlowBoot(d time.Duration) Mod {
-	return before(wsgiFile, "import time\n\ntime.sleep("+seconds(d)+")")
+	return Prepend(wsgiFile, "import time\n\ntime.sleep("+seconds(d)+")")
 }
 
 // HealthyFor has each worker answer 500 to health requests once d has passed
 // since it booted.
 func HealthyFor(d time.Duration) Mod {
 	return func(f files) {
-		after("project/__init__.py", "import time\n\nBOOTED = time.monotonic()")(f)
-		after(viewsFile, `import project
+		Append("project/__init__.py", "import time\n\nBOOTED = time.monotonic()")(f)
+		Append(viewsFile, `import project
 
 _health = health
 
@@ -150,7 +150,7 @@ def health(request):
 // CrashAfter has a worker kill gunicorn's master with SIGKILL once d has
 // passed since it booted, and end itself.
 func CrashAfter(d time.Duration) Mod {
-	return after(wsgiFile, `import signal
+	return Append(wsgiFile, `import signal
 import threading
 
 
@@ -164,8 +164,26 @@ timer.daemon = True
 timer.start()`)
 }
 
+// HealthView replaces what the health view does: Python statements that see
+// the request, and what project/views.py imports.
+func HealthView(code string) Mod {
+	return Append(viewsFile, "def health(request):\n    "+strings.ReplaceAll(code, "\n", "\n    "))
+}
+
+// LogToConsole has everything that Django logs go to standard error, and so
+// into the journal. By default a production site mails its errors, or loses
+// them.
+func LogToConsole() Mod {
+	return Append(settingsFile, `LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+}`)
+}
+
 // RedirectHTTPS has Django redirect every plain HTTP request.
-func RedirectHTTPS() Mod { return after(settingsFile, "SECURE_SSL_REDIRECT = True") }
+func RedirectHTTPS() Mod { return Append(settingsFile, "SECURE_SSL_REDIRECT = True") }
 
 // AllowedHosts replaces the hosts the site answers to; it answers 400 to others.
 func AllowedHosts(hosts ...string) Mod {
@@ -173,7 +191,7 @@ func AllowedHosts(hosts ...string) Mod {
 	for i, host := range hosts {
 		quoted[i] = fmt.Sprintf("%q", host)
 	}
-	return after(settingsFile, "ALLOWED_HOSTS = ["+strings.Join(quoted, ", ")+"]")
+	return Append(settingsFile, "ALLOWED_HOSTS = ["+strings.Join(quoted, ", ")+"]")
 }
 
 // Partial is a release whose upload was cut off: it lacks manage.py.

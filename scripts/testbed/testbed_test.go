@@ -96,6 +96,7 @@ func TestMachine(t *testing.T) {
 			t.Run("Commands", func(t *testing.T) { testCommands(t, m) })
 			t.Run("Files", func(t *testing.T) { testFiles(t, m) })
 			t.Run("Migrate", func(t *testing.T) { testMigrate(t, m, site) })
+			t.Run("Postgres", func(t *testing.T) { testPostgres(t, m, site) })
 			t.Run("Load", func(t *testing.T) { testLoad(t, m, site) })
 			t.Run("Mods", func(t *testing.T) { testMods(t, m, site) })
 			t.Run("Close", func(t *testing.T) { testClose(t, m) })
@@ -243,6 +244,42 @@ func testMigrate(t *testing.T, m *Machine, site Site) {
 	}
 }
 
+func testPostgres(t *testing.T, m *Machine, site Site) {
+	unit, err := m.PostgresUnit()
+	check(t, err)
+	if state, err := m.UnitProperty(t.Context(), unit, "ActiveState"); err != nil || state != "inactive" {
+		t.Errorf("before it is started, %s is %q, %v", unit, state, err)
+	}
+	start := time.Now()
+	check(t, m.StartPostgres(t.Context()))
+	t.Logf("started in %v", time.Since(start).Round(time.Millisecond))
+	check(t, m.AddRelease(site, "pg", Postgres(), QueryAtBoot(), QueryOnHealth()))
+	check(t, m.Manage(t.Context(), site, "pg", "migrate", "--noinput").Err)
+	const insert = "INSERT INTO shop_order (number, legacy) VALUES ('1', '')"
+	if _, err := m.SQL(t.Context(), PostgresDatabase, insert); err != nil {
+		t.Error(err)
+	}
+	check(t, m.StartPostgres(t.Context())) // nothing is lost
+	if got, err := m.SQL(t.Context(), PostgresDatabase, "SELECT number, tableowner FROM shop_order, pg_tables WHERE tablename = 'shop_order'"); err != nil || got != "1|shop" {
+		t.Errorf("the orders are %q, %v", got, err)
+	}
+	if _, err := m.SQL(t.Context(), PostgresDatabase, "SELECT nothing"); err == nil || !strings.Contains(err.Error(), "nothing") {
+		t.Errorf("a statement that fails: %v", err)
+	}
+	check(t, m.GoLive(t.Context(), site, "pg"))
+
+	// What the environment says goes first, for the app and for manage.py.
+	env, err := m.ReadFile(site.EnvFile())
+	check(t, err)
+	check(t, m.WriteFile(site.EnvFile(), env+"DATABASE_NAME=elsewhere\n", 0o640))
+	if got := m.Manage(t.Context(), site, "pg", "showmigrations"); got.Err == nil || !strings.Contains(got.Stderr, `database "elsewhere" does not exist`) {
+		t.Errorf("%+v", got)
+	}
+	check(t, m.WriteFile(site.EnvFile(), env, 0o640))
+	check(t, m.Exec(t.Context(), "systemctl", "stop", unit).Err)
+	check(t, m.GoLive(t.Context(), site, "v1"))
+}
+
 func testLoad(t *testing.T, m *Machine, site Site) {
 	load := m.Load(t.Context(), site, "/health/", 50)
 	seen := func(at time.Time) {
@@ -321,6 +358,18 @@ func testMods(t *testing.T, m *Machine, site Site) {
 			answers("/health/", http.StatusBadGateway, "")(t, since)
 		}
 	}
+	logs := func(text string) func(*testing.T, time.Time) {
+		return func(t *testing.T, since time.Time) {
+			t.Helper()
+			eventually(t, 5*time.Second, func() string {
+				journal := m.Exec(t.Context(), "journalctl", "--unit="+site.Unit, fmt.Sprintf("--since=@%d", since.Unix()), "--output=cat")
+				if !strings.Contains(journal.Stdout, text) {
+					return fmt.Sprintf("%q is not in the journal:\n%s", text, lastLines(journal.Stdout, 40))
+				}
+				return ""
+			})
+		}
+	}
 	hangs := func(t *testing.T, _ time.Time) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
@@ -360,6 +409,8 @@ func testMods(t *testing.T, m *Machine, site Site) {
 		{"MissingSetting", MissingSetting("PAYMENTS_URL"), crashes("KeyError: 'PAYMENTS_URL'")},
 		{"CrashAfter", CrashAfter(time.Second), sequence(answers("/health/", http.StatusOK, "ok "), crashes("status=9/KILL"))},
 		{"Answer500", Answer500(), sequence(answers("/health/", http.StatusInternalServerError, "Server Error"), answers("/", http.StatusOK, "Shop"))},
+		{"LogToConsole", func(f files) { Answer500()(f); LogToConsole()(f) }, sequence(answers("/health/", http.StatusInternalServerError, ""), logs("RuntimeError: the health view is broken"))},
+		{"HealthView", HealthView("text = \"two\"\nreturn HttpResponse(text + \" lines\")"), answers("/health/", http.StatusOK, "two lines")},
 		{"Status", Status(http.StatusTeapot, "teapot\n"), answers("/health/", http.StatusTeapot, "teapot\n")},
 		{"Hang", Hang(), sequence(answers("/", http.StatusOK, "Shop"), hangs)},
 		{"HangAtImport", HangAtImport(), hangs},
