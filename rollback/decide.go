@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"deploygate/release"
+	"deploygate/release/journal"
 )
 
 // Verdict is the answer for one way back.
@@ -23,7 +24,7 @@ const (
 type Policy string
 
 const (
-	// Inspect means that a new migration blocks, none is safe.
+	// Inspect means that the new migrations are read: one that the older code can't live with blocks.
 	Inspect Policy = "inspect"
 	// Allow means safe.
 	Allow Policy = "allow"
@@ -36,6 +37,10 @@ type WayBack struct {
 	Version release.Version `json:"version,omitempty"`
 	Verdict Verdict         `json:"verdict"`
 	Reason  string          `json:"reason"`
+	// Blocking has the operations that block, as far as they are known.
+	Blocking []journal.Block `json:"blocking,omitempty"`
+	// TakeBack is how the migrations that the older code doesn't know would be taken back; empty where that isn't known.
+	TakeBack []Step `json:"-"`
 }
 
 // Crossed is what is known of one release whose schema a rollback would leave in place.
@@ -43,10 +48,14 @@ type Crossed struct {
 	Version   release.Version
 	Marker    *Marker // nil: none
 	MarkerErr error   // the marker is there and can't be understood
-	// NewMigrations are the migrations that the release has and the target has not, as app.name.
-	NewMigrations []string
-	// MigrationsErr says why they are not known.
-	MigrationsErr error
+	// Unapplied: the database has none of the migrations that the marker names.
+	Unapplied bool
+	// New are the migrations that the release has, the target has not, and the database may have, as app.name; Blocking
+	// what the target's code can't live with in them.
+	New      []string
+	Blocking []journal.Block
+	// Err says why they are not known.
+	Err error
 }
 
 // Decide says whether target's code may run on what the crossed releases left. One that blocks is enough; the reason
@@ -54,10 +63,10 @@ type Crossed struct {
 func Decide(target release.Version, crossed []Crossed, policy Policy) WayBack {
 	for _, c := range crossed {
 		if why := c.blocks(target, policy); why != "" {
-			return WayBack{target, Blocked, why}
+			return WayBack{Version: target, Verdict: Blocked, Reason: why, Blocking: c.Blocking}
 		}
 	}
-	return WayBack{target, Safe, safeReason(target, crossed, policy)}
+	return WayBack{Version: target, Verdict: Safe, Reason: safeReason(target, crossed, policy)}
 }
 
 // blocks gives the reason why c forbids target, or "".
@@ -65,7 +74,7 @@ func (c Crossed) blocks(target release.Version, policy Policy) string {
 	switch {
 	case c.MarkerErr != nil:
 		return fmt.Sprintf("%s: %v", c.Version, c.MarkerErr)
-	case c.Marker != nil && c.Marker.Rollback == Safe:
+	case c.Marker != nil && (c.Marker.Rollback == Safe || c.Unapplied):
 		return ""
 	case c.Marker != nil:
 		return fmt.Sprintf("%s's marker forbids it%s", c.Version, because(c.Marker))
@@ -73,13 +82,20 @@ func (c Crossed) blocks(target release.Version, policy Policy) string {
 		return ""
 	case policy == Block:
 		return fmt.Sprintf("%s has no marker, and no_marker = \"block\"", c.Version)
-	case c.MigrationsErr != nil:
-		return fmt.Sprintf("%s has no marker, and its migrations can't be compared: %v", c.Version, c.MigrationsErr)
-	case len(c.NewMigrations) > 0:
-		return fmt.Sprintf("%s has no marker and brings migrations that %s does not know: %s",
-			c.Version, target, abbreviate(c.NewMigrations))
+	case c.Err != nil:
+		return fmt.Sprintf("%s has no marker, and its migrations can't be compared: %v", c.Version, c.Err)
+	case len(c.Blocking) > 0:
+		return fmt.Sprintf("%s's code can't run after %s's migrations: %s", target, c.Version, first(c.Blocking))
 	}
 	return ""
+}
+
+// first names the first of what blocks, and counts the others.
+func first(blocking []journal.Block) string {
+	if len(blocking) == 1 {
+		return blocking[0].String()
+	}
+	return fmt.Sprintf("%s; and %d more", blocking[0], len(blocking)-1)
 }
 
 func because(m *Marker) string {
@@ -96,24 +112,35 @@ func safeReason(target release.Version, crossed []Crossed, policy Policy) string
 	if len(crossed) == 0 {
 		return fmt.Sprintf("no release went live after %s", target)
 	}
-	var marked, other []string
+	lists := map[string][]string{}
 	for _, c := range crossed {
-		if c.Marker != nil {
-			marked = append(marked, string(c.Version))
-		} else {
-			other = append(other, string(c.Version))
+		v := string(c.Version)
+		switch {
+		case c.Unapplied:
+			lists["not applied to the database: what the marker forbids of "] = append(lists["not applied to the database: what the marker forbids of "], v)
+		case c.Marker != nil:
+			lists["marked safe: "] = append(lists["marked safe: "], v)
+		case policy == Allow:
+			lists[`no marker, and no_marker = "allow": `] = append(lists[`no marker, and no_marker = "allow": `], v)
+		case len(c.New) > 0:
+			lists[compatible(target)] = append(lists[compatible(target)], c.New...)
+		default:
+			lists["no new migrations: "] = append(lists["no new migrations: "], v)
 		}
 	}
 	var parts []string
-	if len(marked) > 0 {
-		parts = append(parts, "marked safe: "+abbreviate(marked))
-	}
-	if len(other) > 0 && policy == Allow {
-		parts = append(parts, "no marker, and no_marker = \"allow\": "+abbreviate(other))
-	} else if len(other) > 0 {
-		parts = append(parts, "no new migrations: "+abbreviate(other))
+	for _, what := range []string{
+		"marked safe: ", "not applied to the database: what the marker forbids of ", `no marker, and no_marker = "allow": `, compatible(target), "no new migrations: ",
+	} {
+		if len(lists[what]) > 0 {
+			parts = append(parts, what+abbreviate(lists[what]))
+		}
 	}
 	return strings.Join(parts, "; ")
+}
+
+func compatible(target release.Version) string {
+	return fmt.Sprintf("migrations that %s's code can live with: ", target)
 }
 
 // abbreviate names the first few of a list that may be long.

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"deploygate/release/journal"
 )
 
 func TestDecide(t *testing.T) {
+	drop := []journal.Block{{Migration: "a.1", Operation: "RemoveField order.legacy", Why: "the older code selects it"}}
 	unreadable := errors.New("line 1, column 1: unknown key")
 	for _, c := range []struct {
 		name    string
@@ -20,7 +23,7 @@ func TestDecide(t *testing.T) {
 
 		{"marked safe", []Crossed{{Version: "v2", Marker: &Marker{Rollback: Safe}}}, Inspect, Safe, "marked safe: v2"},
 		{"marked safe, and markers demanded", []Crossed{{Version: "v2", Marker: &Marker{Rollback: Safe}}}, Block, Safe, "marked safe: v2"},
-		{"the marker beats the migrations", []Crossed{{Version: "v2", Marker: &Marker{Rollback: Safe}, NewMigrations: []string{"a.1"}}}, Inspect, Safe, "marked safe"},
+		{"the marker beats the migrations", []Crossed{{Version: "v2", Marker: &Marker{Rollback: Safe}, Blocking: drop}}, Inspect, Safe, "marked safe"},
 		{"marked blocked", []Crossed{{Version: "v2", Marker: &Marker{Rollback: Blocked, Reason: "drops x"}}}, Inspect, Blocked, "v2's marker forbids it: drops x"},
 		{"marked blocked, and markers not needed", []Crossed{{Version: "v2", Marker: &Marker{Rollback: Blocked, Migrations: []string{"a.1"}}}}, Allow, Blocked, "forbids it: a.1"},
 		{"marked blocked without a word", []Crossed{{Version: "v2", Marker: &Marker{Rollback: Blocked}}}, Inspect, Blocked, "v2's marker forbids it"},
@@ -28,18 +31,21 @@ func TestDecide(t *testing.T) {
 		{"an unreadable marker may be one that forbids", []Crossed{{Version: "v2", MarkerErr: unreadable}}, Allow, Blocked, "v2: line 1"},
 
 		{"inspect: no new migrations", []Crossed{{Version: "v2"}}, Inspect, Safe, "no new migrations: v2"},
-		{"inspect: new migrations", []Crossed{{Version: "v2", NewMigrations: []string{"a.1", "a.2", "a.3", "a.4", "a.5"}}}, Inspect, Blocked, "a.1, a.2, a.3 and 2 more"},
-		{"inspect: not known", []Crossed{{Version: "v2", MigrationsErr: errUnknown}}, Inspect, Blocked, "can't be compared"},
-		{"no policy is inspect", []Crossed{{Version: "v2", NewMigrations: []string{"a.1"}}}, "", Blocked, "a.1"},
-		{"allow: new migrations", []Crossed{{Version: "v2", NewMigrations: []string{"a.1"}}}, Allow, Safe, `no_marker = "allow": v2`},
+		{"inspect: a migration that drops", []Crossed{{Version: "v2", New: []string{"a.1"}, Blocking: drop}}, Inspect, Blocked, "v1's code can't run after v2's migrations: a.1: RemoveField order.legacy: the older code selects it"},
+		{"inspect: several", []Crossed{{Version: "v2", New: []string{"a.1"}, Blocking: append(drop, drop...)}}, Inspect, Blocked, "selects it; and 1 more"},
+		{"inspect: new ones that do no harm", []Crossed{{Version: "v2", New: []string{"a.1", "a.2"}}}, Inspect, Safe, "migrations that v1's code can live with: a.1, a.2"},
+		{"marked blocked, and not applied", []Crossed{{Version: "v2", Marker: &Marker{Rollback: Blocked, Migrations: []string{"a.1"}}, Unapplied: true}}, Inspect, Safe, "not applied to the database"},
+		{"inspect: not known", []Crossed{{Version: "v2", Err: errUnknown}}, Inspect, Blocked, "can't be compared"},
+		{"no policy is inspect", []Crossed{{Version: "v2", Blocking: drop}}, "", Blocked, "a.1"},
+		{"allow: new migrations", []Crossed{{Version: "v2", Blocking: drop}}, Allow, Safe, `no_marker = "allow": v2`},
 		{"block: no migrations", []Crossed{{Version: "v2"}}, Block, Blocked, `no_marker = "block"`},
 
 		{"one that blocks is enough", []Crossed{
 			{Version: "v4", Marker: &Marker{Rollback: Safe}}, {Version: "v3"}, {Version: "v2", Marker: &Marker{Rollback: Blocked}},
 		}, Inspect, Blocked, "v2's marker"},
 		{"the first that blocks is named", []Crossed{
-			{Version: "v3", NewMigrations: []string{"a.1"}}, {Version: "v2", Marker: &Marker{Rollback: Blocked}},
-		}, Inspect, Blocked, "v3 has no marker"},
+			{Version: "v3", Blocking: drop}, {Version: "v2", Marker: &Marker{Rollback: Blocked}},
+		}, Inspect, Blocked, "after v3's migrations"},
 		{"all of them safe, each for its reason", []Crossed{{Version: "v3"}, {Version: "v2", Marker: &Marker{Rollback: Safe}}}, Inspect, Safe, "marked safe: v2; no new migrations: v3"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

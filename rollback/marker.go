@@ -31,8 +31,8 @@ const maxMarker = 64 << 10
 // Marker is a release's word on the way back from it.
 type Marker struct {
 	Rollback   Verdict  `toml:"rollback" json:"rollback"` // safe or blocked
-	Reason     string   `toml:"reason" json:"reason,omitempty"`
-	Migrations []string `toml:"migrations" json:"migrations,omitempty"` // the ones that decided, as app.name
+	Reason     string   `toml:"reason,omitempty" json:"reason,omitempty"`
+	Migrations []string `toml:"migrations,omitempty" json:"migrations,omitempty"` // the ones that decided, as app.name
 }
 
 // ReadMarker reads the marker in a release's directory; nil means that there is none. An unreadable marker is an

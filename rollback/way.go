@@ -1,12 +1,20 @@
 package rollback
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"os"
 	"slices"
+	"strings"
+	"time"
 
 	"deploygate/release"
 	"deploygate/release/journal"
+	"deploygate/rollback/migrations"
 )
+
+var errUnknown = errors.New("its directory is gone, and the record has no word of it")
 
 // Candidates lists the releases that may be gone back to, the likeliest first: the ones that were live before and
 // didn't fail their last gate, latest first. Releases that are gone from disk, and those in not, are left out.
@@ -64,14 +72,19 @@ func Crossings(h journal.History, target, current release.Version, onDisk []rele
 type Schemas struct {
 	Dir     func(release.Version) string
 	History journal.History
+	// Applied has the migrations that the database has, as app.name; nil: not known, so that all are taken to be there.
+	Applied map[string]bool
 
-	migrations map[string]listing
+	sets map[string]set
 }
 
-type listing struct {
-	found map[string]string
-	err   error
+type set struct {
+	*migrations.Set
+	err error
 }
+
+// readLimit bounds the reading of one release's migrations.
+const readLimit = 30 * time.Second
 
 // WayBack decides whether target's code may run after the crossed releases.
 func (s *Schemas) WayBack(target release.Version, crossed []release.Version, policy Policy) WayBack {
@@ -81,7 +94,11 @@ func (s *Schemas) WayBack(target release.Version, crossed []release.Version, pol
 			facts = append(facts, s.crossed(v, target, policy))
 		}
 	}
-	return Decide(target, facts, policy)
+	w := Decide(target, facts, policy)
+	if w.Verdict == Blocked {
+		w.TakeBack = s.takeBack(target, crossed)
+	}
+	return w
 }
 
 func (s *Schemas) crossed(v, target release.Version, policy Policy) Crossed {
@@ -90,46 +107,59 @@ func (s *Schemas) crossed(v, target release.Version, policy Policy) Crossed {
 	if was != nil && was.Marker != "" {
 		c.Marker = &Marker{Rollback: Verdict(was.Marker), Reason: was.Reason, Migrations: was.Migrations}
 	}
-	if _, err := os.Lstat(s.Dir(v)); err != nil {
-		if was == nil || was.Unknown != "" {
-			c.MigrationsErr = errUnknown
-		} else {
-			c.NewMigrations = was.NewMigrations
-		}
-		return c
-	}
+	_, gone := os.Lstat(s.Dir(v))
 	// What was deployed counts, not only what the directory holds now: it may have been emptied or uploaded anew, and a
 	// word that blocked when the migrations ran is overridden by name, not by an edit.
-	if c.Marker == nil || c.Marker.Rollback == Safe {
+	if gone == nil && (c.Marker == nil || c.Marker.Rollback == Safe) {
 		c.Marker, c.MarkerErr = ReadMarker(s.Dir(v))
 	}
-	if c.Marker != nil || c.MarkerErr != nil || policy != Inspect {
-		return c
-	}
-	c.NewMigrations, c.MigrationsErr = s.newMigrations(v, target)
-	if was != nil && c.MigrationsErr == nil {
-		c.NewMigrations = s.addUnknownTo(target, c.NewMigrations, was.NewMigrations)
+	c.Unapplied = c.Marker != nil && c.Marker.Rollback == Blocked && s.noneApplied(c.Marker.Migrations)
+	switch {
+	case c.Marker != nil || c.MarkerErr != nil || policy != Inspect:
+	case gone != nil && (was == nil || was.Unknown != ""):
+		c.Err = errUnknown
+	case gone != nil:
+		c.remember(was, func(name string) bool { return !s.noneApplied([]string{name}) })
+	default:
+		s.judge(&c, target, was)
 	}
 	return c
 }
 
-// addUnknownTo adds to names those of more that target has no migration of.
-func (s *Schemas) addUnknownTo(target release.Version, names, more []string) []string {
-	known, err := s.list(target)
-	if err != nil {
-		return append(names, more...)
+// judge reads what v brings that target has not.
+func (s *Schemas) judge(c *Crossed, target release.Version, was *journal.Schema) {
+	newer, older := s.list(c.Version), s.list(target)
+	if err := cmp.Or(newer.err, older.err); err != nil {
+		c.Err = err
+		return
 	}
-	has := map[string]bool{}
-	for _, name := range known {
-		has[name] = true
+	j := migrations.Judge(newer.Set, older.Set, s.skip(newer.Set))
+	c.New, c.Blocking = names(j.New), blocks(j.Blocking)
+	if was == nil {
+		return
 	}
-	for _, name := range more {
-		if !has[name] && !slices.Contains(names, name) {
-			names = append(names, name)
+	// What was deployed and isn't there any more was read then.
+	c.remember(was, func(name string) bool {
+		return !newer.has(name) && !older.has(name) && !s.noneApplied([]string{name})
+	})
+}
+
+// remember takes over what was recorded of the migrations that count.
+func (c *Crossed) remember(was *journal.Schema, counts func(name string) bool) {
+	for _, name := range was.NewMigrations {
+		if !counts(name) || slices.Contains(c.New, name) {
+			continue
+		}
+		c.New = append(c.New, name)
+		if !was.Judged {
+			c.Blocking = append(c.Blocking, journal.Block{Migration: name, Why: "is gone from the release, and the record doesn't say what it did"})
+		}
+		for _, b := range was.Blocking {
+			if b.Migration == name {
+				c.Blocking = append(c.Blocking, b)
+			}
 		}
 	}
-	slices.Sort(names)
-	return names
 }
 
 // Describe is what the journal keeps of v's schema, compared with the release that is live before it.
@@ -144,42 +174,74 @@ func (s *Schemas) Describe(v, previous release.Version) (*journal.Schema, error)
 	if previous == "" {
 		return &journal.Schema{Unknown: "there was no release before it"}, nil
 	}
-	names, err := s.newMigrations(v, previous)
-	if err != nil {
+	newer, older := s.list(v), s.list(previous)
+	if err := cmp.Or(newer.err, older.err); err != nil {
 		return &journal.Schema{Unknown: err.Error()}, nil
 	}
-	return &journal.Schema{NewMigrations: names}, nil
+	j := migrations.Judge(newer.Set, older.Set, nil)
+	return &journal.Schema{NewMigrations: names(j.New), Judged: true, Blocking: blocks(j.Blocking)}, nil
 }
 
-// newMigrations names, sorted, the migrations that v has and than has not.
-func (s *Schemas) newMigrations(v, than release.Version) ([]string, error) {
-	have, err := s.list(v)
-	if err != nil {
-		return nil, err
-	}
-	old, err := s.list(than)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for key, name := range have {
-		if _, known := old[key]; !known {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-func (s *Schemas) list(v release.Version) (map[string]string, error) {
+func (s *Schemas) list(v release.Version) set {
 	dir := s.Dir(v)
-	l, known := s.migrations[dir]
+	l, known := s.sets[dir]
 	if !known {
-		l.found, l.err = Migrations(dir)
-		if s.migrations == nil {
-			s.migrations = map[string]listing{}
+		ctx, cancel := context.WithTimeout(context.Background(), readLimit)
+		defer cancel()
+		l.Set, l.err = migrations.Read(ctx, dir)
+		if s.sets == nil {
+			s.sets = map[string]set{}
 		}
-		s.migrations[dir] = l
+		s.sets[dir] = l
 	}
-	return l.found, l.err
+	return l
+}
+
+func (s set) has(name string) bool {
+	for n := range s.Migrations {
+		if n.String() == name {
+			return true
+		}
+	}
+	return false
+}
+
+// noneApplied tells whether the database is known to have none of some migrations. None named is not none applied.
+func (s *Schemas) noneApplied(names []string) bool {
+	return s.Applied != nil && len(names) > 0 && !slices.ContainsFunc(names, func(n string) bool { return s.Applied[n] })
+}
+
+// skip tells which of a release's migrations the database doesn't have. An app may have another label there than its
+// files show: a migration of the same name under a label that the release doesn't know counts as this one.
+func (s *Schemas) skip(of *migrations.Set) func(migrations.Name) bool {
+	if s.Applied == nil {
+		return nil
+	}
+	labels := map[string]bool{}
+	for n := range of.Migrations {
+		labels[n.App] = true
+	}
+	strange := map[string]bool{}
+	for full := range s.Applied {
+		if app, name, _ := strings.Cut(full, "."); !labels[app] {
+			strange[name] = true
+		}
+	}
+	return func(n migrations.Name) bool { return !s.Applied[n.String()] && !strange[n.Name] }
+}
+
+func names(all []migrations.Name) (texts []string) {
+	for _, n := range all {
+		texts = append(texts, n.String())
+	}
+	return texts
+}
+
+func blocks(all []migrations.Reason) (found []journal.Block) {
+	for _, r := range all {
+		found = append(found, journal.Block{
+			Migration: r.Migration.String(), Operation: r.Operation, Why: r.Why, Reversible: r.Reversible, Reverse: r.Reverse,
+		})
+	}
+	return found
 }

@@ -182,11 +182,24 @@ func (s site) add(v release.Version, marker string, migrations ...string) {
 	s.t.Helper()
 	write(s.t, filepath.Join(s.path(v), "manage.py"), "")
 	for _, m := range migrations {
-		write(s.t, filepath.Join(s.path(v), "shop/migrations", m+".py"), "")
+		write(s.t, filepath.Join(s.path(v), "shop/migrations", m+".py"), migrationOf(m))
 	}
 	if marker != "" {
 		write(s.t, filepath.Join(s.path(v), MarkerName), marker)
 	}
+}
+
+// migrationOf is a migration by its name: one that is called "add" does no harm, any other drops a column.
+func migrationOf(name string) string {
+	operation := `migrations.RemoveField("order", "legacy")`
+	switch {
+	case strings.Contains(name, "add"):
+		operation = `migrations.AddField("order", "note", models.TextField(null=True))`
+	case name == "0001":
+		operation = `migrations.CreateModel("Order", [("id", models.BigAutoField(primary_key=True)), ("legacy", models.TextField())])`
+	}
+	return "from django.db import migrations, models\n\n\nclass Migration(migrations.Migration):\n" +
+		"    dependencies = []\n    operations = [" + operation + "]\n"
 }
 
 func TestWayBackReadsWhatTheReleasesSay(t *testing.T) {
@@ -195,6 +208,7 @@ func TestWayBackReadsWhatTheReleasesSay(t *testing.T) {
 	s.add("same", "", "0001")
 	s.add("fewer", "")
 	s.add("more", "", "0001", "0002")
+	s.add("harmless", "", "0001", "0002_add")
 	s.add("safe", `rollback = "safe"`, "0001", "0002")
 	s.add("blocked", `rollback = "blocked"`, "0001")
 	s.add("odd", `rollback = "maybe"`, "0001")
@@ -208,7 +222,9 @@ func TestWayBackReadsWhatTheReleasesSay(t *testing.T) {
 		{versions{"v1"}, Block, Safe, "no release went live"}, // the target itself is not crossed
 		{versions{"same"}, Inspect, Safe, ""},
 		{versions{"fewer"}, Inspect, Safe, ""},
-		{versions{"more"}, Inspect, Blocked, "shop.0002"},
+		{versions{"more"}, Inspect, Blocked, "shop.0002: RemoveField order.legacy"},
+		{versions{"harmless"}, Inspect, Safe, "can live with: shop.0002_add"},
+		{versions{"harmless", "more"}, Inspect, Blocked, "shop.0002"},
 		{versions{"more"}, Allow, Safe, ""},
 		{versions{"same"}, Block, Blocked, "no marker"},
 		{versions{"safe"}, Inspect, Safe, "marked safe"},
@@ -292,6 +308,8 @@ func TestThePrunedAreRemembered(t *testing.T) {
 		{"marked blocked", &journal.Schema{Marker: "blocked", Reason: "drops x"}, Allow, Blocked, "drops x"},
 		{"no migrations", &journal.Schema{}, Inspect, Safe, "no new migrations"},
 		{"migrations", &journal.Schema{NewMigrations: []string{"shop.0002"}}, Inspect, Blocked, "shop.0002"},
+		{"migrations that did no harm", &journal.Schema{NewMigrations: []string{"shop.0002"}, Judged: true}, Inspect, Safe, "can live with: shop.0002"},
+		{"migrations that did", &journal.Schema{NewMigrations: []string{"shop.0002"}, Judged: true, Blocking: []journal.Block{{Migration: "shop.0002", Why: "drops x"}}}, Inspect, Blocked, "drops x"},
 		{"migrations not known", &journal.Schema{Unknown: "unreadable"}, Inspect, Blocked, "can't be compared"},
 		{"no word", nil, Inspect, Blocked, "can't be compared"},
 		{"no word, and none needed", nil, Allow, Safe, ""},
@@ -310,15 +328,17 @@ func TestThePrunedAreRemembered(t *testing.T) {
 func TestDescribeIsWhatIsRememberedOfARelease(t *testing.T) {
 	s := newSite(t)
 	s.add("v1", "", "0001")
-	s.add("v2", "", "0001", "0003", "0002")
+	s.add("v2", "", "0001", "0003_add", "0002")
 	s.add("marked", "rollback = \"blocked\"\nreason = \"r\"\nmigrations = [\"m\"]", "0002")
 	s.add("odd", "rollback = 1")
 	for _, c := range []struct {
 		v, previous release.Version
 		want        *journal.Schema
 	}{
-		{"v2", "v1", &journal.Schema{NewMigrations: []string{"shop.0002", "shop.0003"}}},
-		{"v1", "v2", &journal.Schema{}},
+		{"v2", "v1", &journal.Schema{NewMigrations: []string{"shop.0002", "shop.0003_add"}, Judged: true, Blocking: []journal.Block{{
+			Migration: "shop.0002", Operation: "RemoveField order.legacy", Why: "the older code selects the column", Reversible: true, Reverse: "the column comes back without its values: the data is lost",
+		}}}},
+		{"v1", "v2", &journal.Schema{Judged: true}},
 		{"marked", "v1", &journal.Schema{Marker: "blocked", Reason: "r", Migrations: []string{"m"}}},
 		{"v1", "", &journal.Schema{Unknown: "there was no release before it"}},
 	} {

@@ -72,7 +72,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.BoolFlag{Name: "no-color", Usage: "no colours on a terminal; so does NO_COLOR"},
 		},
 		Commands: []*cli.Command{
-			c.release(), c.rollback(), c.check(), c.diagnose(), c.plan(), c.status(), c.history(), c.prune(), c.recover(), c.guard(),
+			c.release(), c.rollback(), c.check(), c.diagnose(), c.plan(), c.marker(), c.status(), c.history(), c.prune(), c.recover(), c.guard(),
 		},
 		HideHelpCommand: true,
 		Writer:          stdout,
@@ -114,6 +114,15 @@ type session struct {
 
 // begin checks the global flags and reads the configuration.
 func (c *commands) begin(ctx *cli.Context, maxWords int) (*session, error) {
+	s, err := c.unconfigured(ctx, maxWords)
+	if err == nil {
+		s.config, err = LoadConfig(ctx.String("config"), ctx.String("app"), configDir)
+	}
+	return s, err
+}
+
+// unconfigured checks the global flags, for a command that needs no configuration.
+func (c *commands) unconfigured(ctx *cli.Context, maxWords int) (*session, error) {
 	if extra := ctx.Args().Slice(); len(extra) > maxWords {
 		return nil, usagef("%q is one word too many; see deploygate %s --help", extra[maxWords], ctx.Command.Name)
 	}
@@ -126,10 +135,7 @@ func (c *commands) begin(ctx *cli.Context, maxWords int) (*session, error) {
 		return nil, usagef("--output %q is neither text nor json", format)
 	}
 	var err error
-	if s.log, err = newLogger(c.err, ctx.String("log-level"), newProgress(c.err, s.noColor).color); err != nil {
-		return nil, err
-	}
-	s.config, err = LoadConfig(ctx.String("config"), ctx.String("app"), configDir)
+	s.log, err = newLogger(c.err, ctx.String("log-level"), newProgress(c.err, s.noColor).color)
 	return s, err
 }
 

@@ -61,6 +61,7 @@ type Config struct {
 	Rollback struct {
 		Automatic bool
 		NoMarker  rollback.Policy
+		Applied   string
 		Guard     string
 	}
 	Hooks  map[deploy.HookName][]deploy.Task
@@ -70,6 +71,8 @@ type Config struct {
 const (
 	whenChanged = "when-changed"
 	never       = "never"
+	assume      = "assume"
+	askDatabase = "ask"
 	refuse      = "refuse"
 	warn        = "warn"
 	kindNginx   = "nginx"
@@ -101,6 +104,7 @@ func Defaults(app string) *Config {
 	c.Proxy.ErrorLog = "/var/log/nginx/error.log"
 	c.Rollback.Automatic = true
 	c.Rollback.NoMarker = rollback.Inspect
+	c.Rollback.Applied = assume
 	c.Rollback.Guard = guardAuto
 	c.Hooks = map[deploy.HookName][]deploy.Task{}
 	return c
@@ -176,6 +180,7 @@ func (c *Config) read(d *document) {
 
 	d.boolean("rollback.automatic", &c.Rollback.Automatic)
 	d.choice("rollback.no_marker", (*string)(&c.Rollback.NoMarker), "inspect", "allow", "block")
+	d.choice("rollback.applied", &c.Rollback.Applied, assume, askDatabase)
 	d.choice("rollback.guard", &c.Rollback.Guard, guardAuto, required)
 
 	for _, hook := range []deploy.HookName{deploy.BeforeSwap, deploy.AfterRelease, deploy.AfterRollback, deploy.OnHeld} {

@@ -24,6 +24,7 @@ func (c *commands) release() *cli.Command {
 		Flags: []cli.Flag{
 			lockWait,
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"},
+			&cli.BoolFlag{Name: "require-way-back", Usage: "refuse a release whose migrations the live code can't live with"},
 		},
 		Action: func(ctx *cli.Context) error {
 			s, err := c.begin(ctx, 1)
@@ -33,7 +34,9 @@ func (c *commands) release() *cli.Command {
 			if ctx.Args().First() == "" {
 				return usagef("which release? deploygate release VERSION")
 			}
-			request := deploy.Request{Command: deploy.Release, Version: ctx.Args().First()}
+			request := deploy.Request{
+				Command: deploy.Release, Version: ctx.Args().First(), RequireWayBack: ctx.Bool("require-way-back"),
+			}
 			if ctx.Bool("dry-run") {
 				return s.plan(request)
 			}

@@ -50,6 +50,10 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	d.Service, d.Gate, d.Runner = service, g, runner{service.unit, c.App}
 	h := &host{config: c, tree: tree, manager: manager, deployer: d}
 	d.Witness, d.ExplainTask, d.Guard = h.witness, h.explainTask, h.guard
+	d.Python = func() string { return h.python(context.WithoutCancel(ctx)) }
+	if c.Rollback.Applied == askDatabase {
+		d.Applied = h.applied
+	}
 	service.bindErr = h.direct(ctx, g, service.unit, log)
 	if err := h.proxy(ctx, g, log); err != nil {
 		service.proxyErr = err

@@ -59,6 +59,10 @@ type Deployer struct {
 	Guard         func(ctx context.Context, deployID string) (stop func(), err error)
 	GuardRequired bool // refuse to deploy without one
 
+	// Applied asks the app's database, with v's settings, which migrations it has; nil: it isn't asked.
+	Applied func(ctx context.Context, v release.Version) (map[string]bool, error)
+	Python  func() string // the app's interpreter, for advice; may be nil
+
 	Require      []string
 	NoMarker     rollback.Policy
 	Automatic    bool // go back without being asked
@@ -132,6 +136,7 @@ func (d *Deployer) goBack(ctx context.Context, r *run, p Plan, failure error) *R
 	r.failed(p.Target, failure)
 	interrupted := ctx.Err() != nil
 	ctx = context.WithoutCancel(ctx) // from here on nothing stops half-way
+	d.reconsider(ctx, r, &p)
 	if p.WayBack().Verdict != rollback.Safe || !d.Automatic {
 		if interrupted {
 			return d.goForward(ctx, r, p)
@@ -139,6 +144,32 @@ func (d *Deployer) goBack(ctx context.Context, r *run, p Plan, failure error) *R
 		return d.hold(ctx, r, p, failure)
 	}
 	return d.tryWays(ctx, r, p, failure)
+}
+
+// reconsider asks the database, where that is wanted, whether what blocks the way back was applied at all.
+func (d *Deployer) reconsider(ctx context.Context, r *run, p *Plan) {
+	way := p.WayBack()
+	if d.Applied == nil || p.again == nil || way.Verdict != rollback.Blocked {
+		return
+	}
+	applied, err := d.askApplied(ctx, p.Target, way.Version)
+	if err != nil {
+		r.warn("%v; so all migrations are taken to be applied", err)
+		return
+	}
+	p.Ways = p.again(applied)
+	if way = p.WayBack(); r.report.WayBack != nil {
+		r.report.WayBack = &way
+	}
+}
+
+// manage is how a person runs manage.py with a release's code.
+func (d *Deployer) manage(v release.Version) string {
+	python := "python3"
+	if d.Python != nil {
+		python = d.Python()
+	}
+	return fmt.Sprintf("cd %s && %s manage.py", d.Tree.Dir(v), python)
 }
 
 // tryWays goes back to the first release that passes its gate.
@@ -181,15 +212,7 @@ func (d *Deployer) goForward(ctx context.Context, r *run, p Plan) *Report {
 // hold leaves a failed release in place.
 func (d *Deployer) hold(ctx context.Context, r *run, p Plan, failure error) *Report {
 	d.afterHooks(ctx, r, OnHeld, p.Target)
-	r.waysOut = []string{"fix forward: release a corrected version"}
-	switch way := p.WayBack(); way.Verdict {
-	case rollback.Safe:
-		r.waysOut = append(r.waysOut, "or go back: deploygate rollback "+string(way.Version))
-	case rollback.Blocked:
-		r.waysOut = append(r.waysOut, fmt.Sprintf("or, if you know that %s can run on the schema as it is: deploygate rollback %s --override-marker REASON",
-			way.Version, way.Version))
-	case rollback.None:
-	}
+	r.waysOut = p.WayBack().WaysOut(d.manage(p.Target))
 	return r.end(Held, failure)
 }
 

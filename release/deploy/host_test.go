@@ -147,7 +147,12 @@ func (h *host) add(vs ...release.Version) {
 func (h *host) migration(name string, vs ...release.Version) {
 	h.t.Helper()
 	for _, v := range vs {
-		write(h.t, filepath.Join(h.tree.Dir(v), "shop", "migrations", name+".py"), "")
+		write(h.t, filepath.Join(h.tree.Dir(v), "shop", "migrations", name+".py"), `from django.db import migrations
+
+
+class Migration(migrations.Migration):
+    operations = [migrations.RemoveField("order", "legacy")]
+`)
 	}
 }
 

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -26,6 +27,8 @@ type Request struct {
 	Command  Command
 	Version  string // "" with Rollback: the last good one
 	Override string // why a blocking marker is overridden; "" obeys it
+	// RequireWayBack refuses a release that removes the way back.
+	RequireWayBack bool
 }
 
 // Plan is the facts that a deploy is decided on, frozen before anything is touched.
@@ -48,6 +51,8 @@ type Plan struct {
 	Healthy bool
 	// ProxyInvalid: the proxy's configuration wasn't valid already.
 	ProxyInvalid bool
+	// again decides the ways back once more, by what the database has.
+	again func(applied map[string]bool) []rollback.WayBack
 	// ProxyBroken: the app was healthy and the proxy didn't reach it, so the proxy's failure is not Target's.
 	ProxyBroken bool
 }
@@ -109,7 +114,7 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 		d.baseline(ctx, &p, unit, &refused)
 	}
 	if found {
-		d.planSchema(&p, history, onDisk, &refused)
+		d.planSchema(ctx, &p, history, onDisk, &refused)
 	}
 	return p, refused
 }
@@ -136,6 +141,9 @@ func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Pl
 		r.report.Requested = p.Target
 		way := p.WayBack()
 		r.report.WayBack = &way
+	}
+	if way := p.WayBack(); err == nil && p.Command == Release && way.Verdict == rollback.Blocked {
+		r.warn("no way back from %s: to %s it is blocked: %s", p.Target, way.Version, way.Reason)
 	}
 	for _, f := range p.Before {
 		r.d.Observer.Warned("before this " + string(p.Command) + " already: " + f.Summary)
@@ -179,7 +187,7 @@ func target(r Request, h journal.History, onDisk []release.Version, current rele
 }
 
 // planSchema decides the ways back, and whether the target itself may run on the schema as it is.
-func (d *Deployer) planSchema(p *Plan, h journal.History, onDisk []release.Version, refused *refusals) {
+func (d *Deployer) planSchema(ctx context.Context, p *Plan, h journal.History, onDisk []release.Version, refused *refusals) {
 	schemas := &rollback.Schemas{Dir: d.Tree.Dir, History: h}
 	var err error
 	if p.Schema, err = schemas.Describe(p.Target, p.Previous); err != nil {
@@ -188,7 +196,7 @@ func (d *Deployer) planSchema(p *Plan, h journal.History, onDisk []release.Versi
 	}
 	if older := p.older(h); older && !p.Live() {
 		crossed := rollback.Crossings(h, p.Target, p.Previous, onDisk)
-		if w := schemas.WayBack(p.Target, crossed, d.NoMarker); w.Verdict != rollback.Safe && p.Override == "" {
+		if w := d.mayGoBack(ctx, p, schemas, crossed); w.Verdict != rollback.Safe && p.Override == "" {
 			refused.add(gate.LayerSchema, blocked(w, p.Previous))
 		}
 	}
@@ -202,6 +210,46 @@ func (d *Deployer) planSchema(p *Plan, h journal.History, onDisk []release.Versi
 		not = append(not, p.Previous) // it is what is being fled from
 	}
 	p.Ways = d.ways(h, onDisk, schemas, p.Target, not)
+	p.again = func(applied map[string]bool) []rollback.WayBack {
+		schemas.Applied = applied
+		return d.ways(h, onDisk, schemas, p.Target, not)
+	}
+	if way := p.WayBack(); p.RequireWayBack && way.Verdict != rollback.Safe && !p.Live() {
+		refused.add(gate.LayerSchema, gate.NewFinding(gate.LayerSchema, gate.RollbackBlocked,
+			fmt.Sprintf("there would be no way back from %s: %s", p.Target, way.Reason)).
+			Advise("release it without --require-way-back, or split it: first what the live code can live with"))
+	}
+}
+
+// mayGoBack decides whether the target, an older release, may run on the schema as it is.
+func (d *Deployer) mayGoBack(ctx context.Context, p *Plan, schemas *rollback.Schemas, crossed []release.Version) rollback.WayBack {
+	w := schemas.WayBack(p.Target, crossed, d.NoMarker)
+	if w.Verdict != rollback.Blocked || d.Applied == nil {
+		return w
+	}
+	applied, err := d.askApplied(ctx, p.Previous, p.Target)
+	if err != nil {
+		w.Reason += fmt.Sprintf(" (%v)", err)
+		return w
+	}
+	schemas.Applied = applied
+	defer func() { schemas.Applied = nil }()
+	return schemas.WayBack(p.Target, crossed, d.NoMarker)
+}
+
+// askApplied asks the database with the first of some releases that can.
+func (d *Deployer) askApplied(ctx context.Context, with ...release.Version) (applied map[string]bool, err error) {
+	for _, v := range with {
+		if v == "" {
+			continue
+		}
+		var failed error
+		if applied, failed = d.Applied(ctx, v); failed == nil {
+			return applied, nil
+		}
+		err = cmp.Or(err, failed)
+	}
+	return nil, err
 }
 
 // ways are the ways back from a release that is, or would be, the last in the history.

@@ -1,6 +1,8 @@
 package deploy
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -77,10 +79,10 @@ func TestPlan(t *testing.T) {
 		same(t, "refused", len(refused), 0)
 		same(t, "target", p.Target, "v4")
 		same(t, "previous", p.Previous, "v3")
-		same(t, "ways", p.Ways, []rollback.WayBack{
-			{Version: "v3", Verdict: rollback.Safe, Reason: "no new migrations: v4"},
-			{Version: "v2", Verdict: rollback.Blocked, Reason: "v4 has no marker and brings migrations that v2 does not know: shop.0002_drop"},
-		})
+		same(t, "ways", len(p.Ways), 2)
+		same(t, "way", p.Ways[0], rollback.WayBack{Version: "v3", Verdict: rollback.Safe, Reason: "no new migrations: v4"})
+		same(t, "and further", p.Ways[1].Verdict, rollback.Blocked)
+		contains(t, "because", p.Ways[1].Reason, "v2's code can't run after v4's migrations: shop.0002_drop: RemoveField order.legacy")
 		same(t, "live", p.Live(), false)
 		same(t, "healthy", p.Healthy, true)
 		same(t, "good", p.Good, false)
@@ -187,6 +189,90 @@ func TestCheck(t *testing.T) {
 				parts(t, "warnings", warnings, c.warnings)
 				same(t, "records", len(h.records()), journalled)
 				same(t, "restarts", len(h.restarts), 0)
+			})
+		})
+	}
+}
+
+// A release that removes the way back is refused where that is asked for, and announced where it isn't.
+func TestRequireWayBack(t *testing.T) {
+	onHost(t, func(t *testing.T, h *host) {
+		h.began("v1")
+		h.add("v2")
+		h.migration("0002_drop", "v2")
+		r := h.d.Run(h.ctx, Request{Command: Release, Version: "v2", RequireWayBack: true})
+		same(t, "outcome", r.Outcome, Refused)
+		contains(t, "failure", summary(r.Failure), "there would be no way back from v2: v1's code can't run after v2's migrations: shop.0002_drop")
+		same(t, "restarts", len(h.restarts), 0)
+		r = h.release("v2")
+		same(t, "outcome", r.Outcome, Released)
+		parts(t, "warnings", r.Warnings, []string{"no way back from v2: to v1 it is blocked"})
+		r = h.d.Run(h.ctx, Request{Command: Release, Version: "v2", RequireWayBack: true})
+		same(t, "outcome", r.Outcome, Unchanged)
+	})
+	onHost(t, func(t *testing.T, h *host) {
+		h.add("v1")
+		r := h.d.Run(h.ctx, Request{Command: Release, Version: "v1", RequireWayBack: true})
+		same(t, "outcome of the first of all", r.Outcome, Refused)
+	})
+}
+
+// What was not applied to the database does not block; a database that can't be asked leaves things as they are.
+func TestTheDatabaseIsAsked(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		applied map[string]bool // nil: it can't be asked
+		marker  string
+		command Command
+		want    Outcome
+		says    string
+	}{
+		{"not applied", map[string]bool{"shop.0001_initial": true}, "", Release, RolledBack, ""},
+		{"applied", map[string]bool{"shop.0002_drop": true}, "", Release, Held, "shop.0002_drop: RemoveField"},
+		{"applied under another label", map[string]bool{"store.0002_drop": true}, "", Release, Held, "shop.0002_drop"},
+		{"not known", nil, "", Release, Held, "shop.0002_drop"},
+		{"marked, not applied", map[string]bool{}, "rollback = \"blocked\"\nmigrations = [\"shop.0002_drop\"]\n", Release, RolledBack, ""},
+		{"marked without a name", map[string]bool{}, "rollback = \"blocked\"\n", Release, Held, "marker forbids it"},
+		{"rollback, not applied", map[string]bool{}, "", Rollback, Released, ""},
+		{"rollback, applied", map[string]bool{"shop.0002_drop": true}, "", Rollback, Refused, "shop.0002_drop"},
+		{"rollback, not known", nil, "", Rollback, Refused, "the database is down"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onHost(t, func(t *testing.T, h *host) {
+				h.began("v1")
+				h.add("v2")
+				h.migration("0002_drop", "v2")
+				if c.marker != "" {
+					h.mark("v2", c.marker)
+				}
+				var asked versions
+				h.d.Applied = func(_ context.Context, v release.Version) (map[string]bool, error) {
+					asked = append(asked, v)
+					if c.applied == nil {
+						return nil, errors.New("the database is down")
+					}
+					return c.applied, nil
+				}
+				var r *Report
+				if c.command == Release {
+					h.does["v2"] = behaviour{status: 500}
+					r = h.release("v2")
+				} else {
+					h.release("v2")
+					same(t, "asked for a release that passes", len(asked), 0)
+					r = h.d.Run(h.ctx, Request{Command: Rollback})
+				}
+				same(t, "outcome", r.Outcome, c.want)
+				if len(asked) == 0 || asked[0] != "v2" {
+					t.Errorf("asked with %v, want v2 first", asked)
+				}
+				switch {
+				case c.says == "":
+				case c.command == Release:
+					contains(t, "way back", r.WayBack.Reason, c.says)
+				default:
+					contains(t, "failure", summary(r.Failure), c.says)
+				}
 			})
 		})
 	}

@@ -68,6 +68,7 @@ func (d *Deployer) Recover(ctx context.Context) *Report {
 	// Which configuration the proxy runs is not known any more, so it is not told to begin: its Test loads the one on
 	// disk.
 	r.failed(p.Target, died)
+	d.reconsider(ctx, r, &p)
 	if p.WayBack().Verdict == rollback.Safe && d.Automatic {
 		return d.tryWays(ctx, r, p, died)
 	}
@@ -119,7 +120,12 @@ func (d *Deployer) resume() (*run, Plan, *journal.Deploy, error) {
 		Request: Request{Command: Command(u.Command)}, Target: u.Requested, Previous: u.Previous,
 		Invocation: u.Invocation, Before: []*gate.Finding{},
 	}
-	p.Ways = d.ways(h, onDisk, &rollback.Schemas{Dir: d.Tree.Dir, History: h}, u.Requested, []release.Version{u.Requested})
+	schemas := &rollback.Schemas{Dir: d.Tree.Dir, History: h}
+	p.again = func(applied map[string]bool) []rollback.WayBack {
+		schemas.Applied = applied
+		return d.ways(h, onDisk, schemas, u.Requested, []release.Version{u.Requested})
+	}
+	p.Ways = p.again(nil)
 	way := p.WayBack()
 	r.begun = true
 	r.report.DeployID, r.report.Requested, r.report.Previous, r.report.WayBack = u.ID, u.Requested, u.Previous, &way

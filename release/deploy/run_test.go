@@ -174,12 +174,15 @@ func TestOutcomes(t *testing.T) {
 			name: "failed and marked", given: all(does("v2", behaviour{status: 500}), marked("v2")), outcome: Held, live: "v2",
 			restarts: versions{"v2"}, steps: toSwap + "restart !health", failure: "answers 500",
 			good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2"}, advice: "deploygate rollback v1 --override-marker REASON",
+			warnings: []string{"no way back from v2: to v1 it is blocked: v2's marker forbids it"},
 		},
 		{
 			name: "failed with new migrations and no marker", outcome: Held, live: "v2", restarts: versions{"v2"},
 			given: func(h *host) { h.does["v2"] = behaviour{status: 500}; h.migration("0002_drop", "v2") },
 			steps: toSwap + "restart !health", failure: "answers 500",
-			good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2"}, advice: "--override-marker",
+			good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2"},
+			advice:   "take its migrations back, then the release: cd",
+			warnings: []string{"no way back from v2: to v1 it is blocked: v1's code can't run after v2's migrations: shop.0002_drop"},
 		},
 		{
 			name: "failed, and going back is for a person to say", outcome: Held, live: "v2", restarts: versions{"v2"},

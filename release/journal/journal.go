@@ -78,6 +78,25 @@ type Schema struct {
 	Migrations    []string `json:"migrations,omitempty"`     // named by the marker
 	NewMigrations []string `json:"new_migrations,omitempty"` // than the previous release's
 	Unknown       string   `json:"unknown,omitempty"`        // why NewMigrations is not known
+	// Judged: what NewMigrations do was read, and Blocking is what the previous release's code can't live with.
+	Judged   bool    `json:"judged,omitempty"`
+	Blocking []Block `json:"blocking,omitempty"`
+}
+
+// Block is an operation of a migration that an older release's code can't live with.
+type Block struct {
+	Migration  string `json:"migration"`           // app.name
+	Operation  string `json:"operation,omitempty"` // "" is the whole migration
+	Why        string `json:"why"`
+	Reversible bool   `json:"reversible"`        // Django can unapply it
+	Reverse    string `json:"reverse,omitempty"` // what that doesn't bring back, or why it can't be done
+}
+
+func (b Block) String() string {
+	if b.Operation == "" {
+		return b.Migration + " " + b.Why
+	}
+	return b.Migration + ": " + b.Operation + ": " + b.Why
 }
 
 // Journal is the open record of one app.
