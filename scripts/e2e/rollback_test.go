@@ -38,22 +38,22 @@ func TestBlockedMarkerHolds(t *testing.T) {
 	})
 }
 
-// Without a marker a new migration blocks the way back, by default.
+// Without a marker a migration that the old code can't live with blocks the way back, by default.
 func TestNewMigrationBlocks(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
-		h.add("v2", testbed.ImportError(), testbed.Migration("0002_note"))
+		h.add("v2", testbed.ImportError(), testbed.Migration("0002_drop", dropLegacy))
 		v := h.deploy("release", "v2")
 		h.expect(v, "held", 4)
-		if !strings.Contains(v.WayBack.Reason, "shop.0002_note") {
+		if !strings.Contains(v.WayBack.Reason, "shop.0002_drop") {
 			h.t.Errorf("way back %+v", v.WayBack)
 		}
 		h.linked("v2")
 		h.answers(502)
 
-		h.add("v3", testbed.Migration("0002_note"))
+		h.add("v3", testbed.Migration("0002_drop", dropLegacy))
 		h.released("v3")
 	})
 }
@@ -62,7 +62,7 @@ func TestNewMigrationBlocks(t *testing.T) {
 func TestSafeMarker(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
-		h.rolledBack(testbed.ImportError(), testbed.Migration("0002_note"), testbed.Marker("rollback = \"safe\"\n"))
+		h.rolledBack(testbed.ImportError(), testbed.Migration("0002_drop", dropLegacy), testbed.Marker("rollback = \"safe\"\n"))
 	})
 }
 
