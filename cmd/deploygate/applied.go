@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -64,16 +65,10 @@ func (h *host) applied(ctx context.Context, v release.Version) (map[string]bool,
 	return nil, fmt.Errorf("the database gave no answer with the settings of %s", v)
 }
 
-// python is the interpreter that runs the app: the one that gunicorn's own script names.
+// python is the interpreter that runs the app.
 func (h *host) python(ctx context.Context) string {
-	d, err := h.manager.Unit(h.config.Service.Unit).Describe(ctx)
-	if err == nil && strings.HasPrefix(filepath.Base(d.Program), "python") {
-		return d.Program
-	}
-	if err == nil {
-		if p := interpreter(d.Program); p != "" {
-			return p
-		}
+	if d, err := h.manager.Unit(h.config.Service.Unit).Describe(ctx); err == nil {
+		return cmp.Or(pythonOf(d.Program), "/usr/bin/python3")
 	}
 	return "/usr/bin/python3"
 }

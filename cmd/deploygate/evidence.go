@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
 	"deploygate/gate/socket"
+	"deploygate/release"
 	"deploygate/release/unit"
 )
 
@@ -70,8 +72,7 @@ func (v *evidence) readUnit() {
 	u.Timeout = v.gunicornTimeout()
 	if d.Program != "" {
 		v.needs(gate.ExecMissing, "ExecStart=", d.Program, exists(d.Program))
-		u.Python = interpreter(d.Program)
-		if u.Python != "" {
+		if u.Python = pythonOf(d.Program); u.Python != "" && u.Python != d.Program {
 			v.needs(gate.ExecMissing, diagnosis.Shebang, u.Python, exists(u.Python))
 		}
 	}
@@ -104,7 +105,7 @@ func (v *evidence) enterable(dir string) string {
 	if problem := exists(dir); problem != "" {
 		return problem
 	}
-	who, err := socket.OfUser(cmpOr(v.files.User, "root"))
+	who, err := socket.OfUser(cmp.Or(v.files.User, "root"))
 	if err != nil || v.Unit.OfUser {
 		return ""
 	}
@@ -114,11 +115,12 @@ func (v *evidence) enterable(dir string) string {
 	return ""
 }
 
-func cmpOr(s, otherwise string) string {
-	if s == "" {
-		return otherwise
+// pythonOf is the interpreter that runs a program: itself, or what its first line names; "" unknown.
+func pythonOf(program string) string {
+	if strings.HasPrefix(filepath.Base(program), "python") {
+		return program
 	}
-	return s
+	return interpreter(program)
 }
 
 // interpreter is what a script's first line names, "" for what is no script.
@@ -203,8 +205,8 @@ func (v *evidence) readRelease() {
 	if r.Dir != "" {
 		r.Files, r.Closed = os.DirFS(r.Dir), v.closed
 	}
-	if _, _, way, err := v.deployer.Standing(); err == nil && way.Version != "" && string(way.Version) != r.Version {
-		r.Previous, r.Before = string(way.Version), os.DirFS(v.deployer.Tree.Dir(way.Version))
+	if before := v.deployer.Before(release.Version(r.Version)); before != "" {
+		r.Previous, r.Before = string(before), os.DirFS(v.deployer.Tree.Dir(before))
 	}
 	if below, is := strings.CutPrefix(v.files.WorkingDirectory, v.deployer.Tree.CurrentPath()); is {
 		r.Base = strings.Trim(below, "/")
@@ -213,7 +215,7 @@ func (v *evidence) readRelease() {
 
 // closed gives the directory that keeps the unit's user from a path below the release.
 func (v *evidence) closed(path string) string {
-	who, err := socket.OfUser(cmpOr(v.Unit.User, "root"))
+	who, err := socket.OfUser(cmp.Or(v.Unit.User, "root"))
 	if err != nil || v.Unit.OfUser {
 		return ""
 	}
@@ -342,7 +344,7 @@ func (v *evidence) proxyUser() socket.Identity {
 			return who
 		}
 	}
-	who, err := socket.OfUser(cmpOr(v.Proxy.User, "www-data")) // Debian's, where the configuration has none
+	who, err := socket.OfUser(cmp.Or(v.Proxy.User, "www-data")) // Debian's, where the configuration has none
 	if err != nil {
 		return socket.Identity{}
 	}
@@ -387,7 +389,7 @@ func (v *evidence) route(ctx context.Context) {
 		v.unread("nginx's configuration", err, p.Program+" -T")
 		return
 	}
-	p.User = cmpOr(p.User, config.User())
+	p.User = cmp.Or(p.User, config.User())
 	if all, known := config.Upstreams(); known {
 		p.Upstreams = all
 	}
@@ -408,7 +410,7 @@ func requestOf(address, host string) (r nginx.Request, ok bool) {
 	if err != nil || u.Host == "" {
 		return r, false
 	}
-	r = nginx.Request{Port: 80, TLS: u.Scheme == "https", Host: cmpOr(host, u.Hostname()), Path: cmpOr(u.Path, "/")}
+	r = nginx.Request{Port: 80, TLS: u.Scheme == "https", Host: cmp.Or(host, u.Hostname()), Path: cmp.Or(u.Path, "/")}
 	if r.TLS {
 		r.Port = 443
 	}

@@ -337,6 +337,19 @@ func (d *Deployer) expect(v release.Version, p Plan, previousInvocation string) 
 	}, nil
 }
 
+// Before is the release that would be gone back to from v, whether or not the schema allows it; "" if there is none.
+func (d *Deployer) Before(v release.Version) release.Version {
+	h, err := journal.Load(d.StateDir)
+	onDisk, err2 := d.Tree.Releases()
+	if cmp.Or(err, err2) != nil {
+		return ""
+	}
+	if ways := rollback.Candidates(h, onDisk, v); len(ways) > 0 {
+		return ways[0]
+	}
+	return ""
+}
+
 // Standing is what is live, what the journal knows, and the way back from it.
 func (d *Deployer) Standing() (current release.Version, h journal.History, way rollback.WayBack, err error) {
 	if current, err = d.Tree.Current(); err != nil {
