@@ -34,22 +34,33 @@ type LogQuery struct {
 }
 
 // Log reads what the unit's processes, and systemd about the unit, logged, oldest first. Of a log that is too long to
-// be read whole it is the beginning, since the first crash says the most, or, where the last entries were asked for,
-// the end. An error that is fs.ErrPermission says that more may be there.
+// be read whole it is the beginning, since the first crash says the most, and the last entries, or, where only these were
+// asked for, the last of them. An error that is fs.ErrPermission says that more may be there.
 func (u Unit) Log(ctx context.Context, q LogQuery) ([]gate.LogLine, error) {
 	match := "--unit=" + u.name
 	if u.m.scope == User {
 		match = "--user-unit=" + u.name
 	}
-	return journal(ctx, q, match)
+	lines, whole, err := journal(ctx, q, match)
+	if err == nil && !whole && q.Last == 0 {
+		q.Last = lastOfMany
+		var end []gate.LogLine
+		end, _, err = journal(ctx, q, match)
+		lines = append(lines, end...)
+	}
+	return lines, err
 }
+
+// lastOfMany entries are read of a log that is too long.
+const lastOfMany = 1000
 
 // KernelLog reads what the kernel logged.
 func KernelLog(ctx context.Context, q LogQuery) ([]gate.LogLine, error) {
-	return journal(ctx, q, "_TRANSPORT=kernel")
+	lines, _, err := journal(ctx, q, "_TRANSPORT=kernel")
+	return lines, err
 }
 
-func journal(ctx context.Context, q LogQuery, match string) ([]gate.LogLine, error) {
+func journal(ctx context.Context, q LogQuery, match string) (lines []gate.LogLine, whole bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, logLimit)
 	defer cancel()
 	// What a process wrote just before it died may not be in the files yet. Only root may ask for that.
@@ -62,7 +73,7 @@ func journal(ctx context.Context, q LogQuery, match string) ([]gate.LogLine, err
 		err = cmd.Start()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the journal: %w", err)
+		return nil, true, fmt.Errorf("cannot read the journal: %w", err)
 	}
 	entries, whole := parseLog(io.LimitReader(out, maxLog))
 	if !whole {
@@ -72,14 +83,14 @@ func journal(ctx context.Context, q LogQuery, match string) ([]gate.LogLine, err
 	if q.Last > 0 {
 		slices.Reverse(entries)
 	}
-	lines := slices.Concat(entries...)
+	lines = slices.Concat(entries...)
 	switch said := complaint.String(); {
 	case strings.Contains(said, "not seeing messages"), strings.Contains(said, "insufficient permissions"):
-		return lines, fmt.Errorf("cannot read the whole journal: %w", fs.ErrPermission)
+		return lines, whole, fmt.Errorf("cannot read the whole journal: %w", fs.ErrPermission)
 	case whole && err != nil:
-		return lines, fmt.Errorf("cannot read the journal: %s", gate.Clean(said))
+		return lines, whole, fmt.Errorf("cannot read the journal: %s", gate.Clean(said))
 	}
-	return lines, nil
+	return lines, whole, nil
 }
 
 func (q LogQuery) args() []string {

@@ -252,8 +252,9 @@ import payments`))
 lines=$(journalctl --unit=gunicorn --output=cat --grep='of very many' | wc -l)
 [ "$lines" -ge 200000 ] || { echo "the journal has $lines lines"; exit 1; }`)
 
+		began := time.Now()
 		r, peak := h.measured(program, "diagnose", "--output", "json")
-		h.t.Logf("%d KiB at most\n%s%s", peak, r.Stderr, r.Stdout)
+		h.t.Logf("%d KiB at most, %.2f s\n%s%s", peak, time.Since(began).Seconds(), r.Stderr, r.Stdout)
 		if d := h.diagnosed(r); len(d.Findings) == 0 || d.Findings[0].Cause != "import_error" {
 			h.t.Errorf("found %+v, want import_error", d.Findings)
 		}
