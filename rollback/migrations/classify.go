@@ -675,7 +675,7 @@ func total(v value) bool {
 		switch name[strings.LastIndexByte(name, '.')+1:] {
 		case "F", "Value":
 			return true
-		case "Lower", "Upper", "Concat", "Coalesce", "Trim", "LTrim", "RTrim":
+		case "Lower", "Upper", "Concat", "Coalesce", "Trim", "LTrim", "RTrim", "OrderBy":
 			return !slices.ContainsFunc(v.Args, func(a value) bool { return !total(a) })
 		}
 	}
@@ -767,7 +767,7 @@ func (e *env) judgeColumn(m *model, name string, f field) verdict {
 	if f.family == keyN && !f.inexact && !f.ownTable() {
 		return safe("it has no table of its own")
 	}
-	if !e.isNew(m) && f.class == "" {
+	if !e.isNew(m) && f.class == "" && !plainColumns[f.call] {
 		return blocked("what its class %s does to the table is not known", strings.TrimPrefix(f.call, "?"))
 	}
 	if why := e.relationFails(m, name, f); why != "" {

@@ -38,7 +38,8 @@ type Judgement struct {
 }
 
 // Judge says whether the code of older may run on the schema that newer's migrations leave. skip tells which of them
-// are not applied, so that they don't count; it may be nil.
+// are not applied, so that they don't count; it may be nil. One that isn't atomic counts nevertheless, since it may have
+// stopped half-way.
 func Judge(newer, older *Set, skip func(Name) bool) Judgement {
 	applied := newer.New(older)
 	if skip != nil {
@@ -53,10 +54,11 @@ func Judge(newer, older *Set, skip func(Name) bool) Judgement {
 	return j.Judgement
 }
 
-// skipped tells whether neither a migration is applied nor one that it replaces: Django notes a squashed one as applied
-// only when it is next asked to migrate.
+// skipped tells whether nothing of a migration is applied. Django notes a squashed one as applied only when it is next
+// asked to migrate, though all that it replaces may be, and one that isn't atomic only when all of it is done.
 func (s *Set) skipped(n Name, skip func(Name) bool) bool {
-	return skip(n) && !slices.ContainsFunc(s.Migrations[n].Replaces, func(r Name) bool { return !skip(r) })
+	m := s.Migrations[n]
+	return skip(n) && m.Atomic && !slices.ContainsFunc(m.Replaces, func(r Name) bool { return !skip(r) })
 }
 
 type judging struct {
@@ -167,10 +169,12 @@ type origins struct {
 	tables     map[string]string // the older models' tables, with the models
 	rewritten  map[string]bool   // apps of which older has migrations that newer has not
 	unmigrated map[string]bool   // apps of which older has models and no migrations
+	outside    map[string]bool   // apps that older has outside of its release
 }
 
 func newOrigins(newer, older *Set, then *state) origins {
 	o := origins{older: then, tables: map[string]string{}, rewritten: map[string]bool{}, unmigrated: map[string]bool{}}
+	o.outside = older.outside()
 	then.all(o.note)
 	for n := range older.Migrations {
 		if newer.Migrations[n] == nil {
@@ -178,6 +182,9 @@ func newOrigins(newer, older *Set, then *state) origins {
 		}
 	}
 	for n, m := range newer.Migrations {
+		if m.ThirdParty && !older.packages {
+			o.outside[n.App] = true
+		}
 		for _, k := range m.keys {
 			if older.unmigrated[n.App] || older.unmigrated[path.Dir(path.Dir(k))] {
 				o.unmigrated[n.App] = true
@@ -185,6 +192,19 @@ func newOrigins(newer, older *Set, then *state) origins {
 		}
 	}
 	return o
+}
+
+// outside finds the apps that a release's migrations name and that it doesn't have.
+func (s *Set) outside() map[string]bool {
+	apps := map[string]bool{}
+	for _, m := range s.Migrations {
+		for _, d := range slices.Concat(m.Dependencies, m.RunBefore) {
+			if !s.apps[d.App] {
+				apps[d.App] = true
+			}
+		}
+	}
+	return apps
 }
 
 // note takes down the tables of a model and of its many-to-many relations.
@@ -222,6 +242,9 @@ func (o origins) doubt(m *model, table string) string {
 	}
 	if o.rewritten[m.app] && o.older.isLost(m.app) {
 		return "migrations of the app are gone, and which models they made is not known"
+	}
+	if o.outside[m.app] {
+		return "the older code may have this app from outside of its release, so that the table may be older"
 	}
 	if o.unmigrated[m.app] {
 		return "the older code has models in this app without migrations, so that the table may be older"

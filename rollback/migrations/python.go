@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -93,7 +94,7 @@ func (r reader) parseAll(ctx context.Context, jobs []job) error {
 			return fmt.Errorf("cannot read the migrations in time: %w", context.Cause(ctx))
 		}
 		if err != nil {
-			fail(jobs, fmt.Sprintf("was not read: cannot run %s: %v", r.python, err))
+			fail(jobs, strings.ReplaceAll(fmt.Sprintf("was not read: cannot run %s: %v", r.python, err), "\n", ": "))
 			return nil
 		}
 		jobs = jobs[done:]
@@ -122,20 +123,43 @@ func (r reader) run(ctx context.Context, jobs []job) (done int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	said := &firstLine{}
+	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
 	var wait sync.WaitGroup
 	wait.Go(func() { feed(in, jobs) })
-	done = collect(out, jobs)
+	done, runs := collect(out, jobs)
 	// It has answered all, or says what nobody understands: either way nothing more is wanted of it.
 	out.Close()
 	if done < len(jobs) {
 		_ = cmd.Process.Kill()
 	}
 	wait.Wait()
-	_ = cmd.Wait()
+	if err := cmd.Wait(); !runs {
+		return 0, fmt.Errorf("it does not start: %w%s", errors.Join(err, errNothing), said)
+	}
 	return done, nil
+}
+
+var errNothing = errors.New("it says nothing")
+
+// firstLine keeps the beginning of what a Python that doesn't start says.
+type firstLine struct{ text []byte }
+
+func (f *firstLine) Write(p []byte) (int, error) {
+	const enough = 200
+	f.text = append(f.text, p[:min(len(p), max(0, enough-len(f.text)))]...)
+	return len(p), nil
+}
+
+func (f *firstLine) String() string {
+	line, _, _ := strings.Cut(strings.ToValidUTF8(string(f.text), "?"), "\n")
+	if line == "" {
+		return ""
+	}
+	return ": " + line
 }
 
 // feed writes the frames. A Python that ends is seen where its answers are read.
@@ -156,21 +180,24 @@ func feed(in io.WriteCloser, jobs []job) {
 	_ = w.Flush()
 }
 
-// collect reads answers, one a line, until they end or are none.
-func collect(out io.Reader, jobs []job) (done int) {
+// collect reads answers, one a line, until they end or are none. The first line says that the program runs.
+func collect(out io.Reader, jobs []job) (done int, runs bool) {
 	lines := bufio.NewScanner(out)
 	lines.Buffer(make([]byte, 64<<10), maxLine)
 	for done < len(jobs) && lines.Scan() {
 		a, err := parseAnswer(lines.Bytes())
 		switch {
 		case err != nil:
-			return done
+			return done, runs
 		case a.Fatal != "":
 			fail(jobs, "was not read: "+a.Fatal)
-			return len(jobs)
+			return len(jobs), true
+		case !runs:
+			runs = true
+			continue
 		}
 		*jobs[done].answer = a
 		done++
 	}
-	return done
+	return done, runs
 }

@@ -67,9 +67,11 @@ type walk struct {
 	dir     string
 	root    *os.Root
 	entries int
-	text    int              // bytes read
-	files   map[string]*file // by key
-	apps    map[string]*app  // by the key of their directory
+	text    int // bytes read
+	// packages tells whether the release has its environment in it.
+	packages bool
+	files    map[string]*file // by key
+	apps     map[string]*app  // by the key of their directory
 }
 
 // file is a module that is a migration by its name.
@@ -134,6 +136,8 @@ func (w *walk) enter(p, name string) error {
 		}
 	case "models":
 		w.app(path.Dir(p)).models = true
+	case "site-packages", "dist-packages":
+		w.packages = true
 	}
 	return nil
 }

@@ -61,12 +61,15 @@ type Set struct {
 	// unmigrated has the apps that have models and no migrations, by label and by directory: their tables were made some
 	// other way.
 	unmigrated map[string]bool
-	byKey      map[string]Name
+	// packages tells whether the release has an environment in it, without which third parties' apps are not seen.
+	packages bool
+	byKey    map[string]Name
 }
 
 func newSet(w *walk) *Set {
 	s := &Set{
 		Migrations: map[Name]*Migration{}, apps: map[string]bool{}, unmigrated: map[string]bool{}, byKey: map[string]Name{},
+		packages: w.packages,
 	}
 	for _, a := range w.apps {
 		if a.hasFiles {

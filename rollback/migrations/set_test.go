@@ -2,6 +2,7 @@ package migrations
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -120,9 +121,7 @@ func TestReleases(t *testing.T) {
 	first := map[string]string{"shop/migrations/0001_initial.py": written("", "", createOrder)}
 	more := func(files ...string) map[string]string {
 		all := map[string]string{}
-		for f, text := range first {
-			all[f] = text
-		}
+		maps.Copy(all, first)
 		for i := 0; i < len(files); i += 2 {
 			all[files[i]] = files[i+1]
 		}
@@ -140,6 +139,11 @@ func TestReleases(t *testing.T) {
 		{"a column more", more(second, written("shop.0001_initial", "", addB)), first, "", nil},
 		{"a column less", more(second, written("shop.0001_initial", "", dropA)), first, "", []string{"RemoveField order.a"}},
 		{"a column less, not applied", more(second, written("", "", dropA)), first, "shop.0002_b", nil},
+		{
+			"a column less, not applied, but perhaps a part of it", more(second, strings.Replace(written("", "", dropA), "replaces", "atomic = False; replaces", 1)),
+			first, "shop.0002_b",
+			[]string{"RemoveField order.a"},
+		},
 		{"only the applied one counts", more(second, written("", "", dropA), third, written("shop.0001_initial", "", addB)), first, "shop.0002_b", nil},
 		{"its author says so", more(second, "# rollback-safe: unused since v3\n"+written("", "", dropA, run)), first, "", nil},
 		{"its author says so of what nobody can read", more(second, "# rollback-safe: unused since v3\n("), first, "", []string{"is not Python"}},
@@ -192,6 +196,22 @@ func TestReleases(t *testing.T) {
 		},
 		{"an app that had a package of models", first, map[string]string{"shop/models/order.py": ""}, "", []string{"CreateModel Order"}},
 		{"an app that startapp made", first, map[string]string{"shop/models.py": "from django.db import models\n\n# Create your models here.\n"}, "", nil},
+		{
+			"packages that moved into the release", more("venv/lib/python3.11/site-packages/tag/migrations/0001.py", written("", "", createOrder),
+				second, written("tag.0001", "", `migrations.AddField("order", "t", models.ForeignKey("tag.order", models.CASCADE, null=True))`)),
+			first, "",
+			[]string{"from outside of its release", "fails to DELETE"},
+		},
+		{
+			"an app that moved into the release", more("tag/migrations/0001.py", written("", "", createOrder, dropA), third, written("tag.0001", "", addB)),
+			map[string]string{"shop/migrations/0001_initial.py": first["shop/migrations/0001_initial.py"], "shop/migrations/0002_b.py": written("tag.0001", "")},
+			"",
+			[]string{"from outside of its release", "RemoveField order.a"},
+		},
+		{
+			"a new package", more("venv/lib/python3.11/site-packages/tag/migrations/0001.py", written("", "", createOrder)),
+			more("venv/lib/python3.11/site-packages/tag.py", ""), "", nil,
+		},
 		{"an older migration that nobody understands, of the field", more(second, "(", third, written("", "",
 			`migrations.AlterField("order", "a", models.CharField(max_length=20))`)), more(second, "("), "", []string{"AlterField order.a"}},
 		{"an older migration that nobody understands, and a column", more(second, "(", third, written("", "", addB)), more(second, "("), "", nil},
