@@ -179,22 +179,23 @@ func isKill(l gate.LogLine) bool {
 // and to later ones: a unit that crashes may have been started again since it was looked at. systemd's word on a start
 // that it refused belongs to none, and is kept.
 func latestStarts(lines []gate.LogLine, st gate.UnitState) []gate.LogLine {
-	kept := map[string]bool{}
-	older := -1 // how many are kept that are not younger than st's
+	counts := map[string]bool{} // by start, whether its lines are kept
+	older := -1                 // how many are kept that are not younger than st's
+	first := len(lines)
 	for i, l := range slices.Backward(lines) {
-		if l.Invocation == "" || kept[l.Invocation] {
-			continue
+		kept, known := counts[l.Invocation]
+		if l.Invocation != "" && !known {
+			if older >= 0 || l.Invocation == st.InvocationID {
+				older++
+			}
+			kept = older <= st.NRestarts
+			counts[l.Invocation] = kept
 		}
-		if older >= 0 || l.Invocation == st.InvocationID {
-			older++
+		if kept {
+			first = i
 		}
-		if older > st.NRestarts {
-			lines = lines[i+1:]
-			break
-		}
-		kept[l.Invocation] = true
 	}
-	return slices.DeleteFunc(slices.Clone(lines), func(l gate.LogLine) bool { return l.Invocation != "" && !kept[l.Invocation] })
+	return slices.DeleteFunc(slices.Clone(lines[first:]), func(l gate.LogLine) bool { return l.Invocation != "" && !counts[l.Invocation] })
 }
 
 // witness looks at once at what a failure of a deploy leaves to see, and gives what explains it from the logs.

@@ -166,15 +166,33 @@ func (v *evidence) environment(assignments []string) {
 		if name == "DJANGO_SETTINGS_MODULE" {
 			v.Unit.SettingsModule = value
 		}
-		if u, err := url.Parse(value); err == nil && u.User != nil {
-			if password, set := u.User.Password(); set && len(password) >= tooShort {
-				v.Secrets = append(v.Secrets, diagnosis.Secret{Name: name, Value: password})
+		values := passwords(value)
+		if secret.MatchString(name) {
+			values = append([]string{value}, values...) // the whole before its parts
+		}
+		for _, hidden := range values {
+			if len(hidden) >= tooShort {
+				v.Secrets = append(v.Secrets, diagnosis.Secret{Name: name, Value: hidden})
 			}
 		}
-		if secret.MatchString(name) && len(value) >= tooShort {
-			v.Secrets = append(v.Secrets, diagnosis.Secret{Name: name, Value: value})
-		}
 	}
+}
+
+// passwords is the one in an address, as it is written and as it is meant.
+func passwords(address string) []string {
+	_, rest, is := strings.Cut(address, "://")
+	user, _, hasUser := strings.Cut(rest, "@")
+	if i := strings.LastIndexByte(rest, '@'); hasUser {
+		user = rest[:i] // a password may hold one
+	}
+	_, written, hasPassword := strings.Cut(user, ":")
+	if !is || !hasUser || !hasPassword {
+		return nil
+	}
+	if meant, err := url.PathUnescape(written); err == nil && meant != written {
+		return []string{written, meant}
+	}
+	return []string{written}
 }
 
 // assignments reads an environment file as far as it is plain: one NAME=value a line (systemd.exec(5), EnvironmentFile=).

@@ -328,7 +328,13 @@ func stopped(f *Facts) *match {
 }
 
 // up: the unit runs, so that what its socket shows is no consequence of its end.
-func (f *Facts) up() bool { return f.Unit.State.ActiveState == "active" }
+func (f *Facts) up() bool { return f.Unit.State.ActiveState == "active" && !f.restarted() }
+
+// restarted: systemd has started it again by itself a short time ago, so that it may be about to crash once more.
+func (f *Facts) restarted() bool {
+	st := f.Unit.State
+	return st.NRestarts > 0 && !st.Started.IsZero() && f.Asked.Sub(st.Started) < recent
+}
 
 // socketGone: there is nothing at the app's address.
 func socketGone(f *Facts) *match {

@@ -1,6 +1,7 @@
 package diagnosis
 
 import (
+	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -60,6 +61,11 @@ func (f *Facts) unexplained() (app, proxy *gate.Finding) {
 	app = f.Direct.Finding
 	if f.Failed != nil && f.Failed.Layer != gate.LayerProxy && !f.Proxied.is(f.Failed) {
 		app = f.Failed
+	}
+	if app != nil && app.Layer == gate.LayerSocket && f.restarted() { // where its log can't be read
+		st := f.Unit.State
+		app = gate.NewFinding(gate.LayerApp, gate.Unknown, fmt.Sprintf("%s crashes again and again: systemd has started it anew %d times", f.Unit.Name, st.NRestarts)).
+			With("systemd", st.String()).Advise("why: " + f.words()["journal"])
 	}
 	return app, f.Proxied.Finding
 }

@@ -257,7 +257,10 @@ var appRules = []rule{
 	{
 		gate.LayerApp, gate.BootHang, nobodyAccepts,
 		"the app hangs while it loads: its workers accept no connection",
-		advice{"see what its import waits for (a name that doesn't resolve, a database): {stacks}"},
+		advice{
+			"see what its import waits for (a name that doesn't resolve, a database): {stacks}",
+			"if it only boots slowly, raise health.deadline",
+		},
 	},
 	{
 		gate.LayerApp, gate.WorkerTimeout, workerTimeout,

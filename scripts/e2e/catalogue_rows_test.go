@@ -17,8 +17,6 @@ type failure struct {
 	variant      string // tells failures of one cause apart
 	// unproved is what is found instead, as LAYER/CAUSE, on a suite that doesn't show what proves the cause.
 	unproved map[string]string
-	// released is what a release finds instead, which must not wait as long as diagnose may.
-	released string
 
 	postgres bool
 	site     func(*testbed.Site)
@@ -293,6 +291,7 @@ var catalogue = []failure{
 	{layer: "service", cause: "exec_missing", await: inStart, variant: "a moved venv", produce: all(
 		script("mkdir -p /srv/app/venv/bin && echo '#!/srv/old/venv/bin/python3' > /srv/app/venv/bin/gunicorn && chmod 755 /srv/app/venv/bin/gunicorn"),
 		unit("ExecStart=\nExecStart=/srv/app/venv/bin/gunicorn --bind unix:/run/gunicorn/gunicorn.sock project.wsgi:application"))},
+	{layer: "service", cause: "exec_missing", await: inStart, variant: "and it isn't known where it listens", produce: unit("ExecStart=\nExecStart=/srv/app/venv/bin/gunicorn project.wsgi:application")},
 	{layer: "service", cause: "working_directory_missing", await: inStart, variant: "a link to nowhere", produce: all(script("ln -sfn releases/v0 /srv/app/current"), (*host).restart)},
 	{layer: "service", cause: "working_directory_missing", await: inStart, variant: "no rights", produce: all(script("chmod 700 /srv/app/releases/v1"), (*host).restart)},
 	{layer: "service", cause: "env_file_missing", await: inStart, produce: all(script("rm /etc/app.env"), (*host).restart)},
@@ -447,7 +446,7 @@ STATICFILES_STORAGE = "django.contrib.staticfiles.storage.ManifestStaticFilesSto
 	{layer: "proxy", cause: "unexpected_status", variant: "nginx: its default page", produce: all(
 		script("echo 'server { listen 80 default_server; root /var/www/html; }' > /etc/nginx/conf.d/failure.conf"), server("listen 80 default_server;\n\tserver_name _;", "listen 80;\n\tserver_name shop.example;"))},
 	{layer: "health", cause: "unexpected_body", config: `body = "ok {version}"`, mods: []testbed.Mod{testbed.Status(200, "ok v1")}, await: "-"},
-	{layer: "health", cause: "too_slow", released: "app/no_answer", config: `timeout = "1s"`, mods: []testbed.Mod{slow}, await: "-"},
+	{layer: "health", cause: "too_slow", config: "timeout = \"1s\"\ndeadline = \"8s\"", mods: []testbed.Mod{slow}, await: "-"},
 }
 
 // What gunicorn logs of an app that it can't load, and systemd of a start that failed.

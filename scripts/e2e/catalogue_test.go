@@ -77,7 +77,7 @@ func (h *host) produced(f failure) (mistaken []string) {
 	if other := f.unproved[h.Suite]; other != "" {
 		want = other
 	}
-	check := func(who, want string, findings ...finding) {
+	check := func(who string, findings ...finding) {
 		h.t.Helper()
 		var got []string
 		for _, found := range findings {
@@ -114,7 +114,7 @@ func (h *host) produced(f failure) (mistaken []string) {
 			}()
 		}
 		h.expect(v, outcome, code)
-		check("release", cmp.Or(f.released, want), *cmp.Or(v.Failure, &finding{}))
+		check("release", *cmp.Or(v.Failure, &finding{}))
 		h.live("v1")
 		h.healthy()
 		if f.refused {
@@ -129,7 +129,7 @@ func (h *host) produced(f failure) (mistaken []string) {
 	}
 	h.shows(f.await, mark)
 	// It is the one finding: what follows from it is no cause.
-	check("diagnose", want, h.diagnose().Findings...)
+	check("diagnose", h.diagnose().Findings...)
 	return mistaken
 }
 

@@ -74,6 +74,9 @@ func TestTheSchemaDecides(t *testing.T) {
 		// The same, applied.
 		h.reconfigure(`"check"`, `"migrate", "--noinput"`)
 		h.add("v44", with(drop...)...)
+		if r := h.run("marker", "v44", "--check"); r.Code != 1 || !strings.HasPrefix(r.Stdout, "blocked: from v44 back to v41: shop.0003_drop") {
+			h.t.Errorf("exit %d, %s", r.Code, r.Stdout)
+		}
 		v = h.deploy("release", "v44")
 		h.expect(v, "held", 4)
 		h.linked("v44")
@@ -142,6 +145,9 @@ func TestTheWayBackAcrossSeveralReleases(t *testing.T) {
 		h.live("v44")
 		v = h.deploy("release", "v45")
 		h.expect(v, "released", 0)
+		if r := h.run("marker", "v45", "--against", "v44"); r.Code != 0 || !strings.HasPrefix(r.Stdout, "safe: ") {
+			h.t.Errorf("exit %d, %s", r.Code, r.Stdout)
+		}
 		h.sh("rm -rf /srv/app/releases/v44 /srv/app/releases/v43")
 		h.refuses("schema", "shop.0003_drop: RemoveField order.legacy", "rollback", "v42")
 	})
