@@ -119,6 +119,7 @@ func (v *evidence) diagnose(wrong error) []*gate.Finding {
 func (v *evidence) logs(ctx context.Context, q unit.LogQuery) {
 	lines, err := v.settledLog(ctx, q)
 	if err != nil {
+		v.LogUnread = true
 		v.unread("the journal of "+v.Unit.Name, err, "journalctl -u "+v.Unit.Name+" -n 100")
 	}
 	v.Log = lines

@@ -336,6 +336,14 @@ func (f *Facts) restarted() bool {
 	return st.NRestarts > 0 && !st.Started.IsZero() && f.Asked.Sub(st.Started) < recent
 }
 
+// logRead: no crash is in the log, since it was read.
+func logRead(f *Facts) *match {
+	if f.LogUnread {
+		return nil
+	}
+	return newMatch()
+}
+
 // socketGone: there is nothing at the app's address.
 func socketGone(f *Facts) *match {
 	err := f.Direct.err()

@@ -67,6 +67,11 @@ func (f *Facts) unexplained() (app, proxy *gate.Finding) {
 		app = gate.NewFinding(gate.LayerApp, gate.Unknown, fmt.Sprintf("%s crashes again and again: systemd has started it anew %d times", f.Unit.Name, st.NRestarts)).
 			With("systemd", st.String()).Advise("why: " + f.words()["journal"])
 	}
+	if app != nil && app.Cause == gate.SocketMissing && f.LogUnread {
+		unsure := *app
+		unsure.Layer, unsure.Cause = gate.LayerApp, gate.Unknown
+		app = &unsure
+	}
 	return app, f.Proxied.Finding
 }
 

@@ -33,8 +33,10 @@ type Facts struct {
 	// Log is what the unit's processes and systemd about it logged in the start that is judged, and in the crashed
 	// ones before it.
 	Log     []gate.LogLine
-	LogName string         // where Log was read, "" is the unit's log
-	Killed  []gate.LogLine // the kernel's records of processes killed for lack of memory
+	LogName string // where Log was read, "" is the unit's log
+	// LogUnread: it couldn't be read, so that an app that is just crashing can't be told from one that listens nowhere.
+	LogUnread bool
+	Killed    []gate.LogLine // the kernel's records of processes killed for lack of memory
 
 	Path    string        // of the health request
 	Host    string        // Host header of the request to the app

@@ -174,6 +174,28 @@ func TestWhatLiesBetweenAHealthyAppAndItsClients(t *testing.T) {
 	}
 }
 
+// Without its log, an app that is just crashing can't be told from one that listens nowhere.
+func TestWhatCannotBeReadIsNotGuessed(t *testing.T) {
+	for name, c := range map[string]struct {
+		sees func(*Facts)
+		want gate.Cause
+	}{
+		"the log is read":         {func(*Facts) {}, gate.SocketMissing},
+		"it can't be":             {func(f *Facts) { f.LogUnread = true }, gate.Unknown},
+		"it can't be, and loops":  {func(f *Facts) { f.LogUnread = true; f.Unit.State.NRestarts, f.Unit.State.Started = 3, f.Asked }, gate.Unknown},
+		"it listens elsewhere":    {func(f *Facts) { f.LogUnread = true; f.Socket.Elsewhere = []Listener{{Addr: "127.0.0.1:1"}} }, gate.SocketMissing},
+		"long after it restarted": {func(f *Facts) { f.Unit.State.NRestarts, f.Unit.State.Started = 3, f.Asked.Add(-time.Hour) }, gate.SocketMissing},
+	} {
+		f := healthy()
+		f.Direct = Asked{&gate.Answer{Err: syscall.ENOENT}, gate.NewFinding(gate.LayerSocket, gate.SocketMissing, "gone")}
+		f.Failed = f.Direct.Finding
+		c.sees(f)
+		if found := Diagnose(f); len(found) != 1 || found[0].Cause != c.want {
+			t.Errorf("%s: %s, want %s", name, show(found), c.want)
+		}
+	}
+}
+
 func TestRisks(t *testing.T) {
 	for name, c := range map[string]struct {
 		breaks func(*Facts)

@@ -238,7 +238,7 @@ var appRules = []rule{
 		advice{"{systemctl} restart {unit}", "find out who cleans its directory: a second unit with the same RuntimeDirectory=, tmpfiles.d, or a script"},
 	},
 	{
-		gate.LayerSocket, gate.SocketMissing, socketGone,
+		gate.LayerSocket, gate.SocketMissing, both(logRead, socketGone),
 		"nothing listens at {bind}",
 		advice{"compare --bind in {file} with health.bind, and see that RuntimeDirectory= makes its directory: ss -lxtnp"},
 	},
