@@ -23,14 +23,13 @@ func Diagnose(f *Facts) []*gate.Finding {
 		}
 	}
 	app, proxy := f.unexplained()
-	if crashed := f.Failed != nil && f.Failed.State != nil; crashed || !f.Direct.good() && (f.Direct.failed() || f.Failed != nil) {
-		rules := appRules
-		if f.unserved() {
-			rules = slices.Concat(startRules, appRules)
-		}
-		add(rules, app)
-	} else if app != nil {
-		found = append(found, f.shown(app))
+	switch {
+	case f.appFails() && f.unserved():
+		add(slices.Concat(startRules, appRules), app)
+	case f.appFails():
+		add(appRules, app)
+	default:
+		add(nil, app) // it answers, and yet the gate wants something else of it
 	}
 	if f.Proxied.failed() || f.Proxied.Answer == nil && !f.Direct.good() {
 		add(betweenRules, nil)
@@ -44,6 +43,12 @@ func Diagnose(f *Facts) []*gate.Finding {
 		add(rules, proxy)
 	}
 	return found
+}
+
+// appFails tells whether the app crashes or doesn't answer as it should on its own socket or port.
+func (f *Facts) appFails() bool {
+	crashed := f.Failed != nil && f.Failed.State != nil
+	return crashed || !f.Direct.good() && (f.Direct.failed() || f.Failed != nil)
 }
 
 // Task says why a hook or a check of the user's failed, as far as its output tells; nil: it doesn't. The facts are those

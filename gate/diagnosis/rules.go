@@ -3,7 +3,7 @@ package diagnosis
 import "deploygate/gate"
 
 // rule is one row of the catalogue: what proves a cause, how it is said, and what to do next. {name} stands for what
-// the proof has found, or for a fact that every proof knows (see vars).
+// the proof has found, or for a fact that every proof knows (see words).
 type rule struct {
 	layer   gate.Layer
 	cause   gate.Cause
@@ -72,11 +72,6 @@ var startRules = []rule{
 		advice{"correct ExecStart= in {file}: {systemctl} cat {unit}"},
 	},
 	{
-		gate.LayerService, gate.BadOption, logged(`^Error: (?P<why>'.+' doesn't exist)`),
-		"gunicorn can't start: {why}",
-		advice{"correct ExecStart= in {file}, or restore that file: {systemctl} cat {unit}"},
-	},
-	{
 		gate.LayerService, gate.BadOption, logged(`^(?:Error: )+(?P<why>.*[^: ])`),
 		"gunicorn can't start: {why}",
 		advice{"correct ExecStart= in {file}, or restore what it names: {systemctl} cat {unit}"},
@@ -91,7 +86,7 @@ var startRules = []rule{
 			logged(`(?:Can't connect to|connection to|Invalid address:?) \(?'?(?P<address>/[^' ]+)`, noSocketDir),
 			raised(`^(?:FileNotFoundError|PermissionError): .*`, binding, noSocketDir)),
 		"gunicorn can't make its socket {socket}: {problem}",
-		advice{"let systemd make the directory: RuntimeDirectory={runtime} in {file}; then {systemctl} daemon-reload and systemctl restart {unit}"},
+		advice{"let systemd make the directory: RuntimeDirectory={runtime} in {file}; then {systemctl} daemon-reload and {systemctl} restart {unit}"},
 	},
 }
 
