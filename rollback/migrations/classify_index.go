@@ -103,16 +103,25 @@ func judgeIndexTogether(e *env, o Operation) verdict {
 	return safe(indexOnly)
 }
 
-// indexClasses are Django's. Only B-trees refuse long values.
-var indexClasses = map[string]bool{
-	"django.db.models.Index": true, "django.db.models.indexes.Index": true,
-	"django.contrib.postgres.indexes.BTreeIndex":  true,
-	"django.contrib.postgres.indexes.BloomIndex":  false,
-	"django.contrib.postgres.indexes.BrinIndex":   false,
-	"django.contrib.postgres.indexes.GinIndex":    false,
-	"django.contrib.postgres.indexes.GistIndex":   false,
-	"django.contrib.postgres.indexes.HashIndex":   false,
-	"django.contrib.postgres.indexes.SpGistIndex": false,
+// limit is what an index demands of the values that it is made of.
+type limit int
+
+const (
+	none  limit = iota // it takes any: hashes and signatures of them
+	entry              // they have to fit into an entry, all together
+	items              // their parts have to
+)
+
+// indexClasses are Django's (PostgreSQL: "Index Types", and the limits that its access methods report).
+var indexClasses = map[string]limit{
+	"django.db.models.Index": entry, "django.db.models.indexes.Index": entry,
+	"django.contrib.postgres.indexes.BTreeIndex":  entry,
+	"django.contrib.postgres.indexes.BrinIndex":   entry,
+	"django.contrib.postgres.indexes.BloomIndex":  none,
+	"django.contrib.postgres.indexes.GinIndex":    items,
+	"django.contrib.postgres.indexes.GistIndex":   none,
+	"django.contrib.postgres.indexes.HashIndex":   none,
+	"django.contrib.postgres.indexes.SpGistIndex": none,
 }
 
 func judgeAddIndex(e *env, o Operation) verdict {
@@ -121,7 +130,7 @@ func judgeAddIndex(e *env, o Operation) verdict {
 		return v
 	}
 	index, is := o.args["index"].(call)
-	btree, isDjangos := indexClasses[index.Name]
+	demands, isDjangos := indexClasses[index.Name]
 	switch {
 	case !is || index.Open:
 		return verdict{false, unclear}
@@ -133,39 +142,86 @@ func judgeAddIndex(e *env, o Operation) verdict {
 			return verdict{false, "the index computes something that may fail for what the older code writes"}
 		}
 	}
-	if !btree {
-		return safe(indexOnly)
-	}
-	names, constant := texts(list(index.Kw["fields"]))
-	if fields, given := index.Kw["fields"]; given && (!constant || list(fields) == nil) {
+	names, ok := indexed(index)
+	if !ok {
 		return verdict{false, unclear}
 	}
-	for _, x := range index.Args {
-		names = append(names, sources(x)...)
+	why := ""
+	switch demands {
+	case entry:
+		why = e.indexFails(m, names)
+	case items:
+		why = e.itemsFail(m, index, names)
+	case none:
 	}
-	if why := e.indexFails(m, names); why != "" {
+	if why != "" {
 		return verdict{false, why}
 	}
 	return safe(indexOnly)
 }
 
-// indexFails says why an index on some fields refuses what the older code writes. Those of columns that aren't known are
-// taken for short: nobody indexes long texts with a B-tree.
-func (e *env) indexFails(m *model, names []string) string {
-	if m == nil {
-		return ""
-	}
-	table, _ := m.table()
-	for _, name := range names {
-		c, has := m.fields[strings.TrimPrefix(name, "-")]
-		if !has || e.database.columns[[2]string{table, name}] {
+// indexed lists the fields that an index reads, those that it only includes as well.
+func indexed(index call) (names []string, ok bool) {
+	for _, arg := range []string{"fields", "include"} {
+		given, has := index.Kw[arg]
+		if !has || given == nil {
 			continue
 		}
-		if why := newField(c).tooLongToIndex(); why != "" {
-			return why
+		more, constant := texts(list(given))
+		if !constant || list(given) == nil {
+			return nil, false
+		}
+		names = append(names, more...)
+	}
+	for _, x := range index.Args {
+		names = append(names, sources(x)...)
+	}
+	return names, true
+}
+
+// indexFails says why an index on some fields refuses what the older code writes: all of them have to fit into one entry.
+// Those of columns that aren't known are taken for short: nobody indexes long texts with a B-tree.
+func (e *env) indexFails(m *model, names []string) string {
+	bytes := 0
+	for _, f := range e.olderFields(m, names) {
+		n, bounded := f.entry()
+		if bytes += n; !bounded || bytes > maxEntry {
+			return entryTooLong
 		}
 	}
 	return ""
+}
+
+// itemsFail says the same of a GIN index, which makes an entry of each part of a value: of a JSON's hash, of a text's
+// trigram, but of an array's whole text.
+func (e *env) itemsFail(m *model, index call, names []string) string {
+	classes, constant := texts(list(index.Kw["opclasses"]))
+	trigrams := constant && len(classes) > 0 && !slices.ContainsFunc(classes, func(c string) bool { return c != "gin_trgm_ops" })
+	for _, f := range e.olderFields(m, names) {
+		switch f.class[strings.LastIndexByte(f.class, '.')+1:] {
+		case "JSONField", "SearchVectorField":
+		default:
+			if !trigrams {
+				return entryTooLong
+			}
+		}
+	}
+	return ""
+}
+
+// olderFields are those of the named fields that the older code writes.
+func (e *env) olderFields(m *model, names []string) (found []field) {
+	if m == nil {
+		return nil
+	}
+	table, _ := m.table()
+	for _, name := range names {
+		name = strings.TrimPrefix(name, "-")
+		if c, has := m.fields[name]; has && !e.database.columns[[2]string{table, name}] {
+			found = append(found, newField(c))
+		}
+	}
+	return found
 }
 
 // total tells whether an expression has a value for any row: arithmetic overflows, a cast fails, and a function that

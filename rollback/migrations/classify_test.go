@@ -36,6 +36,10 @@ class Migration(migrations.Migration):
                 ("state", models.CharField(max_length=10, db_default="new")),
                 ("active", models.NullBooleanField()),
                 ("sizes", ArrayField(models.IntegerField(), size=3)),
+                ("day", models.DateField(null=True)),
+                ("data", models.JSONField(null=True)),
+                ("long", models.CharField(max_length=600)),
+                ("other", models.CharField(max_length=600)),
                 ("tree", mptt.fields.TreeForeignKey(null=True, to="shop.Tag", on_delete=models.CASCADE)),
                 ("customer", models.ForeignKey("shop.Customer", models.CASCADE, related_name="orders")),
                 ("agent", models.OneToOneField("shop.Customer", models.CASCADE, null=True)),
@@ -68,7 +72,7 @@ const head = `
 from django.conf import settings
 from django.contrib.postgres import operations as pg
 from django.contrib.postgres.fields import ArrayField, JSONField
-from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.indexes import BrinIndex, GinIndex, HashIndex
 from django.db import migrations, models
 from django.db.models.functions import Cast, Lower
 import django_countries.fields
@@ -157,7 +161,21 @@ var cases = []struct{ operations, want string }{
 	{`migrations.AddIndex("order", models.Index(Cast("number", models.IntegerField()), name="i"))`, "may fail"},
 	{`migrations.AddIndex("order", models.Index(fields=["note"], name="i"))`, "2,704 bytes"},
 	{`migrations.AddIndex("order", models.Index(fields=FIELDS, name="i"))`, "not all constants"},
-	{`migrations.AddIndex("order", GinIndex(fields=["note"], name="i"))`, "safe"},
+	{`migrations.AddIndex("order", models.Index(fields=["day", "price", "long"], name="i"))`, "safe"},
+	{`migrations.AddIndex("order", models.Index(fields=["long", "other"], name="i"))`, "2,704 bytes"},
+	{`migrations.AddIndex("order", models.Index(fields=["number"], include=["note"], name="i"))`, "2,704 bytes"},
+	{`migrations.AddIndex("order", models.Index(fields=["data"], name="i"))`, "2,704 bytes"},
+	{`migrations.AddIndex("order", models.Index(fields=["sizes"], name="i"))`, "2,704 bytes"},
+	{`migrations.AddIndex("order", BrinIndex(fields=["note"], name="i"))`, "2,704 bytes"},
+	{`migrations.AddIndex("order", BrinIndex(fields=["total"], name="i"))`, "safe"},
+	{`migrations.AddIndex("order", HashIndex(fields=["note"], name="i"))`, "safe"},
+	{`migrations.AddIndex("order", GinIndex(fields=["note"], name="i"))`, "2,704 bytes"},
+	{`migrations.AddIndex("order", GinIndex(fields=["note"], name="i", opclasses=["gin_trgm_ops"]))`, "safe"},
+	{`migrations.AddIndex("order", GinIndex(fields=["data"], name="i"))`, "safe"},
+	{`migrations.AddIndex("order", GinIndex(fields=["sizes"], name="i"))`, "2,704 bytes"},
+	{`migrations.AlterIndexTogether("order", {("long", "other")})`, "2,704 bytes"},
+	{`migrations.AlterField("order", "data", models.JSONField(null=True, db_index=True))`, "2,704 bytes"},
+	{`migrations.AlterField("order", "day", models.DateField(null=True, db_index=True))`, "safe"},
 	{`migrations.AddIndex("order", shop.indexes.Own(fields=["note"], name="i"))`, "shop.indexes.Own"},
 	{`migrations.RemoveIndex("order", "i")`, "safe"},
 	{`migrations.RenameIndex("order", new_name="i", old_fields=("number",))`, "safe"},
@@ -252,7 +270,7 @@ var cases = []struct{ operations, want string }{
 	{`migrations.AlterField("order", "total", models.SmallIntegerField())`, "smaller numbers"},
 	{`migrations.AlterField("order", "total", models.PositiveIntegerField())`, "no negative numbers"},
 	{`migrations.AlterField("order", "count", models.IntegerField())`, "safe"},
-	{`migrations.AlterField("order", "price", models.DecimalField(max_digits=10, decimal_places=2))`, "safe"},
+	{`migrations.AlterField("order", "price", models.DecimalField(max_digits=10, decimal_places=2))`, "more digits from SQLite"},
 	{`migrations.AlterField("order", "price", models.DecimalField(max_digits=7, decimal_places=2))`, "larger numbers"},
 	{`migrations.AlterField("order", "price", models.DecimalField(max_digits=10, decimal_places=3))`, "decimal_places changes"},
 	{`migrations.AlterField("order", "state", models.CharField(max_length=10))`, "relies on"},

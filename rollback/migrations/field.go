@@ -361,6 +361,8 @@ func alterDecimal(was, is field) string {
 		return "max_digits is not a constant"
 	case newDigits < digits:
 		return fmt.Sprintf("max_digits shrinks to %d: the older code writes larger numbers", newDigits)
+	case newDigits > digits:
+		return "the older code can't read numbers of more digits from SQLite"
 	}
 	return ""
 }
@@ -454,21 +456,43 @@ func alterIndex(was, is field) string {
 	return is.tooLongToIndex()
 }
 
-// maxIndexed is how many characters surely fit into an entry of PostgreSQL's B-tree: 2,704 bytes, 4 each.
-const maxIndexed = 2704 / 4
+// maxEntry is how many bytes surely fit into an entry of PostgreSQL's B-tree (BTMaxItemSize). BRIN takes more, and is held
+// to the same.
+const maxEntry = 2704
+
+const entryTooLong = "PostgreSQL indexes no values longer than 2,704 bytes, which the older code may write"
 
 // tooLongToIndex says why a new index on the field would refuse values that the older code writes.
 func (f field) tooLongToIndex() string {
-	switch f.family {
-	case text:
-	case chars:
-		if n, known := f.maxLength(); known && n <= maxIndexed {
-			return ""
-		}
-	default:
+	if n, bounded := f.entry(); bounded && n <= maxEntry {
 		return ""
 	}
-	return "PostgreSQL indexes no values longer than 2,704 bytes, which the older code may write"
+	return entryTooLong
+}
+
+// shortFields are those of a class of their own whose values have a small size.
+var shortFields = map[string]bool{
+	"DateField": true, "DateTimeField": true, "TimeField": true, "DurationField": true, "FloatField": true,
+	"UUIDField": true, "GenericIPAddressField": true, "IPAddressField": true,
+}
+
+// entry is how many bytes a value takes in an index at most; a character takes up to 4 of them.
+func (f field) entry() (bytes int, bounded bool) {
+	const short = 40
+	switch f.family {
+	case chars:
+		n, known := f.maxLength()
+		return 4 * n, known && n < unlimited/4
+	case integer, auto, boolean, key1:
+		return short, true
+	case decimal:
+		digits, known := f.number("max_digits", unlimited)
+		return short + digits, known && digits < maxEntry
+	case other:
+		return short, shortFields[f.class[strings.LastIndexByte(f.class, '.')+1:]]
+	case text, keyN, computed:
+	}
+	return 0, false
 }
 
 func alterColumn(at place, was, is field) string {
