@@ -327,7 +327,9 @@ func testMods(t *testing.T, m *Machine, site Site) {
 		return func(t *testing.T, _ time.Time) {
 			t.Helper()
 			eventually(t, 15*time.Second, func() string {
-				got, _, body, err := m.Get(t.Context(), site, path)
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+				defer cancel()
+				got, _, body, err := m.Get(ctx, site, path)
 				if err != nil || got != status || !strings.Contains(body, text) {
 					return fmt.Sprintf("%d %q, %v", got, body, err)
 				}
