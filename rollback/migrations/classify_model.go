@@ -135,8 +135,8 @@ func judgeRenameModel(e *env, o Operation) verdict {
 	return safe(sameTable)
 }
 
-// renameReaches says what else of the database bears a model's name. Django before 4.1 renamed the columns of
-// many-to-many tables even if the model's table kept its name.
+// renameReaches says what else of the database bears a model's name. Django renames the columns of many-to-many tables
+// even where the model's table keeps its name: seen with 3.2 and 4.2.
 func (e *env) renameReaches(m *model) (why string) {
 	self := key(m.app, m.name)
 	e.all(func(other *model) {
