@@ -65,14 +65,8 @@ func (m *Machine) newClient() *http.Client {
 	}
 }
 
-// getTimeout bounds one request. It may get no answer for ever just after a reload of nginx: the kernel wakes one worker
-// for a connection, and if that one is about to end, nobody accepts it until there is another.
-const getTimeout = 20 * time.Second
-
 // Get asks the site for path, through nginx, from within the machine.
 func (m *Machine) Get(ctx context.Context, site Site, path string) (status int, header http.Header, body string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, getTimeout)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, site.url(path), nil)
 	if err != nil {
 		return 0, nil, "", err
