@@ -33,6 +33,8 @@ type Marker struct {
 	Rollback   Verdict  `toml:"rollback" json:"rollback"` // safe or blocked
 	Reason     string   `toml:"reason,omitempty" json:"reason,omitempty"`
 	Migrations []string `toml:"migrations,omitempty" json:"migrations,omitempty"` // the ones that decided, as app.name
+	// Made by inspection, against one older release. It says nothing of those before that one.
+	Made bool `toml:"-" json:"-"`
 }
 
 // ReadMarker reads the marker in a release's directory; nil means that there is none. An unreadable marker is an
@@ -50,6 +52,7 @@ func ReadMarker(dir string) (*Marker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot understand the marker %s: %w", file, err)
 	}
+	m.Made = strings.HasPrefix(string(text), written)
 	return m, nil
 }
 

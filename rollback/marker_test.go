@@ -29,7 +29,7 @@ func TestParseMarker(t *testing.T) {
 		want       Marker
 	}{
 		{"safe", `rollback = "safe"`, Marker{Rollback: Safe}},
-		{"blocked", "# why\nrollback = 'blocked'\nreason = \"drops é\"\nmigrations = [\"shop.0002_drop\",\n]\n", Marker{Blocked, "drops é", []string{"shop.0002_drop"}}},
+		{"blocked", "# why\nrollback = 'blocked'\nreason = \"drops é\"\nmigrations = [\"shop.0002_drop\",\n]\n", Marker{Rollback: Blocked, Reason: "drops é", Migrations: []string{"shop.0002_drop"}}},
 		{"CRLF", "rollback = \"safe\"\r\nreason = \"\"\r\n", Marker{Rollback: Safe}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

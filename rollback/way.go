@@ -113,6 +113,14 @@ func (s *Schemas) crossed(v, target release.Version, policy Policy) Crossed {
 	if gone == nil && (c.Marker == nil || c.Marker.Rollback == Safe) {
 		c.Marker, c.MarkerErr = ReadMarker(s.Dir(v))
 	}
+	if made := c.Marker; made != nil && made.Made && made.Rollback == Safe {
+		// It was judged against the release before, and target may be an older one.
+		c.Marker = nil
+		if s.judge(&c, target, was); c.Err == nil && len(c.Blocking) == 0 {
+			c.Marker = made
+		}
+		return c
+	}
 	c.Unapplied = c.Marker != nil && c.Marker.Rollback == Blocked && s.noneApplied(c.Marker.Migrations)
 	switch {
 	case c.Marker != nil || c.MarkerErr != nil || policy != Inspect:
@@ -168,7 +176,7 @@ func (s *Schemas) Describe(v, previous release.Version) (*journal.Schema, error)
 	if err != nil {
 		return nil, err
 	}
-	if m != nil {
+	if m != nil && (!m.Made || m.Rollback == Blocked) {
 		return &journal.Schema{Marker: string(m.Rollback), Reason: m.Reason, Migrations: m.Migrations}, nil
 	}
 	if previous == "" {

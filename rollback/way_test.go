@@ -12,6 +12,7 @@ import (
 
 	"deploygate/release"
 	"deploygate/release/journal"
+	"deploygate/rollback/migrations"
 )
 
 // story is a journal's records, told in short.
@@ -366,5 +367,33 @@ func TestEachReleaseIsWalkedOnce(t *testing.T) {
 	must(t, os.RemoveAll(filepath.Join(s.path("v1"), "shop")))
 	if d := cmp.Diff(before, schemas.WayBack("v1", versions{"v2"}, Inspect)); d != "" {
 		t.Error(d)
+	}
+}
+
+// A marker that was made against one release says nothing of an older one: that is judged anew.
+func TestAMarkerMadeAgainstAnotherRelease(t *testing.T) {
+	s := newSite(t)
+	s.add("v1", "", "0001")
+	s.add("v2", "", "0001", "0002")
+	s.add("v3", "", "0001", "0002", "0003_add")
+	newer, err := migrations.Read(t.Context(), s.path("v3"))
+	must(t, err)
+	older, err := migrations.Read(t.Context(), s.path("v2"))
+	must(t, err)
+	must(t, WriteMarker(s.path("v3"), MarkerOf(migrations.Judge(newer, older, nil))))
+	for _, policy := range []Policy{Inspect, Block} {
+		if w := (&Schemas{Dir: s.path}).WayBack("v2", versions{"v3"}, policy); w.Verdict != Safe || !strings.Contains(w.Reason, "marked safe") {
+			t.Errorf("%s: to the release that it was made against: %+v", policy, w)
+		}
+		if w := (&Schemas{Dir: s.path}).WayBack("v1", versions{"v3"}, policy); w.Verdict != Blocked {
+			t.Errorf("%s: to an older one: %+v", policy, w)
+		}
+	}
+	if err := WriteMarker(s.path("v3"), Marker{Rollback: Blocked}); err != nil {
+		t.Errorf("its own marker isn't replaced: %v", err)
+	}
+	write(t, filepath.Join(s.path("v3"), MarkerName), "rollback = 'safe'\n")
+	if err := WriteMarker(s.path("v3"), Marker{Rollback: Blocked}); err == nil {
+		t.Error("somebody's marker is replaced")
 	}
 }

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"time"
@@ -105,7 +106,7 @@ func Replay(records []Record) History {
 			})
 			h.wasLive(r.Previous)
 			if r.Schema != nil {
-				h.schemas[r.Requested] = r.Schema
+				h.schemas[r.Requested] = h.schemas[r.Requested].and(r.Schema)
 			}
 			continue
 		}
@@ -184,6 +185,28 @@ func (h History) Gated() []release.Version {
 
 // Schema is what version said of its schema when it was last deployed, or nil.
 func (h History) Schema(v release.Version) *Schema { return h.schemas[v] }
+
+// and adds what a later deploy of the same version said. Each was compared with the release that was live before it, so
+// that what it brought is all of that; of markers the latest counts.
+func (s *Schema) and(later *Schema) *Schema {
+	if s == nil || s.Marker != "" || later.Marker != "" {
+		return later
+	}
+	both := *later
+	both.Judged = s.Judged && later.Judged
+	both.Unknown = cmp.Or(later.Unknown, s.Unknown)
+	for _, name := range s.NewMigrations {
+		if !slices.Contains(both.NewMigrations, name) {
+			both.NewMigrations = append(slices.Clip(both.NewMigrations), name)
+		}
+	}
+	for _, b := range s.Blocking {
+		if !slices.Contains(both.Blocking, b) {
+			both.Blocking = append(slices.Clip(both.Blocking), b)
+		}
+	}
+	return &both
+}
 
 // Unfinished is the latest deploy, if it came to no verdict: it is running, or its process died.
 func (h History) Unfinished() (Deploy, bool) {

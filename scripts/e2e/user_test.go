@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"os"
-	"strings"
 	"testing"
 
 	"deploygate/scripts/testbed"
@@ -59,7 +58,7 @@ CONFIG`)
 		if v := deploy("v1"); v.Outcome != "released" || v.Code != 0 || len(v.Warnings) > 0 {
 			h.t.Errorf("outcome %s, exit %d, warnings %q", v.Outcome, v.Code, v.Warnings)
 		}
-		if v := deploy("v2"); v.Outcome != "rolled_back" || v.Code != 3 || !strings.Contains(v.Failure.Summary, "crashed") {
+		if v := deploy("v2"); v.Outcome != "rolled_back" || v.Code != 3 || v.Failure.Cause != "import_error" {
 			h.t.Errorf("outcome %s, exit %d, failure %+v", v.Outcome, v.Code, v.Failure)
 		}
 		link, err := os.Readlink(h.Path("/home/deploy/app/current"))
