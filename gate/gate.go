@@ -11,10 +11,11 @@ type Unit interface {
 	State(ctx context.Context) (UnitState, error)
 }
 
-// Prober sends the same request again and again, every so often, until observe says that it has seen enough or the
-// context ends, whose error it then gives.
+// Prober sends the same request again and again. After each, observe says whether to ask again, and how long after the
+// beginning of this request the next one begins: at once if it took longer. It ends also with the context, whose error it
+// then gives.
 type Prober interface {
-	Probe(ctx context.Context, every time.Duration, observe func(Answer) (enough bool)) error
+	Probe(ctx context.Context, observe func(Answer) (next time.Duration, again bool)) error
 }
 
 // Proxy is the server in front of the app.
@@ -45,6 +46,9 @@ type Gate struct {
 	// Busy counts the connections that the app has accepted; nil: unknown. It tells an app that hangs in a request from
 	// one that hangs before it takes any.
 	Busy func() int
+	// Ended gives a channel that is closed when a process has ended, or ctx has; nil where that can't be told. It may be
+	// nil itself: then the unit is looked at every Interval.
+	Ended func(ctx context.Context, pid int) <-chan struct{}
 
 	passed *Answer
 }
@@ -171,9 +175,9 @@ func (g *Gate) LookThrough(ctx context.Context, e Expect) (*Answer, *Finding) {
 
 // ask sends one request.
 func ask(ctx context.Context, p Prober, x Expectation) (answer *Answer, wrong *Finding) {
-	err := p.Probe(ctx, 0, func(a Answer) bool {
+	err := p.Probe(ctx, func(a Answer) (time.Duration, bool) {
 		answer, wrong = &a, x.Judge(a)
-		return true
+		return 0, false
 	})
 	if answer == nil {
 		return nil, NewFinding(LayerHealth, Unknown, fmt.Sprintf("cannot ask %s: %v", x.Where, err))
@@ -182,23 +186,59 @@ func ask(ctx context.Context, p Prober, x Expectation) (answer *Answer, wrong *F
 }
 
 // watch looks at the unit all the time, so that a crash also ends a probe that hangs. It gives nil when ctx ends.
+//
+// The end of the main process is the first proof of a crash. The kernel tells it at once, and systemd some milliseconds
+// later what it makes of it, so that is when the unit is looked at most closely.
 func (g *Gate) watch(ctx context.Context, e Expect) *Finding {
-	tick := time.NewTicker(g.Interval)
-	defer tick.Stop()
+	const (
+		closely = 5 * time.Millisecond
+		enough  = time.Second // for systemd to notice
+	)
+	var ends ending
 	for {
 		// No look at all (D-Bus restarts) is not a crash; health can't be proven without one either.
-		if st, err := g.Unit.State(ctx); err == nil {
+		st, err := g.Unit.State(ctx)
+		if err == nil {
 			e.begin(st)
 			if f := Crash(st, e); f != nil {
 				return f
 			}
+			ends.of(ctx, g, st.MainPID)
+		}
+		pause := g.Interval
+		switch {
+		case !ends.at.IsZero() && time.Since(ends.at) < enough:
+			pause = closely
+		case ends.told != nil:
+			pause = max(pause, watchedInterval)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-ends.told:
+			ends.told, ends.at = nil, time.Now()
+		case <-time.After(pause):
 		}
 	}
+}
+
+// watchedInterval is how often the unit is looked at while its main process is watched: what it may come to without
+// that process's end can wait.
+const watchedInterval = 500 * time.Millisecond
+
+// ending waits for the end of a unit's main process.
+type ending struct {
+	pid  int
+	told <-chan struct{} // closed when it has ended; nil: nobody tells
+	at   time.Time       // when it ended
+}
+
+// of begins with a process, if it is another one.
+func (n *ending) of(ctx context.Context, g *Gate, pid int) {
+	if g.Ended == nil || pid == 0 || pid == n.pid {
+		return
+	}
+	*n = ending{pid: pid, told: g.Ended(ctx, pid)}
 }
 
 // TestProxy tests the proxy's configuration and loads it if it changed.

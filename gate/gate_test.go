@@ -16,13 +16,17 @@ import (
 // prober asks a function instead of a server. It gets the time since the first probe.
 type prober func(ctx context.Context, after time.Duration) Answer
 
-func (p prober) Probe(ctx context.Context, every time.Duration, observe func(Answer) bool) error {
+func (p prober) Probe(ctx context.Context, observe func(Answer) (time.Duration, bool)) error {
 	began := time.Now()
-	for ctx.Err() == nil {
-		if a := p(ctx, time.Since(began)); ctx.Err() == nil && observe(a) {
-			break
+	for again := true; again && ctx.Err() == nil; {
+		asked := time.Now()
+		a := p(ctx, time.Since(began))
+		var next time.Duration
+		if ctx.Err() == nil {
+			if next, again = observe(a); again {
+				pause(ctx, next-time.Since(asked))
+			}
 		}
-		pause(ctx, every)
 	}
 	return ctx.Err()
 }
@@ -353,6 +357,62 @@ func TestALateAnswerIsRemembered(t *testing.T) {
 		var f *Finding
 		if !errors.As(err, &f) || f.Answer == nil || (f.Answer.Late != nil) != c.late || asked.Load() != 1 || f.Answer.Busy != 1 {
 			t.Errorf("%s: %+v after %d requests", name, f, asked.Load())
+		}
+	}
+}
+
+// The kernel tells of the end of the main process, and systemd a moment later what it makes of it.
+func TestTheEndOfTheMainProcessIsNoticedAtOnce(t *testing.T) {
+	const dies, noticed = 1234 * time.Millisecond, 1237 * time.Millisecond
+	took, err := in(t, func(ctx context.Context) error {
+		g := newGate(crashed(noticed), hang)
+		g.Ended = func(ctx context.Context, pid int) <-chan struct{} {
+			ended := make(chan struct{})
+			if pid == running().MainPID {
+				go func() { pause(ctx, dies); close(ended) }()
+			}
+			return ended
+		}
+		return g.Await(ctx, v42, silent)
+	})
+	if err == nil || took < noticed || took > noticed+5*time.Millisecond {
+		t.Errorf("after %v: %v", took, err)
+	}
+}
+
+// A process that ends in good order, or whose end systemd is slow to notice, is no crash by itself.
+func TestTheEndOfTheMainProcessIsNotTheVerdict(t *testing.T) {
+	took, err := in(t, func(ctx context.Context) error {
+		g := newGate(alive, good)
+		g.Ended = func(context.Context, int) <-chan struct{} {
+			ended := make(chan struct{})
+			close(ended)
+			return ended
+		}
+		return g.Await(ctx, v42, silent)
+	})
+	if err != nil || took != 2*time.Second {
+		t.Errorf("after %v: %v", took, err)
+	}
+}
+
+func TestAStartIsAskedQuicklyAndThenLessOften(t *testing.T) {
+	var broken Streak
+	broken.Hold(time.Now())
+	broken.Break()
+	for _, c := range []struct {
+		waited, every, want time.Duration
+		streak              Streak
+	}{
+		{0, 100 * time.Millisecond, 10 * time.Millisecond, Streak{}},
+		{999 * time.Millisecond, 100 * time.Millisecond, 10 * time.Millisecond, Streak{}},
+		{time.Second, 100 * time.Millisecond, 25 * time.Millisecond, Streak{}},
+		{5 * time.Second, 100 * time.Millisecond, 100 * time.Millisecond, Streak{}},
+		{0, time.Millisecond, time.Millisecond, Streak{}},
+		{0, 100 * time.Millisecond, 100 * time.Millisecond, broken},
+	} {
+		if got := (wait{every: c.every}).pace(c.waited, c.streak); got != c.want {
+			t.Errorf("after %v, every %v: %v, want %v", c.waited, c.every, got, c.want)
 		}
 	}
 }

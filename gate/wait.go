@@ -10,12 +10,26 @@ import (
 // wait is one wait for uninterrupted health.
 type wait struct {
 	prober           Prober
-	every            time.Duration
+	every            time.Duration // once it has started; see pace
 	stable, deadline time.Duration
 	proxied          bool                                    // through the proxy
 	strict           bool                                    // the first bad answer is final
 	judge            func(context.Context, *Answer) *Finding // nil: a good answer
 	watch            func(context.Context) *Finding          // returns early with what makes all further waiting vain; may be nil
+}
+
+// pace is when the next probe follows one that failed: quickly while the app starts, so that its health is noticed within
+// some milliseconds, then less often, since a start that takes long is not made shorter by asking.
+func (w wait) pace(waited time.Duration, streak Streak) time.Duration {
+	switch {
+	case streak.Ever():
+		return w.every // it has started
+	case waited < time.Second:
+		return min(w.every, 10*time.Millisecond)
+	case waited < 5*time.Second:
+		return min(w.every, 25*time.Millisecond)
+	}
+	return w.every
 }
 
 var (
@@ -41,10 +55,11 @@ func (w wait) run(ctx context.Context, say Progress) error {
 
 	var streak Streak
 	var last *Finding
-	err := w.prober.Probe(watched, w.every, func(a Answer) bool {
+	began := time.Now()
+	err := w.prober.Probe(watched, func(a Answer) (next time.Duration, again bool) {
 		f := w.judge(watched, &a)
 		if watched.Err() != nil {
-			return true // cut off by the end of the wait: it proves nothing
+			return 0, false // cut off by the end of the wait: it proves nothing
 		}
 		if last = f; f != nil {
 			f.Answer, f.Proxied = &a, w.proxied
@@ -53,14 +68,15 @@ func (w wait) run(ctx context.Context, say Progress) error {
 			}
 			streak.Break()
 			say(f.Summary)
-			return w.strict
+			return w.pace(time.Since(began), streak), !w.strict
 		}
-		if streak.Hold(time.Now()) >= w.stable {
+		held := streak.Hold(time.Now())
+		if held >= w.stable {
 			end(errHealthy)
-			return true
+			return 0, false
 		}
 		say(fmt.Sprintf("healthy, holding for %s", w.stable))
-		return false
+		return min(w.every, w.stable-held), true
 	})
 
 	var crashed *Finding

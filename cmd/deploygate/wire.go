@@ -45,7 +45,7 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 		return nil, gate.AsFinding(gate.LayerService, err)
 	}
 	service := &appService{unit: manager.Unit(c.Service.Unit), link: tree.CurrentPath(), limit: c.Service.RestartTimeout}
-	g := &gate.Gate{Unit: service.unit, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline}
+	g := &gate.Gate{Unit: service.unit, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline, Ended: unit.Ended}
 	d := newDeployer(c, tree, observer)
 	d.Service, d.Gate, d.Runner = service, g, runner{service.unit, c.App}
 	h := &host{config: c, tree: tree, manager: manager, deployer: d}

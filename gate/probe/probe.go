@@ -121,7 +121,7 @@ func New(r Request) *Prober { return &Prober{request: r} }
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // Probe implements gate.Prober. go-retryablehttp does the repeating; what counts as enough is observe's to say.
-func (p *Prober) Probe(ctx context.Context, every time.Duration, observe func(gate.Answer) bool) error {
+func (p *Prober) Probe(ctx context.Context, observe func(gate.Answer) (next time.Duration, again bool)) error {
 	req, err := retryablehttp.NewRequestWithContext(ctx, http.MethodGet, p.request.URL, nil)
 	if err != nil {
 		return fmt.Errorf("cannot ask %s: the address is not valid", p.request.URL)
@@ -134,6 +134,7 @@ func (p *Prober) Probe(ctx context.Context, every time.Duration, observe func(ga
 	var connected atomic.Bool
 	var peer atomic.Int64 // a dial that has timed out may still end, in a goroutine of its own
 	var began time.Time
+	var next time.Duration
 	transport := &http.Transport{
 		TLSClientConfig:   p.tls(),
 		DisableKeepAlives: true, // the next probe must not reach a worker that no longer accepts
@@ -157,7 +158,7 @@ func (p *Prober) Probe(ctx context.Context, every time.Duration, observe func(ga
 		},
 		// The default obeys Retry-After, which would let the app decide how long it is watched.
 		Backoff: func(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
-			return every - min(every, time.Since(began))
+			return next - min(next, time.Since(began))
 		},
 		CheckRetry: func(ctx context.Context, resp *http.Response, err error) (bool, error) {
 			if ctx.Err() != nil {
@@ -165,7 +166,9 @@ func (p *Prober) Probe(ctx context.Context, every time.Duration, observe func(ga
 			}
 			a := answer(resp, err)
 			a.Peer, a.Took, a.Connected = int(peer.Load()), time.Since(began), connected.Load()
-			return !observe(a), nil
+			var again bool
+			next, again = observe(a)
+			return again, nil
 		},
 		ErrorHandler: func(resp *http.Response, err error, _ int) (*http.Response, error) { return resp, err },
 	}

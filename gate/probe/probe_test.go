@@ -118,9 +118,9 @@ func collect(t *testing.T, r Request, n int) []gate.Answer {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var answers []gate.Answer
-	_ = New(r).Probe(ctx, time.Millisecond, func(a gate.Answer) bool {
+	_ = New(r).Probe(ctx, func(a gate.Answer) (time.Duration, bool) {
 		answers = append(answers, a)
-		return len(answers) == n
+		return time.Millisecond, len(answers) < n
 	})
 	if len(answers) != n {
 		t.Fatalf("%d answers, want %d: %v", len(answers), n, ctx.Err())
@@ -328,9 +328,9 @@ func TestTheEndOfTheContextEndsTheProbing(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-asked; cancel() }()
-	err := New(to(hanging)).Probe(ctx, time.Millisecond, func(a gate.Answer) bool {
+	err := New(to(hanging)).Probe(ctx, func(a gate.Answer) (time.Duration, bool) {
 		t.Errorf("what was cut off is no answer: %+v", a)
-		return true
+		return 0, false
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Probe() = %v", err)
@@ -338,7 +338,7 @@ func TestTheEndOfTheContextEndsTheProbing(t *testing.T) {
 
 	quick := serve(t, "unix", func(http.ResponseWriter, *http.Request) {})
 	ctx, cancel = context.WithCancel(t.Context())
-	err = New(to(quick)).Probe(ctx, time.Hour, func(gate.Answer) bool { cancel(); return false })
+	err = New(to(quick)).Probe(ctx, func(gate.Answer) (time.Duration, bool) { cancel(); return time.Hour, true })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("between two probes: Probe() = %v", err)
 	}
@@ -366,7 +366,7 @@ func TestProbingGoesOnThroughEveryKindOfFailure(t *testing.T) {
 }
 
 func TestAnInvalidAddressIsNotRepeated(t *testing.T) {
-	err := New(Request{URL: "http://user:secret@\x7f/"}).Probe(t.Context(), time.Hour, func(gate.Answer) bool { return false })
+	err := New(Request{URL: "http://user:secret@\x7f/"}).Probe(t.Context(), func(gate.Answer) (time.Duration, bool) { return time.Hour, true })
 	if err == nil {
 		t.Error("it was asked")
 	}

@@ -370,15 +370,18 @@ type prober struct {
 	event string
 }
 
-func (p prober) Probe(ctx context.Context, every time.Duration, observe func(gate.Answer) bool) error {
-	for ctx.Err() == nil {
+func (p prober) Probe(ctx context.Context, observe func(gate.Answer) (time.Duration, bool)) error {
+	for again := true; again && ctx.Err() == nil; {
 		p.at(p.event)
-		if a := p.answer(); ctx.Err() == nil && observe(a) {
+		a := p.answer()
+		if ctx.Err() != nil {
 			break
 		}
+		var next time.Duration
+		next, again = observe(a)
 		select {
 		case <-ctx.Done():
-		case <-time.After(every):
+		case <-time.After(next):
 		}
 	}
 	return ctx.Err()
