@@ -1,8 +1,11 @@
 package gate
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"syscall"
 	"time"
 )
 
@@ -91,23 +94,23 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 	w.prober, w.every = g.Direct, g.Interval
 	health := g.Health.of(e)
 	var hung hung
-	w.judge = func(ctx context.Context, a *Answer) *Finding {
+	var closed closed
+	w.judge = func(ctx context.Context, a *Answer) (f *Finding, final bool) {
 		if a.Timeout {
 			hung.look(ctx, g, health, a)
 		}
 		if f := health.Judge(*a); f != nil {
-			return f
+			return f, closed.forGood(a)
 		}
 		// The state is read after the answer: a process that was replaced in between is not taken for its successor.
 		st, err := g.Unit.State(ctx)
 		if err != nil {
-			return NewFinding(LayerService, Unknown, fmt.Sprintf("cannot ask systemd: %v", err))
+			return NewFinding(LayerService, Unknown, fmt.Sprintf("cannot ask systemd: %v", err)), false
 		}
-		f := Proof(st, e, a.Peer)
-		if f == nil {
+		if f = Proof(st, e, a.Peer); f == nil {
 			g.passed = a
 		}
-		return f
+		return f, false
 	}
 	w.watch = func(ctx context.Context) *Finding { return g.watch(ctx, e) }
 	return w.run(ctx, say)
@@ -140,6 +143,26 @@ func (h *hung) look(ctx context.Context, g *Gate, x Expectation, a *Answer) {
 		h.late <- late
 	default:
 	}
+}
+
+// closed notices a server that has listened and doesn't any more, though its main process is still there: gunicorn closes
+// its socket first when it gives up, as it does when a worker failed to boot, and may then take half a minute to end.
+type closed struct {
+	listened bool
+	since    time.Time
+}
+
+// forGood is told of each bad answer, and leaves a crash the time to show itself as one.
+func (c *closed) forGood(a *Answer) bool {
+	const enough = time.Second
+	gone := errors.Is(a.Err, syscall.ENOENT) || errors.Is(a.Err, syscall.ECONNREFUSED)
+	switch {
+	case a.Connected:
+		c.listened, c.since = true, time.Time{}
+	case c.listened && gone && c.since.IsZero():
+		c.since = time.Now()
+	}
+	return gone && !c.since.IsZero() && time.Since(c.since) >= enough
 }
 
 // Look asks the app itself once, if it is known where, and gives how its unit is, the answer (nil without one), and what
@@ -200,7 +223,7 @@ func (g *Gate) watch(ctx context.Context, e Expect) *Finding {
 		st, err := g.Unit.State(ctx)
 		if err == nil {
 			e.begin(st)
-			if f := Crash(st, e); f != nil {
+			if f := cmp.Or(Crash(st, e), Unread(st, e)); f != nil {
 				return f
 			}
 			ends.of(ctx, g, st.MainPID)
@@ -270,6 +293,6 @@ func (g *Gate) through(ctx context.Context, e Expect, w wait, say Progress) erro
 	}
 	w.prober, w.every, w.proxied = g.Through, g.Interval, true
 	proxied := g.Proxied.of(e)
-	w.judge = func(_ context.Context, a *Answer) *Finding { return proxied.Judge(*a) }
+	w.judge = func(_ context.Context, a *Answer) (*Finding, bool) { return proxied.Judge(*a), false }
 	return w.run(ctx, say)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -414,5 +415,33 @@ func TestAStartIsAskedQuicklyAndThenLessOften(t *testing.T) {
 		if got := (wait{every: c.every}).pace(c.waited, c.streak); got != c.want {
 			t.Errorf("after %v, every %v: %v, want %v", c.waited, c.every, got, c.want)
 		}
+	}
+}
+
+// gunicorn 20.1 may take half a minute to end after a worker failed to boot. It has closed its socket then.
+func TestAServerThatClosesItsSocketIsNotWaitedFor(t *testing.T) {
+	listens := func(context.Context, time.Duration) Answer { return Answer{Err: io.ErrUnexpectedEOF, Connected: true} }
+	for name, c := range map[string]struct {
+		probe prober
+		took  time.Duration
+	}{
+		"it listened and gave up":      {until(300*time.Millisecond, refused, until(time.Second, listens, refused)), 2 * time.Second},
+		"it never listened":            {refused, 30 * time.Second},
+		"it listens again":             {until(time.Second, listens, until(1500*time.Millisecond, refused, until(2*time.Second, listens, good))), 4 * time.Second},
+		"it is late with its first":    {until(10*time.Second, refused, good), 12 * time.Second},
+		"it crashes, which says more":  {until(time.Second, listens, refused), 1600 * time.Millisecond},
+		"it was healthy for a moment":  {until(time.Second, good, until(1100*time.Millisecond, listens, refused)), 2100 * time.Millisecond},
+		"it answers wrongly meanwhile": {until(time.Second, listens, func(context.Context, time.Duration) Answer { return Answer{Status: 500, Connected: true} }), 30 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			state := alive
+			if name == "it crashes, which says more" {
+				state = crashed(1600 * time.Millisecond)
+			}
+			took, err := in(t, func(ctx context.Context) error { return newGate(state, c.probe).Await(ctx, v42, silent) })
+			if took != c.took {
+				t.Errorf("after %v, want %v: %v", took, c.took, err)
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -50,6 +51,9 @@ type Expect struct {
 	Socket bool
 	// Previous is the invocation before the restart, which must be gone. "" where nothing was restarted.
 	Previous string
+	// Reloaded are the processes that were there before a reload; nil where there was none. One that came after it has to
+	// run the release.
+	Reloaded []int
 
 	// The start that is gated, from the first look at it: any later one is a crash.
 	invocation string
@@ -142,6 +146,26 @@ func Proof(st UnitState, e Expect, answeredBy int) *Finding {
 			fmt.Sprintf("process %d answered on the socket, which is not one of %s", answeredBy, st.Unit)).
 			With("SO_PEERCRED", fmt.Sprintf("pid %d; main process %d", answeredBy, st.MainPID)).
 			Advise(fmt.Sprintf("ps -fp %d", answeredBy))
+	}
+	return nil
+}
+
+// Unread gives the finding that a reload was in vain: a process that it started runs another release. The processes from
+// before it may still end what they were doing.
+func Unread(st UnitState, e Expect) *Finding {
+	if e.Reloaded == nil {
+		return nil
+	}
+	for _, p := range st.Processes {
+		if !slices.Contains(e.Reloaded, p.PID) && under(p.Dir, e.Releases) && !under(p.Dir, e.Dir) {
+			f := NewFinding(LayerRelease, OldReleaseRunning,
+				fmt.Sprintf("the reload of %s re-read the old release: process %d, which it started, runs in %s", st.Unit, p.PID, p.Dir)).
+				With(fmt.Sprintf("/proc/%d/cwd", p.PID), p.Dir).
+				Advise(`set service.action = "restart"`).
+				Advise("or give gunicorn --chdir with the link's own path, which it follows anew at each reload")
+			f.State = &st
+			return f
+		}
 	}
 	return nil
 }

@@ -12,10 +12,11 @@ type wait struct {
 	prober           Prober
 	every            time.Duration // once it has started; see pace
 	stable, deadline time.Duration
-	proxied          bool                                    // through the proxy
-	strict           bool                                    // the first bad answer is final
-	judge            func(context.Context, *Answer) *Finding // nil: a good answer
-	watch            func(context.Context) *Finding          // returns early with what makes all further waiting vain; may be nil
+	proxied          bool // through the proxy
+	strict           bool // the first bad answer is final
+	// judge gives nil for a good answer, and whether what is wrong makes all further waiting vain.
+	judge func(context.Context, *Answer) (f *Finding, final bool)
+	watch func(context.Context) *Finding // returns early with what makes all further waiting vain; may be nil
 }
 
 // pace is when the next probe follows one that failed: quickly while the app starts, so that its health is noticed within
@@ -55,9 +56,10 @@ func (w wait) run(ctx context.Context, say Progress) error {
 
 	var streak Streak
 	var last *Finding
+	strict := w.strict
 	began := time.Now()
 	err := w.prober.Probe(watched, func(a Answer) (next time.Duration, again bool) {
-		f := w.judge(watched, &a)
+		f, final := w.judge(watched, &a)
 		if watched.Err() != nil {
 			return 0, false // cut off by the end of the wait: it proves nothing
 		}
@@ -68,7 +70,8 @@ func (w wait) run(ctx context.Context, say Progress) error {
 			}
 			streak.Break()
 			say(f.Summary)
-			return w.pace(time.Since(began), streak), !w.strict
+			strict = strict || final
+			return w.pace(time.Since(began), streak), !strict
 		}
 		held := streak.Hold(time.Now())
 		if held >= w.stable {
@@ -87,7 +90,7 @@ func (w wait) run(ctx context.Context, say Progress) error {
 		return crashed
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case last != nil && w.strict:
+	case last != nil && strict:
 		return last
 	case last != nil:
 		last.Summary += fmt.Sprintf(" (not healthy for %s within %s%s)", w.stable, w.deadline, streak.broken())

@@ -28,6 +28,8 @@ type Description struct {
 	UnitFileState      string   // enabled, disabled, static, …
 	File               string   // the unit's own file; drop-ins may stand beside it
 	StaleOnDisk        bool     // its files were changed and systemd hasn't loaded them yet
+	PIDFile            string
+	CanReload          bool // it has an ExecReload=, or is of a type that needs none
 }
 
 // EnvironmentFile is one EnvironmentFile= of a unit, as D-Bus gives it: (sb).
@@ -55,7 +57,8 @@ func (u Unit) Describe(ctx context.Context) (Description, error) {
 		MainPID:          int(get[uint32](p, "MainPID")),
 		Settled:          get[string](p, "ActiveState") == "active" && !queued(p),
 	}
-	d.RuntimeDirectories = get[[]string](p, "RuntimeDirectory")
+	d.RuntimeDirectories, d.PIDFile = get[[]string](p, "RuntimeDirectory"), get[string](p, "PIDFile")
+	d.CanReload = get[bool](p, "CanReload")
 	d.Restart, d.UnitFileState = get[string](p, "Restart"), get[string](p, "UnitFileState")
 	d.File, d.StaleOnDisk = get[string](p, "FragmentPath"), get[bool](p, "NeedDaemonReload")
 	if e := get[[]any](p, "LoadError"); len(e) == 2 {

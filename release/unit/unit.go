@@ -217,21 +217,38 @@ func (u Unit) processes(ctx context.Context) ([]gate.Process, error) {
 // Restart restarts the unit and waits for systemd's job. It first forgets earlier failures, since a start limit that
 // the last release hit would refuse this one.
 func (u Unit) Restart(ctx context.Context, limit time.Duration) error {
+	return u.change(ctx, limit, "restart", func(ctx context.Context, conn *sd.Conn, done chan<- string) error {
+		_ = conn.ResetFailedUnitContext(ctx, u.name) // a unit that was never loaded has nothing to forget
+		_, err := conn.RestartUnitContext(ctx, u.name, "replace", done)
+		return err
+	})
+}
+
+// Reload has the unit re-read its configuration (ExecReload=) and waits for systemd's job. That it is done says nothing of
+// what the processes have read.
+func (u Unit) Reload(ctx context.Context, limit time.Duration) error {
+	return u.change(ctx, limit, "reload", func(ctx context.Context, conn *sd.Conn, done chan<- string) error {
+		_, err := conn.ReloadUnitContext(ctx, u.name, "replace", done)
+		return err
+	})
+}
+
+// change has systemd do a job and waits for its end.
+func (u Unit) change(ctx context.Context, limit time.Duration, what string, job func(context.Context, *sd.Conn, chan<- string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, _, err := u.m.dialled()
 	if err != nil {
 		return err
 	}
-	_ = conn.ResetFailedUnitContext(ctx, u.name) // a unit that was never loaded has nothing to forget
-	done := make(chan string, 1)                 // go-systemd sends under its lock: an unbuffered channel blocks it
-	if _, err := conn.RestartUnitContext(ctx, u.name, "replace", done); err != nil && ctx.Err() == nil && conn.Connected() {
-		return u.refused(err)
+	done := make(chan string, 1) // go-systemd sends under its lock: an unbuffered channel blocks it
+	if err := job(ctx, conn, done); err != nil && ctx.Err() == nil && conn.Connected() {
+		return u.refused(what, err)
 	}
 	result, err := u.await(ctx, conn, done)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-			return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("%s did not restart within %s", u.name, limit)).
+			return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("%s did not %s within %s", u.name, what, limit)).
 				Advise("systemctl status " + u.name)
 		}
 		return err
@@ -239,7 +256,12 @@ func (u Unit) Restart(ctx context.Context, limit time.Duration) error {
 	if result == "done" {
 		return nil
 	}
-	f := gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("systemd could not start %s: the job's result is %q", u.name, result))
+	return u.failed(ctx, what, result)
+}
+
+// failed explains a job that didn't do what it should.
+func (u Unit) failed(ctx context.Context, what, result string) error {
+	f := gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("systemd could not %s %s: the job's result is %q", what, u.name, result))
 	if st, err := u.State(ctx); err == nil {
 		if crash := gate.Crash(st, gate.Expect{}); crash != nil {
 			f = crash
@@ -287,16 +309,16 @@ func queued(p map[string]any) bool {
 }
 
 // refused explains why systemd didn't take the call.
-func (u Unit) refused(err error) error {
+func (u Unit) refused(what string, err error) error {
 	if de, ok := errors.AsType[dbus.Error](err); ok {
 		switch de.Name {
 		case "org.freedesktop.systemd1.NoSuchUnit":
 			return gate.NewFinding(gate.LayerService, gate.Unknown, "there is no unit "+u.name)
 		case "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", "org.freedesktop.DBus.Error.AccessDenied":
-			return gate.NewFinding(gate.LayerService, gate.Unknown, "no right to restart "+u.name).Advise("run deploygate as root")
+			return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("no right to %s %s", what, u.name)).Advise("run deploygate as root")
 		}
 	}
-	return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("cannot restart %s: %v", u.name, plain(err)))
+	return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("cannot %s %s: %v", what, u.name, plain(err)))
 }
 
 // plain takes the message out of a D-Bus error.

@@ -1,0 +1,256 @@
+package unit
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+
+	"deploygate/gate"
+)
+
+// Beside is a service to run beside the app's unit, as that unit runs: the same user, groups, environment files, limits,
+// umask and sandbox.
+type Beside struct {
+	Name             string // of the unit
+	Args             []string
+	Verbatim         bool // systemd replaces no variables in Args
+	Dir              string
+	Environment      []string
+	Point            func(path string) string // where a path of the unit's settings leads for it; nil: to the same
+	RuntimeDirectory string                   // its own, below /run or $XDG_RUNTIME_DIR
+	Protect          []string                 // paths that it can't change, whatever it tries; where systemd has the right to see to that
+	Limit            time.Duration            // after which it is stopped, should nobody do it before
+}
+
+// besideStop is how long it may take to end before it is killed.
+const besideStop = 5 * time.Second
+
+// StartBeside starts a service beside the unit and waits until its program is being executed, or systemd has given up: its
+// state says which. It is not restarted when it ends. Discard ends it, and has to be called after an error as well.
+func (u Unit) StartBeside(ctx context.Context, b Beside) error {
+	u.m.Discard(b.Name) // what an earlier one left, whose deploy died
+	props, err := u.inherited(ctx, b.Name, b.Point)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	conn, _, err := u.m.dialled()
+	if err != nil {
+		return err
+	}
+	args := b.Args
+	if b.Verbatim {
+		args = literal(args)
+	}
+	prop := func(name string, value any) { props[name] = dbus.MakeVariant(value) }
+	prop("Description", "deploygate: a release that is rehearsed beside "+u.name)
+	prop("Type", "exec")
+	props["ExecStart"] = sd.PropExecStart(args, false).Value
+	prop("Environment", b.Environment)
+	prop("RuntimeDirectory", []string{b.RuntimeDirectory})
+	prop("RuntimeDirectoryMode", uint32(0o700))
+	prop("RuntimeMaxUSec", uint64(b.Limit.Microseconds()))     //nolint:gosec // configuration takes no negative one
+	prop("TimeoutStopUSec", uint64(besideStop.Microseconds())) //nolint:gosec // a constant
+	prop("KillMode", "mixed")
+	if b.Dir != "" {
+		prop("WorkingDirectory", b.Dir)
+	}
+	if u.m.scope == System && len(b.Protect) > 0 {
+		readOnly, _ := props["ReadOnlyPaths"].Value().([]string)
+		for _, p := range b.Protect {
+			readOnly = append(slices.Clip(readOnly), "-"+p) // it need not be there
+		}
+		prop("ReadOnlyPaths", readOnly)
+	}
+	var list []sd.Property
+	for _, name := range slices.Sorted(maps.Keys(props)) {
+		list = append(list, sd.Property{Name: name, Value: props[name]})
+	}
+	done := make(chan string, 1)
+	if _, err := conn.StartTransientUnitContext(ctx, b.Name, "fail", list, done); err != nil {
+		return fmt.Errorf("cannot start %s: %w", b.Name, plain(err))
+	}
+	_, err = u.m.Unit(b.Name).await(ctx, conn, done)
+	return err
+}
+
+// Discard stops a service that StartBeside started, waits until its processes are gone, and has systemd forget it. One
+// that doesn't exist is fine.
+func (m *Manager) Discard(name string) { m.stop(name) }
+
+// inherited are the unit's settings that make a process what it is: those that differ from a service that has none.
+func (u Unit) inherited(ctx context.Context, like string, point func(string) string) (map[string]dbus.Variant, error) {
+	own, err := u.settings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := u.m.Unit(like).settings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"RootDirectory", "RootImage"} {
+		if !reflect.DeepEqual(own[name], plain[name]) {
+			return nil, gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("%s has a root of its own (%s=)", u.name, name))
+		}
+	}
+	props := map[string]dbus.Variant{}
+	for _, name := range inheritable {
+		value, has := own[name]
+		if !has || reflect.DeepEqual(value, plain[name]) {
+			continue
+		}
+		if props[name], err = settable(value, point); err != nil {
+			return nil, fmt.Errorf("cannot take over %s of %s: %w", name, u.name, err)
+		}
+	}
+	return props, nil
+}
+
+// settings reads the properties that a service has beyond a unit's, with their types.
+func (u Unit) settings(ctx context.Context) (map[string]dbus.Variant, error) {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	_, raw, err := u.m.dialled()
+	if err != nil {
+		return nil, err
+	}
+	const systemd = "org.freedesktop.systemd1"
+	var path dbus.ObjectPath
+	err = raw.Object(systemd, "/org/freedesktop/systemd1").CallWithContext(ctx, systemd+".Manager.LoadUnit", 0, u.name).Store(&path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot ask systemd about %s: %w", u.name, plain(err))
+	}
+	call := raw.Object(systemd, path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.GetAll", 0, systemd+".Service")
+	if call.Err != nil {
+		return nil, fmt.Errorf("cannot ask systemd about %s: %w", u.name, plain(call.Err))
+	}
+	for _, body := range call.Body { // as it came: Store would make the types of structs anew, and wrong
+		if props, is := body.(map[string]dbus.Variant); is {
+			return props, nil
+		}
+	}
+	return nil, fmt.Errorf("cannot ask systemd about %s: its answer is not understood", u.name)
+}
+
+// settable is a property's value as it can be sent: godbus reads a struct as a list, and can't write it back from one.
+// Paths in it are pointed elsewhere.
+func settable(v dbus.Variant, point func(string) string) (dbus.Variant, error) {
+	t, rest := typeOf(v.Signature().String())
+	if t == nil || rest != "" {
+		return v, fmt.Errorf("its type %s is not known", v.Signature())
+	}
+	value := reflect.New(t)
+	if err := dbus.Store([]any{v.Value()}, value.Interface()); err != nil {
+		return v, err
+	}
+	if point != nil {
+		replace(value.Elem(), point)
+	}
+	return dbus.MakeVariant(value.Elem().Interface()), nil
+}
+
+// replace changes every text in a value.
+func replace(v reflect.Value, by func(string) string) {
+	switch v.Kind() { //nolint:exhaustive // the others hold no text
+	case reflect.String:
+		v.SetString(by(v.String()))
+	case reflect.Slice:
+		for i := range v.Len() {
+			replace(v.Index(i), by)
+		}
+	case reflect.Struct:
+		for _, field := range v.Fields() {
+			replace(field, by)
+		}
+	}
+}
+
+// typeOf gives the Go type of the first complete type of a D-Bus signature; nil for what no setting has.
+func typeOf(signature string) (t reflect.Type, rest string) {
+	if signature == "" {
+		return nil, ""
+	}
+	rest = signature[1:]
+	switch signature[0] {
+	case 'y':
+		t = reflect.TypeFor[byte]()
+	case 'b':
+		t = reflect.TypeFor[bool]()
+	case 'q':
+		t = reflect.TypeFor[uint16]()
+	case 'i':
+		t = reflect.TypeFor[int32]()
+	case 'u':
+		t = reflect.TypeFor[uint32]()
+	case 't':
+		t = reflect.TypeFor[uint64]()
+	case 's':
+		t = reflect.TypeFor[string]()
+	case 'a':
+		var of reflect.Type
+		if of, rest = typeOf(rest); of != nil {
+			t = reflect.SliceOf(of)
+		}
+	case '(':
+		return structOf(rest)
+	}
+	return t, rest
+}
+
+func structOf(signature string) (t reflect.Type, rest string) {
+	var fields []reflect.StructField
+	for rest = signature; rest != "" && rest[0] != ')'; {
+		var of reflect.Type
+		if of, rest = typeOf(rest); of == nil {
+			return nil, rest
+		}
+		fields = append(fields, reflect.StructField{Name: fmt.Sprintf("F%d", len(fields)), Type: of})
+	}
+	if rest == "" {
+		return nil, ""
+	}
+	return reflect.StructOf(fields), rest[1:]
+}
+
+// inheritable are the settings of systemd.exec(5) and systemd.resource-control(5) that a process can notice. Left out on
+// purpose: what is the service's own (RuntimeDirectory=, PIDFile=, Exec…=, Restart=, WatchdogSec=), and where its output
+// goes, which is the journal.
+var inheritable = []string{
+	"User", "Group", "SupplementaryGroups", "DynamicUser", "PAMName",
+	"EnvironmentFiles", "PassEnvironment", "UnsetEnvironment", "ExecSearchPath",
+	"WorkingDirectory", "UMask", "Nice", "OOMScoreAdjust", "CoredumpFilter", "TimerSlackNSec", "KeyringMode", "IgnoreSIGPIPE",
+	"CPUSchedulingPolicy", "CPUSchedulingPriority", "CPUSchedulingResetOnFork", "CPUAffinity", "CPUAffinityFromNUMA",
+	"NUMAPolicy", "NUMAMask", "IOSchedulingClass", "IOSchedulingPriority", "Personality",
+
+	"LimitAS", "LimitASSoft", "LimitCORE", "LimitCORESoft", "LimitCPU", "LimitCPUSoft", "LimitDATA", "LimitDATASoft",
+	"LimitFSIZE", "LimitFSIZESoft", "LimitLOCKS", "LimitLOCKSSoft", "LimitMEMLOCK", "LimitMEMLOCKSoft",
+	"LimitMSGQUEUE", "LimitMSGQUEUESoft", "LimitNICE", "LimitNICESoft", "LimitNOFILE", "LimitNOFILESoft",
+	"LimitNPROC", "LimitNPROCSoft", "LimitRSS", "LimitRSSSoft", "LimitRTPRIO", "LimitRTPRIOSoft",
+	"LimitRTTIME", "LimitRTTIMESoft", "LimitSIGPENDING", "LimitSIGPENDINGSoft", "LimitSTACK", "LimitSTACKSoft",
+
+	"StateDirectory", "StateDirectoryMode", "CacheDirectory", "CacheDirectoryMode", "LogsDirectory", "LogsDirectoryMode",
+	"ConfigurationDirectory", "ConfigurationDirectoryMode",
+	"LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted", "ImportCredential",
+
+	"ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "ExecPaths", "NoExecPaths", "TemporaryFileSystem",
+	"BindPaths", "BindReadOnlyPaths", "MountFlags", "MountAPIVFS", "PrivateTmp", "PrivateDevices", "PrivateMounts",
+	"PrivateNetwork", "PrivateIPC", "PrivateUsers", "NetworkNamespacePath", "IPCNamespacePath",
+	"ProtectSystem", "ProtectHome", "ProtectHostname", "ProtectClock", "ProtectKernelTunables", "ProtectKernelModules",
+	"ProtectKernelLogs", "ProtectControlGroups", "ProtectProc", "ProcSubset", "RemoveIPC",
+	"CapabilityBoundingSet", "AmbientCapabilities", "NoNewPrivileges", "SecureBits", "LockPersonality",
+	"MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID", "RestrictNamespaces", "RestrictAddressFamilies",
+	"RestrictFileSystems", "SystemCallFilter", "SystemCallArchitectures", "SystemCallErrorNumber", "SystemCallLog",
+	"SELinuxContext", "AppArmorProfile", "SmackProcessLabel",
+
+	"Slice", "CPUWeight", "StartupCPUWeight", "CPUQuotaPerSecUSec", "CPUQuotaPeriodUSec", "AllowedCPUs", "AllowedMemoryNodes",
+	"MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax", "MemorySwapMax", "TasksMax", "IOWeight", "StartupIOWeight",
+	"DevicePolicy", "DeviceAllow", "IPAddressAllow", "IPAddressDeny", "SocketBindAllow", "SocketBindDeny",
+	"RestrictNetworkInterfaces",
+}
