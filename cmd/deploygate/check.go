@@ -22,27 +22,17 @@ func (c *commands) check() *cli.Command {
 		Name:  "check",
 		Usage: "run the gate on what is live now; changes nothing",
 		Action: func(ctx *cli.Context) error {
-			s, err := c.begin(ctx, 0)
-			if err != nil {
-				return err
-			}
-			run, stop := interruptible()
-			defer stop()
-			h, err := s.connect(run)
-			if err != nil && !s.json {
-				return s.cannot(err)
-			}
-			if err != nil {
-				return s.checked(checkReport{Findings: []*gate.Finding{gate.AsFinding(gate.LayerService, err)}, Warnings: []string{}})
-			}
-			defer h.Close()
-			current, findings, warnings := h.deployer.Check(run)
-			causes, more := h.explain(run, findings)
-			for _, w := range more {
-				h.deployer.Observer.Warned(w)
-			}
-			return s.checked(checkReport{
-				Healthy: len(findings) == 0, Current: current, Findings: causes, Warnings: append(warnings, more...),
+			return c.judge(ctx, func(s *session, unreachable *gate.Finding) error {
+				return s.checked(checkReport{Findings: []*gate.Finding{unreachable}, Warnings: []string{}})
+			}, func(run context.Context, s *session, h *host) error {
+				current, findings, warnings := h.deployer.Check(run)
+				causes, more := h.explain(run, findings)
+				for _, w := range more {
+					h.deployer.Observer.Warned(w)
+				}
+				return s.checked(checkReport{
+					Healthy: len(findings) == 0, Current: current, Findings: causes, Warnings: append(warnings, more...),
+				})
 			})
 		},
 	}

@@ -31,30 +31,40 @@ func (c *commands) diagnose() *cli.Command {
 		Name:  "diagnose",
 		Usage: "say which layer fails, why, and what to do; changes nothing",
 		Action: func(ctx *cli.Context) error {
-			s, err := c.begin(ctx, 0)
-			if err != nil {
-				return err
-			}
-			run, stop := interruptible()
-			defer stop()
-			h, err := s.connect(run)
-			if err != nil && !s.json {
-				return s.cannot(err)
-			}
 			r := diagnosisReport{Risks: []*gate.Finding{}, Unread: []diagnosis.Unread{}, Warnings: []string{}}
-			if err != nil {
-				r.Findings = []*gate.Finding{gate.AsFinding(gate.LayerService, err)}
+			return c.judge(ctx, func(s *session, unreachable *gate.Finding) error {
+				r.Findings = []*gate.Finding{unreachable}
 				return s.diagnosed(r)
-			}
-			defer h.Close()
-			current, expect, wrong := h.deployer.Live(run)
-			v := h.examine(run, expect)
-			r.Current, r.Findings, r.Risks = current, v.diagnose(wrong), diagnosis.Risks(&v.Facts)
-			r.Unread = append(r.Unread, v.Unread...)
-			r.Healthy = len(r.Findings) == 0
-			return s.diagnosed(r)
+			}, func(run context.Context, s *session, h *host) error {
+				current, expect, wrong := h.deployer.Live(run)
+				v := h.examine(run, expect)
+				r.Current, r.Findings, r.Risks = current, v.diagnose(wrong), diagnosis.Risks(&v.Facts)
+				r.Unread = append(r.Unread, v.Unread...)
+				r.Healthy = len(r.Findings) == 0
+				return s.diagnosed(r)
+			})
 		},
 	}
+}
+
+// judge runs a command that says whether the live release is healthy. For a machine a host that can't be looked at is a
+// finding like any other.
+func (c *commands) judge(ctx *cli.Context, unreachable func(*session, *gate.Finding) error, look func(context.Context, *session, *host) error) error {
+	s, err := c.begin(ctx, 0)
+	if err != nil {
+		return err
+	}
+	run, stop := interruptible()
+	defer stop()
+	h, err := s.connect(run)
+	switch {
+	case err != nil && s.json:
+		return unreachable(s, gate.AsFinding(gate.LayerService, err))
+	case err != nil:
+		return s.cannot(err)
+	}
+	defer h.Close()
+	return look(run, s, h)
 }
 
 // examine looks at the host as it is now.

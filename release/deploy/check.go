@@ -30,28 +30,17 @@ func (d *Deployer) Live(ctx context.Context) (release.Version, gate.Expect, erro
 // Check runs the gate on what is live, without restarting or reloading anything, and gives what is wrong with it.
 func (d *Deployer) Check(ctx context.Context) (current release.Version, findings []*gate.Finding, warnings []string) {
 	r := d.begin(Request{})
-	fail := func(layer gate.Layer, err error) (release.Version, []*gate.Finding, []string) {
-		return current, []*gate.Finding{gate.AsFinding(layer, err)}, r.report.Warnings
-	}
-	current, err := d.Tree.Current()
-	if err == nil && current == "" {
-		err = gate.NewFinding(gate.LayerRelease, gate.Unknown, "no release is live: there is no "+d.Tree.CurrentPath())
-	}
+	current, e, err := d.Live(ctx)
 	if err != nil {
-		return fail(gate.LayerRelease, err)
-	}
-	unit, err := d.Service.Ready(ctx)
-	if err != nil {
-		return fail(gate.LayerService, err)
+		return current, []*gate.Finding{gate.AsFinding(gate.LayerRelease, err)}, r.report.Warnings
 	}
 	if d.Gate.Proxy != nil {
 		if err := d.Gate.Proxy.Begin(ctx); err != nil {
 			findings = append(findings, gate.AsFinding(gate.LayerProxy, err))
 		}
 	}
-	p := Plan{Target: current, Previous: current, InLink: unit.InLink, Socket: unit.Socket}
 	r.report.Previous = current
-	if err := d.verify(ctx, r, p); err != nil && len(findings) == 0 {
+	if err := d.verify(ctx, r, Plan{Target: current, Previous: current, InLink: e.InDir, Socket: e.Socket}); err != nil && len(findings) == 0 {
 		findings = append(findings, gate.AsFinding(gate.LayerHealth, err))
 	}
 	return current, findings, r.report.Warnings
