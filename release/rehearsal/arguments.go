@@ -1,0 +1,226 @@
+package rehearsal
+
+import (
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// cmdArgs is the environment variable that gunicorn takes arguments from. The command line beats it, and it beats the
+// configuration file (Application.load_config, from 20.1 to 26).
+const cmdArgs = "GUNICORN_CMD_ARGS"
+
+// arguments points gunicorn's arguments at the candidate, and leaves out those whose place the rehearsal's own take.
+func (w *work) arguments() error {
+	words := make([]word, len(w.words))
+	for i, raw := range w.words {
+		var err error
+		if words[i], err = w.variables.expand(raw); err != nil {
+			return err
+		}
+	}
+	line, err := sorted(words, "its ExecStart")
+	if err != nil {
+		return err
+	}
+	variable, err := w.sortVariable()
+	if err != nil {
+		return err
+	}
+	w.adopt(variable)
+	w.adopt(line)
+	w.liveRoot, w.root = w.live, w.dir
+	if w.chdir.valued {
+		w.liveRoot, w.root = join(w.live, w.chdir.value.text), join(w.dir, w.text(w.chdir))
+	}
+	if w.kept, err = w.keep(line, "its ExecStart"); err != nil {
+		return err
+	}
+	return w.changeVariable(variable)
+}
+
+// join enters a directory from another one; "" is one that nobody knows.
+func join(dir, p string) string {
+	switch {
+	case strings.Contains(p, unknown):
+		return ""
+	case filepath.IsAbs(p):
+		return filepath.Clean(p)
+	}
+	return filepath.Join(dir, p)
+}
+
+// adopt notes what later steps need. The last of an option counts.
+func (w *work) adopt(args []argument) {
+	for _, a := range args {
+		switch {
+		case a.option == nil:
+		case a.option.use == control:
+			w.control = true
+		case a.is("--config"):
+			w.config = a
+		case a.is("--chdir"):
+			w.chdir = a
+		}
+	}
+}
+
+// keep gives the words of those arguments that stay.
+func (w *work) keep(args []argument, where string) (words []string, err error) {
+	for _, a := range args {
+		switch {
+		case a.option != nil && a.option.use == refused:
+			return nil, uncertain("%s has %s, %s", where, a.head, a.option.why)
+		case a.option != nil && a.option.use != kept:
+			continue
+		case !a.valued:
+			words = append(words, a.head)
+			continue
+		}
+		// As it was, if systemd makes of that what the candidate must get.
+		v, text := w.link.point(a.value.raw), w.text(a)
+		if again, err := w.variables.expand(v); a.value.known() && (err != nil || again.text != text) {
+			v = escape(text)
+		}
+		if a.apart {
+			words = append(words, a.head, v)
+		} else {
+			words = append(words, a.head+v)
+		}
+	}
+	return words, nil
+}
+
+// text is the value that the candidate must get.
+func (w *work) text(a argument) string {
+	text := w.link.point(a.value.text)
+	switch {
+	case a.is("--chdir"):
+		return w.link.relative(text, w.live)
+	case a.is("--config"):
+		scheme, file := cutScheme(text)
+		return scheme + w.link.relative(file, w.live)
+	case a.is("--pythonpath"):
+		dirs := strings.Split(text, ",")
+		for i, dir := range dirs {
+			dirs[i] = w.link.relative(dir, w.liveRoot)
+		}
+		return strings.Join(dirs, ",")
+	}
+	return text
+}
+
+// cutScheme cuts file: or python: from the beginning of a --config.
+func cutScheme(config string) (scheme, rest string) {
+	for _, scheme := range []string{"file:", "python:"} {
+		if rest, found := strings.CutPrefix(config, scheme); found {
+			return scheme, rest
+		}
+	}
+	return "", config
+}
+
+// sortVariable sorts GUNICORN_CMD_ARGS.
+func (w *work) sortVariable() ([]argument, error) {
+	texts, ok := split(w.variables[cmdArgs])
+	if !ok {
+		return nil, uncertain("its %s has a quote that nothing closes", cmdArgs)
+	}
+	words := make([]word, len(texts))
+	for i, text := range texts {
+		words[i] = word{raw: escape(text), text: text}
+	}
+	return sorted(words, "its "+cmdArgs)
+}
+
+// changeVariable does to GUNICORN_CMD_ARGS what was done to the command line.
+func (w *work) changeVariable(args []argument) error {
+	if w.fixed {
+		return w.leaveVariable(args)
+	}
+	words, err := w.keep(args, "its "+cmdArgs)
+	if err != nil {
+		return err
+	}
+	for i, raw := range words {
+		again, err := w.variables.expand(raw)
+		if err != nil {
+			return err
+		}
+		words[i] = again.text
+	}
+	for i, assignment := range w.environment {
+		if was, found := strings.CutPrefix(assignment, cmdArgs+"="); found {
+			if before, _ := split(was); !slices.Equal(before, words) {
+				w.environment[i] = cmdArgs + "=" + quoted(words)
+			}
+		}
+	}
+	return nil
+}
+
+// leaveVariable sees that GUNICORN_CMD_ARGS may stay as it is: an EnvironmentFile sets it, which beats Environment.
+func (w *work) leaveVariable(args []argument) error {
+	for _, a := range args {
+		switch {
+		case a.option == nil:
+		case a.option.use == shared, a.option.use == refused:
+			return uncertain("its EnvironmentFile sets %s with %s, %s", cmdArgs, a.head, a.option.why)
+		case a.option.use == kept && (w.link.mentioned(a.value.text) || w.text(a) != a.value.text):
+			return uncertain("its EnvironmentFile sets %s with a path through %s", cmdArgs, w.link.name())
+		case a.is("--access-logfile"):
+			w.accesslog = true
+		}
+	}
+	return nil
+}
+
+// split splits words as Python's shlex.split does.
+func split(text string) (words []string, ok bool) {
+	var one strings.Builder
+	quote, inWord, escaped := byte(0), false, false
+	for i := range len(text) {
+		switch b := text[i]; {
+		case escaped:
+			// Between double quotes, a backslash is one unless a quote or another one follows.
+			if quote != 0 && b != quote && b != '\\' {
+				one.WriteByte('\\')
+			}
+			one.WriteByte(b)
+			escaped = false
+		case b == '\\' && quote != '\'':
+			escaped, inWord = true, true
+		case quote != 0 && b == quote:
+			quote = 0
+		case quote != 0:
+			one.WriteByte(b)
+		case b == '"' || b == '\'':
+			quote, inWord = b, true
+		case strings.IndexByte(" \t\r\n", b) < 0:
+			one.WriteByte(b)
+			inWord = true
+		case inWord:
+			words = append(words, one.String())
+			one.Reset()
+			inWord = false
+		}
+	}
+	if inWord {
+		words = append(words, one.String())
+	}
+	return words, quote == 0 && !escaped
+}
+
+var plain = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
+
+// quoted is what split splits into words again.
+func quoted(words []string) string {
+	all := make([]string, len(words))
+	for i, one := range words {
+		if all[i] = one; !plain.MatchString(one) {
+			all[i] = "'" + strings.ReplaceAll(one, "'", `'"'"'`) + "'"
+		}
+	}
+	return strings.Join(all, " ")
+}

@@ -1,0 +1,121 @@
+package rehearsal
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// link points what goes through the live link at the candidate's directory.
+type link struct {
+	names   []string // as it is named, and as it is reached if a directory above it is a link itself
+	release string
+	used    bool // something went through it
+}
+
+func newLink(name, release string) *link {
+	l := &link{names: []string{filepath.Clean(name)}, release: filepath.Clean(release)}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(name)); err == nil {
+		if real := filepath.Join(dir, filepath.Base(name)); real != l.names[0] {
+			l.names = append(l.names, real)
+		}
+	}
+	return l
+}
+
+// name is how the operator knows it.
+func (l *link) name() string { return l.names[0] }
+
+// point replaces the link wherever it stands in a text as a path of its own or the beginning of one: after a colon,
+// an equals sign, a quote. In /mnt/srv/app/current it doesn't.
+func (l *link) point(text string) string {
+	var out strings.Builder
+	for i := 0; i < len(text); {
+		if name := l.at(text, i); name != "" {
+			l.used = true
+			out.WriteString(l.release)
+			i += len(name)
+			continue
+		}
+		out.WriteByte(text[i])
+		i++
+	}
+	return out.String()
+}
+
+// at gives the name of the link that stands at text[i:], "" without.
+func (l *link) at(text string, i int) string {
+	// unix:///srv/app/current has slashes before it, which are no directory.
+	if before := strings.TrimRight(text[:i], "/"); before != "" && inName(before[len(before)-1]) {
+		return ""
+	}
+	for _, name := range l.names {
+		if after, found := strings.CutPrefix(text[i:], name); found && (after == "" || !inName(after[0])) {
+			return name
+		}
+	}
+	return ""
+}
+
+// inName tells whether a byte beside a file's name belongs to it: /srv/app/current-old is another file.
+func inName(b byte) bool {
+	return b >= '0' && b <= '9' || b >= 'A' && b <= 'Z' || b >= 'a' && b <= 'z' || strings.IndexByte("._+-", b) >= 0 || b >= 0x80
+}
+
+// path points a path. One that doesn't go through the link stays as it is.
+func (l *link) path(p string) string {
+	clean := filepath.Clean(p)
+	for _, name := range l.names {
+		if below(clean, name) {
+			l.used = true
+			return l.release + strings.TrimPrefix(clean, name)
+		}
+	}
+	return p
+}
+
+// relative points a path that goes through the link from dir on, and doesn't name it: current/src from /srv/app.
+func (l *link) relative(p, dir string) string {
+	if p == "" || filepath.IsAbs(p) || !filepath.IsAbs(dir) || l.through(dir) || !l.through(filepath.Join(dir, p)) {
+		return p
+	}
+	return l.path(filepath.Join(dir, p))
+}
+
+// through tells whether a path is the link or below it.
+func (l *link) through(p string) bool {
+	clean := filepath.Clean(p)
+	for _, name := range l.names {
+		if below(clean, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// below tells whether a clean path is dir or below it.
+func below(p, dir string) bool {
+	after, found := strings.CutPrefix(p, dir)
+	return found && (after == "" || after[0] == '/')
+}
+
+// mentioned tells whether a text may lead through the link, in any spelling. It would rather be wrong than miss one.
+func (l *link) mentioned(text string) bool {
+	for _, name := range l.names {
+		for rest := text; ; {
+			_, after, found := strings.Cut(rest, name)
+			if found && (after == "" || !inName(after[0])) {
+				return true
+			}
+			if !found {
+				break
+			}
+			rest = after
+		}
+	}
+	for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return strings.ContainsRune(" \t\n:;,=@|<>()[]{}'\"", r) }) {
+		if i := strings.IndexByte(part, '/'); i >= 0 && l.through(part[i:]) {
+			return true
+		}
+	}
+	return false
+}

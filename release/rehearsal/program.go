@@ -1,0 +1,141 @@
+package rehearsal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"deploygate/release"
+)
+
+// maxLine is more than Linux reads of a script's first line (BINPRM_BUF_SIZE), in bytes.
+const maxLine = 1 << 10
+
+var (
+	gunicornName = regexp.MustCompile(`^gunicorn(-?\d+(\.\d+)*)?$`)
+	pythonName   = regexp.MustCompile(`^(python|pypy)(\d+(\.\d+)*)?$`)
+)
+
+// program finds where gunicorn's own arguments begin.
+func (w *work) program(args []string) error {
+	if len(args) == 0 {
+		return uncertain("its ExecStart is empty")
+	}
+	switch program := args[0]; {
+	case !filepath.IsAbs(program) || strings.Contains(program, "$"):
+		return uncertain("its ExecStart runs %s, which is not a path", program)
+	case gunicornName.MatchString(filepath.Base(program)):
+		w.words = args[1:]
+		return w.script(w.link.path(program))
+	case pythonName.MatchString(filepath.Base(program)):
+		w.run = []string{w.link.path(program)}
+		return w.interpreter(args[1:])
+	default:
+		return uncertain("its ExecStart runs %s, not gunicorn itself", filepath.Base(program))
+	}
+}
+
+// script sees that a gunicorn is Python's. One whose first line goes through the live link is run by the candidate's
+// Python: the live release's would import the live release's packages.
+func (w *work) script(file string) error {
+	w.run = []string{file}
+	line, err := firstLine(file)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil // systemd will say so
+	}
+	if err != nil {
+		return uncertain("%s can't be read: %v", file, release.Reason(err))
+	}
+	line, found := strings.CutPrefix(line, "#!")
+	python, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+	rest = strings.TrimSpace(rest) // the kernel makes one argument of it
+	switch {
+	case !found:
+		return uncertain("%s is not a script, so that nobody knows what it does", file)
+	case filepath.Base(python) == "env" && pythonName.MatchString(rest):
+		return nil // $PATH finds it, which is pointed at the candidate
+	case !pythonName.MatchString(filepath.Base(python)):
+		return uncertain("%s is a script for %s, not gunicorn itself", file, filepath.Base(python))
+	}
+	if pointed := w.link.path(python); pointed != python {
+		w.run = []string{pointed, file}
+		if rest != "" {
+			w.run = []string{pointed, rest, file}
+		}
+	}
+	return nil
+}
+
+// interpreter passes Python's own options (python(1)) and finds -m gunicorn, or the script.
+func (w *work) interpreter(args []string) error {
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		if !strings.HasPrefix(arg, "-") {
+			return w.pythonScript(arg, args)
+		}
+		w.run = append(w.run, w.link.point(arg))
+		// Of the rest of the word, the first letter is an option with a value, which is what follows it.
+		rest := strings.TrimLeft(arg[1:], "bBdEiIOPqRsSuv")
+		if rest == "" && arg != "-" {
+			continue
+		}
+		value := strings.TrimLeft(rest, "mWX")
+		if value == "" && len(args) > 0 {
+			value = args[0]
+			args = args[1:]
+			w.run = append(w.run, w.link.point(value))
+		}
+		switch {
+		case strings.ContainsAny(arg+value, "$"):
+			return uncertain("its ExecStart has a variable before gunicorn's own arguments")
+		case strings.HasPrefix(rest, "m") && (value == "gunicorn" || value == "gunicorn.app.wsgiapp"):
+			w.words = args
+			return nil
+		case !strings.HasPrefix(rest, "W") && !strings.HasPrefix(rest, "X"):
+			return uncertain("its ExecStart runs Python with %.2s, not gunicorn itself", arg)
+		}
+	}
+	return uncertain("its ExecStart runs Python without gunicorn")
+}
+
+// pythonScript is run by the interpreter that the command names, whatever its first line says.
+func (w *work) pythonScript(file string, args []string) error {
+	if !gunicornName.MatchString(filepath.Base(file)) {
+		return uncertain("its ExecStart runs %s, not gunicorn itself", filepath.Base(file))
+	}
+	w.run = append(w.run, w.link.path(w.link.relative(file, w.live)))
+	w.words = args
+	return nil
+}
+
+// firstLine reads a file's first line, or as much of it as counts.
+func firstLine(file string) (string, error) {
+	text, _, err := readFile(file, maxLine)
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	return string(line), err
+}
+
+// readFile reads at most limit bytes of a regular file, and tells whether there are more.
+func readFile(file string, limit int64) (text []byte, more bool, err error) {
+	// Without O_NONBLOCK a fifo would wait for somebody to write.
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, false, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return nil, false, err
+	} else if !info.Mode().IsRegular() {
+		return nil, false, fmt.Errorf("it is not a regular file")
+	}
+	text, err = io.ReadAll(io.LimitReader(f, limit+1))
+	return text[:min(len(text), int(limit))], len(text) > int(limit), err
+}

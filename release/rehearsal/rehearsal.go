@@ -1,0 +1,235 @@
+// Package rehearsal says what command runs a candidate release beside the live one: the live unit's own gunicorn, with a
+// socket, a pid file and logs of its own, and with all that goes through the live link pointed at the candidate.
+//
+// Rewrite either is certain or says in one line what it isn't certain of, so that the operator can write the command
+// himself. Certain is a command that names gunicorn itself, whose arguments, environment and configuration file hold
+// nothing that could lead it to the live socket, port, pid file or log.
+//
+// Guaranteed of a command that Rewrite gives, for gunicorn 20.1 to 26: gunicorn listens on Stage.Bind alone, writes
+// Stage.PIDFile and no other, runs Stage.Workers workers, stays in the foreground, logs to its standard streams, keeps
+// its control socket (25.1 and later) beside Stage.PIDFile, and calls no hook of the configuration file. What it leaves
+// out beside that says how a server reports or restarts itself, or speaks anything but plain HTTP, which probes don't:
+// StatsD, syslog, reloading, TLS. All else is as in the live unit.
+//
+// Only three files are read, no more than their beginning, and none is executed: the program, for its first line; the
+// configuration file, which another process parses that runs as nobody if we are root; and whether gunicorn.ctl exists.
+//
+// Not guaranteed, since the command doesn't tell:
+//   - what the release's own code does, or what the configuration file imports: a log file in Django's LOGGING is the same
+//     in both releases, and so are the database, the cache and the queues;
+//   - a path to the live release that code puts together: only text is compared, so that the gate still has to see that
+//     the process runs in the candidate;
+//   - variables that come from neither Environment= nor EnvironmentFile= (PassEnvironment=, the manager's own);
+//   - what a worker class or logger class of somebody else's shares between two servers.
+package rehearsal
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Command is what a unit runs, as systemd has loaded it.
+type Command struct {
+	// Args is argv as in ExecStart=: systemd replaces ${NAME}, a word $NAME, and $$ in it (systemd.service(5), "Command
+	// lines"). Args[0] is the program's path.
+	Args        []string
+	Dir         string   // WorkingDirectory=; "" is the root directory
+	Environment []string // Environment=, NAME=value
+}
+
+// Live is the unit that runs the live release.
+type Live struct {
+	Command
+	Files []string // what its EnvironmentFile=s assign, NAME=value, in their order: they beat Environment
+	Link  string   // the live link, /srv/app/current
+}
+
+// Stage is where a candidate runs.
+type Stage struct {
+	Release string // the candidate's directory, every link resolved
+	Bind    string // in gunicorn's syntax, unix:/run/deploygate-rehearsal-app/gunicorn.sock
+	PIDFile string // its directory is private too: the candidate's XDG_RUNTIME_DIR
+	Workers int
+}
+
+// Uncertain says why a command can't be rewritten with certainty.
+type Uncertain struct {
+	Summary string // one sentence, no final stop; no value of a variable is in it
+}
+
+func (u *Uncertain) Error() string { return u.Summary }
+
+func uncertain(format string, args ...any) error {
+	return &Uncertain{fmt.Sprintf(format, args...)}
+}
+
+// Rewrite gives what the candidate runs beside the live release. The error is an *Uncertain, or ctx's when that ends.
+// A candidate whose program or configuration file is missing is no uncertainty: it fails when it is started.
+func Rewrite(ctx context.Context, l Live, s Stage) (Command, error) {
+	return rewriter{python: findPython()}.rewrite(ctx, l, s)
+}
+
+// rewriter rewrites commands; tests give it another Python.
+type rewriter struct {
+	python string // the path of a python3, "" for none
+}
+
+func (r rewriter) rewrite(ctx context.Context, l Live, s Stage) (Command, error) {
+	w := &work{rewriter: r, stage: s, link: newLink(l.Link, s.Release)}
+	for _, step := range []func() error{
+		func() error { return w.directory(l.Dir) },
+		func() error { return w.variablesOf(l) },
+		func() error { return w.program(l.Args) },
+		w.arguments,
+		func() error { return w.configuration(ctx) },
+		w.surroundings,
+	} {
+		if err := step(); err != nil {
+			return Command{}, err
+		}
+	}
+	c := Command{Args: w.args(), Dir: w.dir, Environment: w.environment}
+	if err := w.verify(c); err != nil {
+		return Command{}, err
+	}
+	return c, nil
+}
+
+// work is one command while it is rewritten.
+type work struct {
+	rewriter
+	stage Stage
+	link  *link
+
+	live, dir   string   // the working directory, of the live release and of the candidate
+	environment []string // the candidate's Environment=
+	variables   variables
+	fixed       bool     // an EnvironmentFile sets GUNICORN_CMD_ARGS
+	run         []string // the program, up to gunicorn's arguments
+	words       []string // those, as the unit has them
+	kept        []string // what of them stays
+
+	config, chdir  argument // the last --config and --chdir
+	liveRoot, root string   // where gunicorn goes by --chdir; "" if nobody knows
+	control        bool     // this gunicorn has a control socket, and so an option against it
+	accesslog      bool     // something else than the command line sets an access log
+}
+
+// directory points the working directory at the candidate.
+func (w *work) directory(live string) error {
+	if live == "" {
+		live = "/"
+	}
+	if !filepath.IsAbs(live) {
+		return uncertain("its working directory %s is not known", live)
+	}
+	w.live, w.dir = live, w.link.path(live)
+	return nil
+}
+
+// runtimeDirectory is where gunicorn 25.2 and later put their control socket, after they removed the one that is there.
+// An option against it would be the end of an older gunicorn; a variable is not.
+const runtimeDirectory = "XDG_RUNTIME_DIR"
+
+// variablesOf points the unit's own environment at the candidate. What an EnvironmentFile sets can't be changed.
+func (w *work) variablesOf(l Live) error {
+	w.variables = variables{}
+	for _, assignment := range l.Environment {
+		name, value, _ := strings.Cut(assignment, "=")
+		if name == runtimeDirectory {
+			continue
+		}
+		w.variables[name] = w.link.point(value)
+		w.environment = append(w.environment, name+"="+w.variables[name])
+	}
+	w.variables[runtimeDirectory] = filepath.Dir(w.stage.PIDFile)
+	w.environment = append(w.environment, runtimeDirectory+"="+w.variables[runtimeDirectory])
+	for i, assignment := range l.Files {
+		name, value, _ := strings.Cut(assignment, "=")
+		again := func(later string) bool { return strings.HasPrefix(later, name+"=") }
+		switch {
+		case slices.ContainsFunc(l.Files[i+1:], again):
+			continue
+		case name == cmdArgs:
+			w.fixed = true
+		case name == runtimeDirectory:
+			return uncertain("its EnvironmentFile sets %s, where both releases would have a control socket", name)
+		case w.link.mentioned(value):
+			return uncertain("its EnvironmentFile sets %s to a path through %s", name, w.link.name())
+		}
+		w.variables[name] = value
+	}
+	return nil
+}
+
+// args puts the command together. Options on the command line replace those of GUNICORN_CMD_ARGS and the configuration
+// file, but --bind is added to another --bind on the same command line: that is why none is left there.
+func (w *work) args() []string {
+	own := []string{
+		"--bind", w.stage.Bind,
+		"--pid", w.stage.PIDFile,
+		"--workers", strconv.Itoa(max(1, w.stage.Workers)),
+		// Under one name, gunicorn 25 takes the live release's dirty workers for what a crash has left, and kills them.
+		"--name", filepath.Base(filepath.Dir(w.stage.PIDFile)),
+		"--error-logfile", "-",
+	}
+	if w.accesslog {
+		// Nothing turns it off again, and as root gunicorn would give /dev/null to the user that it changes to.
+		own = append(own, "--access-logfile", "-")
+	}
+	if w.control {
+		own = append(own, "--no-control-socket")
+	}
+	for i, arg := range own {
+		own[i] = escape(arg)
+	}
+	return slices.Concat(w.run, own, w.kept)
+}
+
+// verify looks once more for the link in what came out, however it got there.
+func (w *work) verify(c Command) error {
+	for _, arg := range c.Args {
+		if value, err := w.variables.expand(arg); err != nil || w.link.mentioned(value.text) {
+			return uncertain("its ExecStart goes through %s in a way that can't be pointed elsewhere", w.link.name())
+		}
+	}
+	for _, assignment := range c.Environment {
+		if w.link.mentioned(assignment) {
+			name, _, _ := strings.Cut(assignment, "=")
+			return uncertain("its Environment sets %s to a path through %s in a way that can't be pointed elsewhere", name, w.link.name())
+		}
+	}
+	if !w.link.used {
+		return uncertain("nothing in it goes through %s, so that it would run the live release once more", w.link.name())
+	}
+	return nil
+}
+
+// Fill puts the stage into a command of the operator's own: {bind}, {socket} (the path of a unix bind) and {release}.
+// The arguments are the operator's words, without variables; the result has them in systemd's syntax, as Command.Args.
+//
+// An error says why the command can't run beside the live release.
+func Fill(run []string, s Stage) ([]string, error) {
+	all := strings.Join(run, "\x00")
+	socket, isUnix := strings.CutPrefix(s.Bind, "unix:")
+	switch {
+	case strings.Contains(all, "{socket}") && !isUnix:
+		return nil, fmt.Errorf("there is no {socket} where %s is bound", s.Bind)
+	case !strings.Contains(all, "{socket}") && !strings.Contains(all, "{bind}"):
+		return nil, fmt.Errorf("neither {bind} nor {socket} is in it, so that it would listen where the live release does")
+	}
+	// A unix bind may be written unix:/path and unix:///path.
+	if rest, found := strings.CutPrefix(socket, "//"); found {
+		socket = rest
+	}
+	fill := strings.NewReplacer("{bind}", s.Bind, "{socket}", socket, "{release}", s.Release)
+	filled := make([]string, len(run))
+	for i, arg := range run {
+		filled[i] = escape(fill.Replace(arg))
+	}
+	return filled, nil
+}
