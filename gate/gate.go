@@ -42,6 +42,7 @@ type Gate struct {
 	Interval time.Duration // between two probes
 	Stable   time.Duration // of uninterrupted health
 	Deadline time.Duration // from the start of Await to healthy
+	GiveUp   time.Duration // of uninterrupted refusals of the release itself, see Answer.refusal; 0: until Deadline
 
 	// Patient asks as Direct does and waits longer for an answer; nil: not at all. It tells an app that is late from one
 	// that never answers.
@@ -95,11 +96,19 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 	health := g.Health.of(e)
 	var hung hung
 	var closed closed
+	var refusing Streak
 	w.judge = func(ctx context.Context, a *Answer) (f *Finding, final bool) {
 		if a.Timeout {
 			hung.look(ctx, g, health, a)
 		}
-		if f := health.Judge(*a); f != nil {
+		f = health.Judge(*a)
+		if f == nil || !a.refusal() {
+			refusing.Break()
+		} else if held := refusing.Hold(time.Now()); g.GiveUp > 0 && held >= g.GiveUp && !w.strict && g.proven(ctx, e, a) {
+			f.Summary += fmt.Sprintf(" (for %s without interruption)", g.GiveUp)
+			return f, true
+		}
+		if f != nil {
 			return f, closed.forGood(a)
 		}
 		// The state is read after the answer: a process that was replaced in between is not taken for its successor.
@@ -143,6 +152,12 @@ func (h *hung) look(ctx context.Context, g *Gate, x Expectation, a *Answer) {
 		h.late <- late
 	default:
 	}
+}
+
+// proven tells whether an answer is the expected release's.
+func (g *Gate) proven(ctx context.Context, e Expect, a *Answer) bool {
+	st, err := g.Unit.State(ctx)
+	return err == nil && Proof(st, e, a.Peer) == nil
 }
 
 // closed notices a server that has listened and doesn't any more, though its main process is still there: gunicorn closes

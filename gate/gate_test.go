@@ -445,3 +445,38 @@ func TestAServerThatClosesItsSocketIsNotWaitedFor(t *testing.T) {
 		})
 	}
 }
+
+// A release that is up and answers wrongly, again and again, won't heal by being waited for.
+func TestAReleaseThatRefusesIsNotWaitedFor(t *testing.T) {
+	answers := func(status int) prober {
+		return func(context.Context, time.Duration) Answer { return Answer{Status: status, Peer: 7} }
+	}
+	for name, c := range map[string]struct {
+		probe prober
+		took  time.Duration
+		want  string
+	}{
+		"errors that it raises":        {answers(500), 5 * time.Second, "answers 500: the app raised an error (for 5s without interruption)"},
+		"a path that it doesn't know":  {answers(404), 5 * time.Second, "answers 404, not 200 (for 5s"},
+		"a redirect":                   {answers(301), 5 * time.Second, "answers 301, not 200 (for 5s"},
+		"it says that it will pass":    {answers(503), 30 * time.Second, "answers 503"},
+		"after a slow boot":            {until(3*time.Second, refused, answers(500)), 8 * time.Second, "answers 500"},
+		"with an interruption":         {until(4*time.Second, answers(500), until(4500*time.Millisecond, refused, answers(500))), 9500 * time.Millisecond, "answers 500"},
+		"it heals in time":             {until(4*time.Second, answers(500), good), 6 * time.Second, ""},
+		"who answers is somebody else": {func(context.Context, time.Duration) Answer { return Answer{Status: 500, Peer: 9} }, 30 * time.Second, "answers 500"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			took, err := in(t, func(ctx context.Context) error {
+				g := newGate(alive, c.probe)
+				g.GiveUp = 5 * time.Second
+				return g.Await(ctx, v42, silent)
+			})
+			if off := took - c.took; off < 0 || off > 100*time.Millisecond {
+				t.Errorf("after %v, want %v", took, c.took)
+			}
+			if got := fmt.Sprint(err); (err == nil) != (c.want == "") || !strings.Contains(got, c.want) {
+				t.Errorf("Await() = %v, want …%s…", err, c.want)
+			}
+		})
+	}
+}

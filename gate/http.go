@@ -26,6 +26,12 @@ type Answer struct {
 	Busy      int     // without an answer in time: the most connections that the app had accepted so far, where that is counted
 }
 
+// refusal tells whether an app that is up has answered, and wrongly: with an error that it raised, or that the request is
+// wrong. That is not a start that takes its time; 502, 503 and 504 say of themselves that they may pass.
+func (a Answer) refusal() bool {
+	return a.Err == nil && a.Status >= 300 && a.Status <= http.StatusNotImplemented
+}
+
 // Expectation is what an answer must be.
 type Expectation struct {
 	Where  string // what was asked, for people: "GET /health/ on unix:/run/…"

@@ -36,6 +36,7 @@ type Config struct {
 	Service struct {
 		Unit           string
 		Manager        unit.Scope
+		Action         string // restart or reload
 		RestartTimeout time.Duration
 	}
 	Health struct {
@@ -49,6 +50,7 @@ type Config struct {
 		Interval time.Duration
 		Stable   time.Duration
 		Deadline time.Duration
+		GiveUp   time.Duration
 	}
 	Proxy struct {
 		Kind         string // nginx or none; "" is nginx where it is installed
@@ -57,6 +59,12 @@ type Config struct {
 		Reload       string
 		BrokenBefore string
 		ErrorLog     string
+	}
+	Rehearse struct {
+		Enabled     bool
+		BeforeHooks bool
+		Workers     int
+		Run         []string // instead of the unit's own command
 	}
 	Rollback struct {
 		Automatic bool
@@ -69,6 +77,8 @@ type Config struct {
 }
 
 const (
+	restart     = "restart"
+	reload      = "reload"
 	whenChanged = "when-changed"
 	never       = "never"
 	assume      = "assume"
@@ -90,6 +100,7 @@ func Defaults(app string) *Config {
 	c.Release.Require = []string{"manage.py"}
 	c.Service.Unit = "gunicorn.service"
 	c.Service.Manager = unit.System
+	c.Service.Action = restart
 	c.Service.RestartTimeout = time.Minute
 	c.Health.Path = "/health/"
 	c.Health.Host = "localhost"
@@ -99,9 +110,11 @@ func Defaults(app string) *Config {
 	c.Health.Interval = 100 * time.Millisecond
 	c.Health.Stable = 2 * time.Second
 	c.Health.Deadline = 30 * time.Second
+	c.Health.GiveUp = 5 * time.Second
 	c.Proxy.Reload = whenChanged
 	c.Proxy.BrokenBefore = refuse
 	c.Proxy.ErrorLog = "/var/log/nginx/error.log"
+	c.Rehearse.Workers = 1
 	c.Rollback.Automatic = true
 	c.Rollback.NoMarker = rollback.Inspect
 	c.Rollback.Applied = assume
@@ -129,6 +142,7 @@ func (c *Config) read(d *document) {
 	d.text("service.unit", &c.Service.Unit)
 	d.check("service.unit", func() error { return validUnit(c.Service.Unit) })
 	d.choice("service.manager", (*string)(&c.Service.Manager), "system", "user")
+	d.choice("service.action", &c.Service.Action, restart, reload)
 	d.duration("service.restart_timeout", &c.Service.RestartTimeout)
 
 	d.text("health.bind", &c.Health.Bind)
@@ -145,6 +159,7 @@ func (c *Config) read(d *document) {
 	d.duration("health.interval", &c.Health.Interval)
 	d.duration("health.stable", &c.Health.Stable)
 	d.duration("health.deadline", &c.Health.Deadline)
+	d.duration("health.give_up", &c.Health.GiveUp)
 	d.checkFirst(func() error {
 		if c.Health.Deadline <= c.Health.Stable {
 			return fmt.Errorf("health.deadline (%s) must be longer than health.stable (%s)", c.Health.Deadline, c.Health.Stable)
@@ -168,15 +183,11 @@ func (c *Config) read(d *document) {
 	d.choice("proxy.broken_before", &c.Proxy.BrokenBefore, refuse, warn)
 	d.path("proxy.error_log", &c.Proxy.ErrorLog)
 
-	rehearse := false
-	d.boolean("rehearse.enabled", &rehearse)
-	d.check("rehearse.enabled", func() error {
-		if rehearse {
-			return errors.New("this version cannot rehearse; leave it out or set it to false")
-		}
-		return nil
-	})
-	d.boolean("rehearse.before_hooks", new(bool))
+	d.boolean("rehearse.enabled", &c.Rehearse.Enabled)
+	d.boolean("rehearse.before_hooks", &c.Rehearse.BeforeHooks)
+	d.integer("rehearse.workers", &c.Rehearse.Workers, 1, 1000)
+	d.strings("rehearse.run", &c.Rehearse.Run)
+	d.check("rehearse.run", func() error { return validRehearsal(c.Rehearse.Run) })
 
 	d.boolean("rollback.automatic", &c.Rollback.Automatic)
 	d.choice("rollback.no_marker", (*string)(&c.Rollback.NoMarker), "inspect", "allow", "block")

@@ -226,8 +226,10 @@ func (v *evidence) readRelease() {
 	if before := v.deployer.Before(release.Version(r.Version)); before != "" {
 		r.Previous, r.Before = string(before), os.DirFS(v.deployer.Tree.Dir(before))
 	}
-	if below, is := strings.CutPrefix(v.files.WorkingDirectory, v.deployer.Tree.CurrentPath()); is {
-		r.Base = strings.Trim(below, "/")
+	for _, top := range []string{v.deployer.Tree.CurrentPath(), r.Dir} {
+		if below, is := strings.CutPrefix(v.files.WorkingDirectory, top); is && top != "" {
+			r.Base = strings.Trim(below, "/")
+		}
 	}
 }
 

@@ -73,12 +73,20 @@ func (s *session) planned(p deploy.Plan) []string {
 	if p.Live() {
 		steps = append(steps, fmt.Sprintf("%s is live already: if it is healthy, nothing; else:", p.Target))
 	}
+	var rehearse []string
+	if c.Rehearse.Enabled && !p.Live() {
+		rehearse = []string{fmt.Sprintf("rehearse: boot %s beside the live release, on a socket of its own; the same health", p.Target)}
+	}
+	if c.Rehearse.BeforeHooks {
+		steps, rehearse = append(steps, rehearse...), nil
+	}
 	for _, t := range c.Hooks[deploy.BeforeSwap] {
 		steps = append(steps, "before_swap: "+t.Name)
 	}
+	steps = append(steps, rehearse...)
 	steps = append(steps,
 		fmt.Sprintf("point %s/current at releases/%s", c.Root, p.Target),
-		"restart "+c.Service.Unit,
+		c.Service.Action+" "+c.Service.Unit+meanwhile(c, p),
 		fmt.Sprintf("health: %s answers %s for %s without interruption, within %s", c.Health.Path, statuses(c.Health.Status), c.Health.Stable, c.Health.Deadline))
 	if c.Proxy.Kind != kindNone {
 		steps = append(steps, "proxy: configuration valid; reloaded only if it changed; healthy through "+orNothing(c.Proxy.URL))
@@ -87,6 +95,14 @@ func (s *session) planned(p deploy.Plan) []string {
 		steps = append(steps, "check: "+check.Name)
 	}
 	return append(steps, fmt.Sprintf("keep the last %d good releases", c.Keep))
+}
+
+// meanwhile says what users notice of the restart.
+func meanwhile(c *Config, p deploy.Plan) string {
+	if p.Socket || c.Service.Action == reload {
+		return ""
+	}
+	return " (requests fail meanwhile; behind a socket unit they would wait: deploygate init --socket-activation)"
 }
 
 func statuses(codes []int) string {

@@ -25,6 +25,8 @@ func (c *commands) release() *cli.Command {
 			lockWait,
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"},
 			&cli.BoolFlag{Name: "require-way-back", Usage: "refuse a release whose migrations the live code can't live with"},
+			&cli.BoolFlag{Name: "rehearse", Usage: "boot it beside the live release first, and refuse it if it isn't healthy there"},
+			&cli.BoolFlag{Name: "no-rehearse", Usage: "don't, whatever the configuration says"},
 		},
 		Action: func(ctx *cli.Context) error {
 			s, err := c.begin(ctx, 1)
@@ -33,6 +35,12 @@ func (c *commands) release() *cli.Command {
 			}
 			if ctx.Args().First() == "" {
 				return usagef("which release? deploygate release VERSION")
+			}
+			switch yes, no := ctx.Bool("rehearse"), ctx.Bool("no-rehearse"); {
+			case yes && no:
+				return usagef("--rehearse and --no-rehearse exclude each other")
+			case yes || no:
+				s.config.Rehearse.Enabled = yes
 			}
 			request := deploy.Request{
 				Command: deploy.Release, Version: ctx.Args().First(), RequireWayBack: ctx.Bool("require-way-back"),

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -70,6 +72,22 @@ func validHeaders(headers map[string]string) error {
 		case control.MatchString(value):
 			return fmt.Errorf("the value of %s has a control character", name)
 		}
+	}
+	return nil
+}
+
+// validRehearsal wants a command that says where it is to listen.
+func validRehearsal(run []string) error {
+	said := slices.ContainsFunc(run, func(word string) bool {
+		return strings.Contains(word, "{bind}") || strings.Contains(word, "{socket}")
+	})
+	switch {
+	case len(run) == 0 || run[0] == "":
+		return errors.New(`it names no program; write ["PROGRAM", "--bind", "{bind}", …]`)
+	case !filepath.IsAbs(run[0]) && !strings.HasPrefix(run[0], "{release}/"):
+		return fmt.Errorf("%q is not an absolute path; {release} stands for the release's directory", run[0])
+	case !said:
+		return errors.New("it doesn't say where to listen: {bind} stands for gunicorn's --bind, {socket} for the path of that unix socket")
 	}
 	return nil
 }

@@ -58,6 +58,9 @@ func sentence(r *deploy.Report) string {
 		}
 		return fmt.Sprintf("unchanged: %s is live and healthy already", r.Current)
 	case deploy.Refused:
+		if n := len(r.Steps); n > 0 && r.Steps[n-1].Name == deploy.StepRehearse && r.Failure.Cause != gate.Interrupted {
+			why = fmt.Sprintf("%s failed its rehearsal: %s", r.Requested, why)
+		}
 		return fmt.Sprintf("refused: %s; %s", why, stillLive(r))
 	case deploy.RolledBack:
 		return fmt.Sprintf("rolled back: %s is live again and passed its gate after %.1f s; %s failed: %s", r.Current, r.Seconds, r.Requested, why)

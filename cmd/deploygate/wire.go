@@ -44,12 +44,13 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 		_ = tree.Close()
 		return nil, gate.AsFinding(gate.LayerService, err)
 	}
-	service := &appService{unit: manager.Unit(c.Service.Unit), link: tree.CurrentPath(), limit: c.Service.RestartTimeout}
-	g := &gate.Gate{Unit: service.unit, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline, Ended: unit.Ended}
+	service := &appService{unit: manager.Unit(c.Service.Unit), link: tree.CurrentPath(), config: c}
+	g := newGate(c, service.unit)
 	d := newDeployer(c, tree, observer)
 	d.Service, d.Gate, d.Runner = service, g, runner{service.unit, c.App}
 	h := &host{config: c, tree: tree, manager: manager, deployer: d}
 	d.Witness, d.ExplainTask, d.Guard = h.witness, h.explainTask, h.guard
+	d.Rehearsal = newStage(h, log)
 	d.Python = func() string { return h.python(context.WithoutCancel(ctx)) }
 	if c.Rollback.Applied == askDatabase {
 		d.Applied = h.applied
@@ -61,12 +62,20 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	return h, nil
 }
 
+func newGate(c *Config, u unit.Unit) *gate.Gate {
+	return &gate.Gate{
+		Unit: u, Ended: unit.Ended, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline,
+		GiveUp: c.Health.GiveUp,
+	}
+}
+
 // newDeployer knows the configuration and the file system, and no systemd.
 func newDeployer(c *Config, tree *release.Tree, observer deploy.Observer) *deploy.Deployer {
 	return &deploy.Deployer{
 		App: c.App, StateDir: c.StateDir, Tree: tree, Observer: observer,
 		Require: c.Release.Require, NoMarker: c.Rollback.NoMarker, Automatic: c.Rollback.Automatic,
 		GuardRequired: c.Rollback.Guard == required, RefuseBroken: c.Proxy.BrokenBefore == refuse,
+		Reload: c.Service.Action == reload, Rehearse: c.Rehearse.Enabled, RehearseFirst: c.Rehearse.BeforeHooks,
 		Keep: c.Keep, Hooks: c.Hooks, Checks: c.Checks,
 	}
 }
@@ -156,7 +165,7 @@ func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) erro
 type appService struct {
 	unit              unit.Unit
 	link              string
-	limit             time.Duration
+	config            *Config
 	bindErr, proxyErr error // what the configuration leaves open
 }
 
@@ -179,6 +188,11 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 	case !d.UsesLink(s.link):
 		return refuse(fmt.Sprintf("%s does not go through %s, so a swap would change nothing", d.Name, s.link),
 			fmt.Sprintf("set WorkingDirectory=%s in the unit, or root and service.unit here", s.link))
+	case s.reloads() && !d.CanReload:
+		return refuse(d.Name+" can't be reloaded: it has no ExecReload=", `set service.action = "restart"`)
+	case s.reloads() && !d.InLink(s.link) && !strings.Contains(s.config.Health.Body, "{version}"):
+		return refuse(fmt.Sprintf("what %s runs after a reload can't be verified: its processes don't run in %s", d.Name, s.link),
+			`set service.action = "restart", or a health.body with {version} in it`)
 	case s.bindErr != nil:
 		return deploy.Unit{}, s.bindErr
 	case s.proxyErr != nil:
@@ -190,13 +204,32 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 			return refuse(fmt.Sprintf("no right to see which release the processes of %s run", d.Name), "run deploygate as root")
 		}
 	}
-	return deploy.Unit{
+	u := deploy.Unit{
 		Name: d.Name, InLink: d.InLink(s.link), Socket: d.Listen != "", Running: d.Settled && d.MainPID != 0, Invocation: d.InvocationID, Dir: dir,
-	}, nil
+	}
+	if s.reloads() {
+		st, err := s.unit.State(ctx)
+		if err != nil {
+			return deploy.Unit{}, err
+		}
+		for _, p := range st.Processes {
+			u.Processes = append(u.Processes, p.PID)
+		}
+	}
+	return u, nil
 }
 
 // Restart implements deploy.Service.
-func (s *appService) Restart(ctx context.Context) error { return s.unit.Restart(ctx, s.limit) }
+func (s *appService) Restart(ctx context.Context) error {
+	return s.unit.Restart(ctx, s.config.Service.RestartTimeout)
+}
+
+// Reload implements deploy.Service.
+func (s *appService) Reload(ctx context.Context) error {
+	return s.unit.Reload(ctx, s.config.Service.RestartTimeout)
+}
+
+func (s *appService) reloads() bool { return s.config.Service.Action == reload }
 
 // runner runs hooks and checks beside the app's unit.
 type runner struct {

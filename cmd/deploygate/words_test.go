@@ -64,6 +64,13 @@ func TestSentence(t *testing.T) {
 			"refused: it answers 500; v1 stays live, untouched",
 		},
 		{
+			deploy.Report{
+				Outcome: deploy.Refused, Requested: "v2", Previous: "v1", Current: "v1", Failure: failure,
+				Steps: []deploy.Step{{Name: deploy.StepPreflight}, {Name: deploy.StepRehearse, Outcome: deploy.Failed}},
+			},
+			"refused: v2 failed its rehearsal: it answers 500; v1 stays live, untouched",
+		},
+		{
 			deploy.Report{Outcome: deploy.Refused, Requested: "v2", Failure: failure},
 			"refused: it answers 500; nothing was changed",
 		},
@@ -306,7 +313,7 @@ func TestPlanned(t *testing.T) {
 	var problems []string
 	s.config, problems = parsed(contractExample)
 	same(t, "problems", problems, nil)
-	same(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1"}), []string{
+	same(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1", Socket: true}), []string{
 		"before_swap: /srv/app/venv/bin/python manage.py migrate --noinput",
 		"point /srv/app/current at releases/v2",
 		"restart gunicorn.service",
@@ -320,10 +327,19 @@ func TestPlanned(t *testing.T) {
 	same(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v2"}), []string{
 		"v2 is live already: if it is healthy, nothing; else:",
 		"point /srv/app/current at releases/v2",
-		"restart gunicorn.service",
+		"restart gunicorn.service (requests fail meanwhile; behind a socket unit they would wait: deploygate init --socket-activation)",
 		"health: /health/ answers 200 or 204 for 2s without interruption, within 30s",
 		"keep the last 5 good releases",
 	})
+	s.config, _ = parsed(contractExample)
+	s.config.Rehearse.Enabled, s.config.Service.Action = true, reload
+	const migrate, rehearse = "before_swap: /srv/app/venv/bin/python manage.py migrate --noinput",
+		"rehearse: boot v2 beside the live release, on a socket of its own; the same health"
+	same(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1"})[:4], []string{
+		migrate, rehearse, "point /srv/app/current at releases/v2", "reload gunicorn.service",
+	})
+	s.config.Rehearse.BeforeHooks = true
+	same(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1"})[:2], []string{rehearse, migrate})
 }
 
 func TestFindProgram(t *testing.T) {

@@ -88,7 +88,7 @@ func (d *Deployer) swap(ctx context.Context, r *run, v release.Version) error {
 	return err
 }
 
-// restart restarts the unit, unless it runs v already, and gives what must be running from then on.
+// restart restarts or reloads the unit, unless it runs v already, and gives what must be running from then on.
 func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Version) (e gate.Expect, detail string, err error) {
 	unit, err := d.Service.Ready(ctx)
 	if err != nil {
@@ -100,10 +100,16 @@ func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Versio
 	if p.stillRuns(v, e.Dir, unit) {
 		return e, fmt.Sprintf("%s runs %s already", unit.Name, v), nil
 	}
-	e.Previous = unit.Invocation
+	change, detail := d.Service.Restart, unit.Name
+	if p.Reload {
+		change, detail = d.Service.Reload, unit.Name+" was reloaded"
+		e.Reloaded = unit.Processes
+	} else {
+		e.Previous = unit.Invocation
+	}
 	r.report.Changed = true
-	r.restarted, r.expect = time.Now(), e
-	return e, unit.Name, d.Service.Restart(ctx)
+	r.trial = trial{d.Witness, e, time.Now()}
+	return e, detail, change(ctx)
 }
 
 func (d *Deployer) healthy() string {
@@ -168,19 +174,19 @@ func (d *Deployer) runChecks(ctx context.Context, r *run, e gate.Expect, say gat
 }
 
 // beforeSwap runs the before_swap hooks in the candidate's directory. A rollback has none: it runs no migrations.
-func (d *Deployer) beforeSwap(ctx context.Context, r *run, v release.Version) error {
+func (d *Deployer) beforeSwap(ctx context.Context, r *run, p Plan) error {
 	tasks := d.Hooks[BeforeSwap]
-	if r.report.Command == Rollback {
+	if p.Command == Rollback {
 		tasks = nil
 	}
 	if len(tasks) == 0 {
 		r.skip(StepBeforeSwap, "no hooks")
 		return nil
 	}
-	return r.step(StepBeforeSwap, v, func(say gate.Progress) (string, error) {
+	return r.step(StepBeforeSwap, p.Target, func(say gate.Progress) (string, error) {
 		for i, t := range tasks {
 			say(t.Name)
-			if err := d.run(ctx, r, t, v); err != nil {
+			if err := d.run(ctx, r, t, p.Target); err != nil {
 				return "", gate.AsFinding(gate.LayerRelease, err).
 					Advise(fmt.Sprintf("nothing was swapped; what the hooks did stays (%d of %d ended well)", i, len(tasks)))
 			}

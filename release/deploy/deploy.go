@@ -13,7 +13,7 @@ package deploy
 import (
 	"context"
 	"fmt"
-	"time"
+	"slices"
 
 	"deploygate/gate"
 	"deploygate/release"
@@ -28,6 +28,8 @@ type Service interface {
 	Ready(ctx context.Context) (Unit, error)
 	// Restart restarts the unit, and only it, and waits until systemd says that it is done.
 	Restart(ctx context.Context) error
+	// Reload has it re-read the app, and waits until systemd says that it is done. What was re-read is for the gate to say.
+	Reload(ctx context.Context) error
 }
 
 // Unit is what a deploy needs to know of the app's unit.
@@ -38,6 +40,7 @@ type Unit struct {
 	Running    bool // active, and nothing is queued that would change it
 	Invocation string
 	Dir        string // where its main process runs, every link resolved
+	Processes  []int
 }
 
 // Deployer runs deploys of one app.
@@ -49,9 +52,8 @@ type Deployer struct {
 	Service  Service
 	Gate     *gate.Gate
 	Runner   Runner
-	// Witness looks at once at what a failure leaves to see, and gives what finds the reason in the logs, for when there
-	// is time. e is what should have been running since the restart. May be nil.
-	Witness func(f *gate.Finding, e gate.Expect, since time.Time) (diagnose func() []*gate.Finding)
+	// Witness is told of the failure of what was restarted. May be nil.
+	Witness Witness
 	// ExplainTask says why a hook or a check failed, by its output; nil: it doesn't tell. May be nil.
 	ExplainTask func(t Task, v release.Version, output string) *gate.Finding
 	Observer    Observer
@@ -59,10 +61,15 @@ type Deployer struct {
 	Guard         func(ctx context.Context, deployID string) (stop func(), err error)
 	GuardRequired bool // refuse to deploy without one
 
+	Rehearsal     Rehearsal
+	Rehearse      bool // each release
+	RehearseFirst bool // before the before_swap hooks, on the schema as it is
+
 	// Applied asks the app's database, with v's settings, which migrations it has; nil: it isn't asked.
 	Applied func(ctx context.Context, v release.Version) (map[string]bool, error)
 	Python  func() string // the app's interpreter, for advice; may be nil
 
+	Reload       bool // the unit instead of restarting it; the way back is always a restart
 	Require      []string
 	NoMarker     rollback.Policy
 	Automatic    bool // go back without being asked
@@ -94,7 +101,7 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 	if err := r.began(p); err != nil {
 		return r.end(Refused, err)
 	}
-	if err := d.beforeSwap(ctx, r, p.Target); err != nil {
+	if err := d.prepare(ctx, r, p); err != nil {
 		return r.end(Refused, err)
 	}
 	failure := d.activate(ctx, r, p, p.Target, r.step)
@@ -108,6 +115,20 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 		return r.end(Refused, failure)
 	}
 	return d.goBack(ctx, r, p, failure)
+}
+
+// prepare does what comes before the swap: whatever fails here leaves the live release as it was.
+func (d *Deployer) prepare(ctx context.Context, r *run, p Plan) error {
+	steps := []func(context.Context, *run, Plan) error{d.beforeSwap, d.rehearse}
+	if d.RehearseFirst {
+		slices.Reverse(steps)
+	}
+	for _, step := range steps {
+		if err := step(ctx, r, p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // activate makes v live and gates it. It is the same on the way out and on the way back.
@@ -136,6 +157,7 @@ func (d *Deployer) goBack(ctx context.Context, r *run, p Plan, failure error) *R
 	r.failed(p.Target, failure)
 	interrupted := ctx.Err() != nil
 	ctx = context.WithoutCancel(ctx) // from here on nothing stops half-way
+	p.Reload = false                 // nor is anything left to the old processes
 	d.reconsider(ctx, r, &p)
 	if p.WayBack().Verdict != rollback.Safe || !d.Automatic {
 		if interrupted {

@@ -70,12 +70,18 @@ type host struct {
 	fails                  map[string]error // tasks, by name
 	unwritable, torn       bool             // the journal; torn allows for lines that are
 
+	cannotRehearse error
+	staged         release.Version // what is rehearsed; "" is nothing
+	stagedAt       time.Time
+	mute           bool // a reload re-reads the old release
+
 	mu         sync.Mutex
 	running    release.Version // "" is stopped
 	invocation int
 	started    time.Time
 	restarts   versions
-	reloads    int
+	reloads    int      // of the proxy
+	reloaded   int      // the unit
 	trace      []string // tasks and steps as they come
 	warned     []string
 	tasks      []Task
@@ -109,7 +115,7 @@ func newHost(t *testing.T, root, state string) *host {
 			Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second,
 		},
 		Require: []string{"manage.py"}, NoMarker: rollback.Inspect, Automatic: true, RefuseBroken: true, Keep: 5,
-		Hooks: map[HookName][]Task{},
+		Hooks: map[HookName][]Task{}, Rehearsal: stage{h},
 	}
 	return h
 }
@@ -302,6 +308,7 @@ func (s service) Ready(ctx context.Context) (Unit, error) {
 	u := Unit{Name: "app.service", InLink: true, Running: s.running != "", Invocation: fmt.Sprint(s.invocation)}
 	if u.Running {
 		u.Dir, _ = s.tree.RealDir(s.running)
+		u.Processes = []int{s.pid()}
 	}
 	return u, nil
 }
@@ -322,6 +329,21 @@ func (s service) Restart(ctx context.Context) error {
 	s.mu.Unlock()
 	s.at("restarted")
 	return s.does[v].restart
+}
+
+// Reload replaces the process's code and keeps its invocation.
+func (s service) Reload(context.Context) error {
+	s.at("reload")
+	s.announced(StepRestart)
+	v, err := s.tree.Current()
+	must(s.t, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reloaded, s.started = s.reloaded+1, time.Now()
+	if !s.mute {
+		s.running = v
+	}
+	return nil
 }
 
 // announced asserts that the journal on disk knows what is about to be done, unless it can't be written.
@@ -362,7 +384,7 @@ func (s service) State(context.Context) (gate.UnitState, error) {
 	return st, nil
 }
 
-func (h *host) pid() int { return 100 + h.invocation }
+func (h *host) pid() int { return 100 + h.invocation + 1000*h.reloaded }
 
 // prober plays HTTP: to the app, or through the proxy.
 type prober struct {

@@ -38,6 +38,7 @@ type Plan struct {
 	Previous release.Version // "" for the first release ever
 	InLink   bool            // the unit's processes run in the release's directory
 	Socket   bool            // a .socket unit listens
+	Reload   bool            // the unit is reloaded, and its processes stay
 	// Invocation is the unit's when the deploy began, "" if it didn't run.
 	Invocation string
 	Schema     *journal.Schema
@@ -107,11 +108,14 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 	unit, err := d.Service.Ready(ctx)
 	p.InLink, p.Socket = unit.InLink, unit.Socket
 	if unit.Running {
-		p.Invocation = unit.Invocation
+		p.Invocation, p.Reload = unit.Invocation, d.Reload && !p.Live()
 	}
 	refused.add(gate.LayerService, err)
 	if err == nil {
 		d.baseline(ctx, &p, unit, &refused)
+	}
+	if found && err == nil && d.rehearses(p) {
+		refused.add(gate.LayerService, d.Rehearsal.Possible(ctx, p.Target))
 	}
 	if found {
 		d.planSchema(ctx, &p, history, onDisk, &refused)

@@ -48,6 +48,7 @@ func (d *Deployer) Recover(ctx context.Context) *Report {
 	case u == nil:
 		return nil
 	}
+	d.Rehearsal.End() // that of the deploy that died
 	died := errDied(*u)
 	current, err := d.Tree.Current()
 	if err != nil {

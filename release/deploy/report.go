@@ -48,6 +48,7 @@ type StepName string
 const (
 	StepPreflight  StepName = "preflight"
 	StepBeforeSwap StepName = "before_swap"
+	StepRehearse   StepName = "rehearse"
 	StepSwap       StepName = "swap"
 	StepRestart    StepName = "restart"
 	StepHealth     StepName = "health"

@@ -31,10 +31,16 @@ type run struct {
 	begun  bool      // the journal knows of it
 	since  time.Time // the beginning, with its monotonic reading: the clock may be set meanwhile
 
-	restarted time.Time              // the latest restart
-	expect    gate.Expect            // what should be running since
-	diagnose  func() []*gate.Finding // finds the reason of the first failure
-	waysOut   []string               // of a release that failed and stays
+	trial    trial                  // the latest
+	diagnose func() []*gate.Finding // finds the reason of the first failure
+	waysOut  []string               // of a release that failed and stays
+}
+
+// trial is a release that was started and has to prove itself.
+type trial struct {
+	witness Witness
+	expect  gate.Expect
+	since   time.Time
 }
 
 // newID names a deploy: sortable by time, and told apart within one second.
@@ -145,12 +151,17 @@ func (r *run) passed(v release.Version) error {
 // changes it.
 func (r *run) failed(v release.Version, failure error) {
 	_ = r.write(journal.Record{Event: journal.Failed, Version: v, Error: failure.Error()})
+	r.witness(failure)
+}
+
+// witness has the first failure looked at.
+func (r *run) witness(failure error) {
 	if r.diagnose != nil {
 		return
 	}
 	r.diagnose = func() []*gate.Finding { return nil }
-	if f, is := errors.AsType[*gate.Finding](failure); is && !r.restarted.IsZero() && r.d.Witness != nil {
-		r.diagnose = r.d.Witness(f, r.expect, r.restarted)
+	if f, is := errors.AsType[*gate.Finding](failure); is && r.trial.witness != nil {
+		r.diagnose = r.trial.witness(f, r.trial.expect, r.trial.since)
 	}
 }
 

@@ -17,9 +17,8 @@ import (
 // Beside is a service to run beside the app's unit, as that unit runs: the same user, groups, environment files, limits,
 // umask and sandbox.
 type Beside struct {
-	Name             string // of the unit
-	Args             []string
-	Verbatim         bool // systemd replaces no variables in Args
+	Name             string   // of the unit
+	Args             []string // as in ExecStart=: systemd replaces variables in it
 	Dir              string
 	Environment      []string
 	Point            func(path string) string // where a path of the unit's settings leads for it; nil: to the same
@@ -45,14 +44,10 @@ func (u Unit) StartBeside(ctx context.Context, b Beside) error {
 	if err != nil {
 		return err
 	}
-	args := b.Args
-	if b.Verbatim {
-		args = literal(args)
-	}
 	prop := func(name string, value any) { props[name] = dbus.MakeVariant(value) }
 	prop("Description", "deploygate: a release that is rehearsed beside "+u.name)
 	prop("Type", "exec")
-	props["ExecStart"] = sd.PropExecStart(args, false).Value
+	props["ExecStart"] = sd.PropExecStart(b.Args, false).Value
 	prop("Environment", b.Environment)
 	prop("RuntimeDirectory", []string{b.RuntimeDirectory})
 	prop("RuntimeDirectoryMode", uint32(0o700))

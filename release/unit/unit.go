@@ -219,9 +219,32 @@ func (u Unit) processes(ctx context.Context) ([]gate.Process, error) {
 func (u Unit) Restart(ctx context.Context, limit time.Duration) error {
 	return u.change(ctx, limit, "restart", func(ctx context.Context, conn *sd.Conn, done chan<- string) error {
 		_ = conn.ResetFailedUnitContext(ctx, u.name) // a unit that was never loaded has nothing to forget
+		u.revive(ctx, conn)
 		_, err := conn.RestartUnitContext(ctx, u.name, "replace", done)
 		return err
 	})
+}
+
+// revive starts the socket units in front of the unit again that have failed: a release that crashed often enough took
+// them with it (systemd.socket(5), TriggerLimitBurst=, and the service's own start limit). Where that fails the restart
+// shows it.
+func (u Unit) revive(ctx context.Context, conn *sd.Conn) {
+	p, err := conn.GetUnitPropertyContext(ctx, u.name, "TriggeredBy")
+	if err != nil {
+		return
+	}
+	units, _ := p.Value.Value().([]string)
+	for _, name := range units {
+		state, err := conn.GetUnitPropertyContext(ctx, name, "ActiveState")
+		if err != nil || state.Value.Value() != "failed" || !strings.HasSuffix(name, ".socket") {
+			continue
+		}
+		_ = conn.ResetFailedUnitContext(ctx, name)
+		done := make(chan string, 1)
+		if _, err := conn.StartUnitContext(ctx, name, "replace", done); err == nil {
+			_, _ = u.m.Unit(name).await(ctx, conn, done)
+		}
+	}
 }
 
 // Reload has the unit re-read its configuration (ExecReload=) and waits for systemd's job. That it is done says nothing of

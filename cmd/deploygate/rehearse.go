@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"deploygate/gate"
+	"deploygate/gate/probe"
+	"deploygate/release"
+	"deploygate/release/deploy"
+	"deploygate/release/rehearsal"
+	"deploygate/release/unit"
+)
+
+// stage is where releases are rehearsed: a transient unit with a socket of its own. Its name is the app's, so that
+// whoever comes after a deploy that died finds it.
+type stage struct {
+	*host
+	log  zerolog.Logger
+	name string // of the unit and, without its suffix, of its runtime directory
+}
+
+func newStage(h *host, log zerolog.Logger) stage {
+	return stage{h, log, "deploygate-rehearsal-" + h.config.App}
+}
+
+// rehearseGrace is how long a rehearsal may outlive its gate's deadline when nobody ends it.
+const rehearseGrace = time.Minute
+
+// Possible implements deploy.Rehearsal.
+func (s stage) Possible(ctx context.Context, v release.Version) error {
+	_, err := s.command(ctx, v)
+	return err
+}
+
+// Begin implements deploy.Rehearsal.
+func (s stage) Begin(ctx context.Context, v release.Version) (deploy.Stage, error) {
+	c, err := s.command(ctx, v)
+	if err != nil {
+		return deploy.Stage{}, err
+	}
+	beside := *s.host // the same host, but for the unit and where it listens
+	config, deployer := *s.config, *s.deployer
+	config.Service.Unit, config.Health.Bind, config.Proxy.Kind = c.Name, s.bindTo(), kindNone
+	g := newGate(&config, s.manager.Unit(c.Name))
+	deployer.Gate = g
+	beside.config, beside.deployer = &config, &deployer
+	if err := beside.direct(ctx, g, s.manager.Unit(c.Name), s.log); err != nil {
+		return deploy.Stage{}, err
+	}
+	if err := s.manager.Unit(s.config.Service.Unit).StartBeside(ctx, c.Beside); err != nil {
+		return deploy.Stage{}, err
+	}
+	return deploy.Stage{Gate: g, Expect: c.expect, Witness: beside.witness}, nil
+}
+
+// End implements deploy.Rehearsal.
+func (s stage) End() { s.manager.Discard(s.unitName()) }
+
+func (s stage) unitName() string { return s.name + ".service" }
+
+func (s stage) runtimeDirectory() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); s.config.Service.Manager == unit.User && dir != "" {
+		return filepath.Join(dir, s.name)
+	}
+	return filepath.Join("/run", s.name)
+}
+
+func (s stage) bindTo() string { return "unix:" + filepath.Join(s.runtimeDirectory(), "gunicorn.sock") }
+
+// besideCommand is what runs there, and what is to be seen of it.
+type besideCommand struct {
+	unit.Beside
+	expect gate.Expect
+}
+
+// command makes it of the live unit's.
+func (s stage) command(ctx context.Context, v release.Version) (c besideCommand, err error) {
+	if _, err := probe.ParseBind(s.bindTo()); err != nil {
+		return c, gate.NewFinding(gate.LayerSocket, gate.Unknown, fmt.Sprintf("cannot rehearse: %v", err)).Advise("give the app a shorter name")
+	}
+	d, err := s.manager.Unit(s.config.Service.Unit).Describe(ctx)
+	if err != nil {
+		return c, err
+	}
+	dir, err := s.tree.RealDir(v)
+	if err != nil {
+		return c, err
+	}
+	to := rehearsal.Stage{
+		Release: dir, Bind: s.bindTo(), PIDFile: filepath.Join(s.runtimeDirectory(), "gunicorn.pid"), Workers: s.config.Rehearse.Workers,
+	}
+	live := rehearsal.Live{Command: rehearsal.Command{
+		Args: d.ExecStart, Dir: d.WorkingDirectory, Environment: d.Environment,
+	}, Link: s.tree.CurrentPath()}
+	if d.Program != "" {
+		live.Args = append([]string{d.Program}, live.Args[1:]...)
+	}
+	c.Point = func(path string) string { return to.Point(live.Link, path) }
+	for _, f := range d.EnvironmentFiles {
+		live.Files = append(live.Files, assignments(c.Point(f.Path))...)
+	}
+	c.Name, c.RuntimeDirectory, c.Limit = s.unitName(), s.name, s.config.Health.Deadline+rehearseGrace
+	c.expect = gate.Expect{Version: string(v), Dir: dir, Releases: filepath.Dir(dir)}
+	for _, p := range []string{strings.TrimPrefix(s.bind, "unix:"), d.PIDFile, d.Option("--pid", "-p")} {
+		if filepath.IsAbs(p) {
+			c.Protect = append(c.Protect, p)
+		}
+	}
+	var command rehearsal.Command
+	if run := s.config.Rehearse.Run; len(run) > 0 {
+		command.Dir = c.Point(d.WorkingDirectory)
+		for _, assignment := range d.Environment {
+			command.Environment = append(command.Environment, c.Point(assignment))
+		}
+		command.Args, err = rehearsal.Fill(run, to)
+	} else {
+		c.expect.InDir = d.InLink(live.Link)
+		command, err = rehearsal.Rewrite(ctx, live, to)
+	}
+	if err != nil {
+		return c, gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("cannot rehearse %s: %v", v, err)).
+			Advise(`say what to run: [rehearse] run = ["PROGRAM", "--bind", "{bind}", …]`).
+			Advise("or release it without a rehearsal: --no-rehearse")
+	}
+	c.Args, c.Dir = command.Args, command.Dir
+	c.Environment = append(command.Environment, "DEPLOYGATE_REHEARSAL=1") // for an app that does more than answer
+	return c, nil
+}

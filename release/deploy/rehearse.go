@@ -1,0 +1,71 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"deploygate/gate"
+	"deploygate/release"
+)
+
+// Rehearsal boots a release beside the live one, in a way that nothing of the live one is touched. There is at most one
+// at a time.
+type Rehearsal interface {
+	// Possible says why v can't be rehearsed, as far as that can be told without doing it.
+	Possible(ctx context.Context, v release.Version) error
+	// Begin boots v and gives what judges it. End has to be called after an error as well.
+	Begin(ctx context.Context, v release.Version) (Stage, error)
+	// End stops whatever a rehearsal has left, that of a deploy whose process died too.
+	End()
+}
+
+// Stage is where a release is rehearsed.
+type Stage struct {
+	Gate   *gate.Gate
+	Expect gate.Expect
+	// Witness is as Deployer's.
+	Witness Witness
+}
+
+// Witness looks at once at what a failure leaves to see, and gives what finds the reason in the logs, for when there is
+// time. e is what should have been running since then.
+type Witness func(f *gate.Finding, e gate.Expect, since time.Time) (diagnose func() []*gate.Finding)
+
+// rehearses tells whether a deploy of p has a rehearsal: going back is not delayed by one, and a release that is live
+// already has nothing to be kept from.
+func (d *Deployer) rehearses(p Plan) bool {
+	return d.Rehearse && p.Command == Release && !p.Live()
+}
+
+// rehearse has the release pass its gate beside the live one.
+func (d *Deployer) rehearse(ctx context.Context, r *run, p Plan) error {
+	if !d.rehearses(p) {
+		return nil
+	}
+	return r.step(StepRehearse, p.Target, func(say gate.Progress) (string, error) {
+		say("booting it beside the live release")
+		began := time.Now()
+		defer d.Rehearsal.End()
+		stage, err := d.Rehearsal.Begin(ctx, p.Target)
+		if err == nil {
+			err = stage.Gate.Await(ctx, stage.Expect, say)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return "", context.Cause(ctx)
+		case err != nil:
+			r.trial = trial{stage.Witness, stage.Expect, began}
+			// What couldn't be tried hasn't failed, and what has passed as the live one remains a way back.
+			if stage.Gate != nil && !p.Good {
+				r.failed(p.Target, err)
+			}
+			r.witness(err)
+			if len(d.Hooks[BeforeSwap]) > 0 && !d.RehearseFirst {
+				r.waysOut = []string{"nothing was swapped; what the before_swap hooks did stays"}
+			}
+			return "", err
+		}
+		return fmt.Sprintf("healthy for %s beside the live release", stage.Gate.Stable), nil
+	})
+}

@@ -1,0 +1,88 @@
+package e2e
+
+import (
+	"testing"
+
+	"deploygate/scripts/testbed"
+)
+
+// chdir has gunicorn follow the link anew at each reload.
+const chdir = " --chdir /srv/app/current"
+
+// A reload that truly reads the new release loses nobody's request, and no process of the old one is left.
+func TestReload(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.reloading(chdir)
+		h.add("v1")
+		h.released("v1")
+		h.add("v2")
+		before := h.invocation()
+		load := h.Load(h.t.Context(), h.site, "/health/", 50)
+		h.released("v2")
+		if failed, outage := testbed.Outage(load.Stop()); failed > 0 {
+			h.t.Errorf("%d requests failed, outage %s", failed, outage)
+		}
+		if after := h.invocation(); after != before {
+			h.t.Error("the unit was restarted")
+		}
+	})
+}
+
+// One that reads the old release once more is not taken for the new one, and nobody notices.
+func TestReloadOfTheOldRelease(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.reloading("")
+		h.add("v1")
+		h.released("v1")
+		before := h.invocation()
+		h.add("v2")
+		load := h.Load(h.t.Context(), h.site, "/health/", 50)
+		v := h.deploy("release", "v2")
+		if failed, outage := testbed.Outage(load.Stop()); failed > 0 {
+			h.t.Errorf("%d requests failed, outage %s", failed, outage)
+		}
+		h.expect(v, "rolled_back", 3)
+		h.failed(v, "release", "old_release_running", "the reload of gunicorn.service re-read the old release")
+		h.live("v1")
+		if after := h.invocation(); after != before {
+			h.t.Error("the unit was restarted")
+		}
+	})
+}
+
+// A reload into a release that can't boot ends the server: the way back is a restart.
+func TestReloadOfABrokenRelease(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.reloading(chdir)
+		v := h.rolledBack(testbed.ImportError())
+		h.failed(v, "app", "import_error", "payments")
+	})
+}
+
+func TestReloadIsRefused(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.reloading(chdir)
+		h.add("v1")
+		h.released("v1")
+		h.add("v2")
+		h.dropIn("[Service]\nExecReload=")
+		h.refuses("service", "can't be reloaded: it has no ExecReload=", "release", "v2")
+		h.dropIn("[Service]\nWorkingDirectory=/srv/app\nExecStart=\nExecStart=/usr/bin/gunicorn --bind " + h.site.Bind + " --pythonpath /srv/app/current project.wsgi:application")
+		h.refuses("service", "can't be verified", "release", "v2")
+	})
+}
+
+// reloading has the unit reloaded instead of restarted.
+func (h *host) reloading(more string) {
+	h.t.Helper()
+	h.dropIn("[Service]\nExecStart=\nExecStart=/usr/bin/gunicorn --workers 2 --bind " + h.site.Bind + more + " project.wsgi:application")
+	h.configure("")
+	h.reconfigure("[service]\n", "[service]\naction = \"reload\"\n")
+}
+
+func (h *host) invocation() string {
+	h.t.Helper()
+	id, err := h.UnitProperty(h.t.Context(), h.site.Unit, "InvocationID")
+	h.must(err)
+	return id
+}
