@@ -36,6 +36,9 @@ func (w *work) program(args []string) error {
 		return w.script(w.link.path(program))
 	case pythonName.MatchString(filepath.Base(program)):
 		w.run = []string{w.link.path(program)}
+		if err := w.notLive("its program", program, filepath.Dir(w.run[0])); err != nil {
+			return err
+		}
 		return w.interpreter(args[1:])
 	default:
 		return uncertain("its ExecStart runs %s, not gunicorn itself", filepath.Base(program))
@@ -46,6 +49,9 @@ func (w *work) program(args []string) error {
 // Python: the live release's would import the live release's packages.
 func (w *work) script(file string) error {
 	w.run = []string{file}
+	if err := w.notLive("its program", file, filepath.Dir(file)); err != nil {
+		return err
+	}
 	line, err := firstLine(file)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil // systemd will say so
@@ -54,7 +60,7 @@ func (w *work) script(file string) error {
 		return uncertain("%s can't be read: %v", file, release.Reason(err))
 	}
 	line, found := strings.CutPrefix(line, "#!")
-	python, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+	python, rest, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(line, "\t", " ")), " ")
 	rest = strings.TrimSpace(rest) // the kernel makes one argument of it
 	switch {
 	case !found:
@@ -64,11 +70,16 @@ func (w *work) script(file string) error {
 	case !pythonName.MatchString(filepath.Base(python)):
 		return uncertain("%s is a script for %s, not gunicorn itself", file, filepath.Base(python))
 	}
-	if pointed := w.link.path(python); pointed != python {
+	pointed := w.link.path(python)
+	switch {
+	case pointed == python && below(file, w.stage.Release):
+		return nil // the candidate's own, whatever Python it names: so it would run when it is live
+	case pointed == python:
+		return w.notLive("the Python of its program", python, filepath.Dir(python))
+	case rest == "":
 		w.run = []string{pointed, file}
-		if rest != "" {
-			w.run = []string{pointed, rest, file}
-		}
+	default:
+		w.run = []string{pointed, rest, file}
 	}
 	return nil
 }
@@ -111,9 +122,10 @@ func (w *work) pythonScript(file string, args []string) error {
 	if !gunicornName.MatchString(filepath.Base(file)) {
 		return uncertain("its ExecStart runs %s, not gunicorn itself", filepath.Base(file))
 	}
-	w.run = append(w.run, w.link.path(w.link.relative(file, w.live)))
+	script := w.link.path(w.link.relative(file, w.live))
+	w.run = append(w.run, script)
 	w.words = args
-	return nil
+	return w.notLive("its program", file, filepath.Dir(join(w.dir, script)))
 }
 
 // firstLine reads a file's first line, or as much of it as counts.

@@ -5,14 +5,14 @@
 // himself. Certain is a command that names gunicorn itself, whose arguments, environment and configuration file hold
 // nothing that could lead it to the live socket, port, pid file or log.
 //
-// Guaranteed of a command that Rewrite gives, for gunicorn 20.1 to 26: gunicorn listens on Stage.Bind alone, writes
-// Stage.PIDFile and no other, runs Stage.Workers workers, stays in the foreground, logs to its standard streams, keeps
-// its control socket (25.1 and later) beside Stage.PIDFile, and calls no hook of the configuration file. What it leaves
-// out beside that says how a server reports or restarts itself, or speaks anything but plain HTTP, which probes don't:
-// StatsD, syslog, reloading, TLS. All else is as in the live unit.
+// Guaranteed of a command that Rewrite gives: gunicorn listens on Stage.Bind alone, writes Stage.PIDFile and no other,
+// runs Stage.Workers workers, stays in the foreground, logs to its standard streams, keeps its control socket beside
+// Stage.PIDFile, and calls no hook of the configuration file. What else is left out says how a server restarts or reports
+// itself, or has it speak anything but plain HTTP, which probes don't: reloading, StatsD, syslog, TLS. All else is as in
+// the live unit. Tests see that by gunicorn 20.1 and 23.0 themselves; what 24 to 26 add is taken from their source.
 //
-// Only three files are read, no more than their beginning, and none is executed: the program, for its first line; the
-// configuration file, which another process parses that runs as nobody if we are root; and whether gunicorn.ctl exists.
+// Only the beginning of three files is read, and none is executed: of the program its first line; of the configuration
+// file all, by another process that runs as nobody if we are root; of gunicorn.ctl whether it is there.
 //
 // Not guaranteed, since the command doesn't tell:
 //   - what the release's own code does, or what the configuration file imports: a log file in Django's LOGGING is the same
@@ -20,7 +20,9 @@
 //   - a path to the live release that code puts together: only text is compared, so that the gate still has to see that
 //     the process runs in the candidate;
 //   - variables that come from neither Environment= nor EnvironmentFile= (PassEnvironment=, the manager's own);
-//   - what a worker class or logger class of somebody else's shares between two servers.
+//   - StatsD, syslog and reloading where a file sets them, which the command line can't take back;
+//   - what a worker class or a logger class of somebody else's shares between two servers;
+//   - a control socket of gunicorn 25.1, which has it in the working directory, if the live one's is not there yet.
 package rehearsal
 
 import (
@@ -37,7 +39,7 @@ type Command struct {
 	// Args is argv as in ExecStart=: systemd replaces ${NAME}, a word $NAME, and $$ in it (systemd.service(5), "Command
 	// lines"). Args[0] is the program's path.
 	Args        []string
-	Dir         string   // WorkingDirectory=; "" is the root directory
+	Dir         string   // WorkingDirectory=; "" is the root directory, which it isn't for a user's manager
 	Environment []string // Environment=, NAME=value
 }
 
@@ -69,6 +71,9 @@ func uncertain(format string, args ...any) error {
 
 // Rewrite gives what the candidate runs beside the live release. The error is an *Uncertain, or ctx's when that ends.
 // A candidate whose program or configuration file is missing is no uncertainty: it fails when it is started.
+//
+// The unit that runs it can't be of Type=forking, even if the live one is, must not have sockets of a .socket unit, and
+// needs the directory of Stage.PIDFile to be its user's.
 func Rewrite(ctx context.Context, l Live, s Stage) (Command, error) {
 	return rewriter{python: findPython()}.rewrite(ctx, l, s)
 }

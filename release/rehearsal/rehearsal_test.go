@@ -233,6 +233,12 @@ var certain = []row{
 			s.write(tb, "releases/v42/venv/bin/gunicorn", "#!{new}/venv/bin/python3\n")
 		},
 	},
+	{
+		name: "the release's own environment, which was copied", exec: "{root}/current/venv/bin/gunicorn app:app", want: "{new}/venv/bin/gunicorn * app:app",
+		set: func(tb testing.TB, s site) {
+			s.write(tb, "releases/v42/venv/bin/gunicorn", "#!{root}/releases/v41/venv/bin/python3\n")
+		},
+	},
 	{name: "a program that the candidate hasn't", exec: "{root}/current/env/bin/gunicorn app:app", want: "{new}/env/bin/gunicorn * app:app"},
 	{name: "Debian's second name", exec: "{root}/bin/gunicorn3 app:app", want: "{root}/bin/gunicorn3 * app:app"},
 	{name: "a versioned name", exec: "{root}/bin/gunicorn-3.11 app:app", want: "{root}/bin/gunicorn-3.11 * app:app"},
@@ -421,6 +427,25 @@ var doubtful = []row{
 		why: "its working directory {root}/site is the live release's, and does not go through {root}/current",
 		set: func(tb testing.TB, s site) { s.symlink(tb, "releases/v41/src", "site") },
 	},
+	{
+		name: "the live release's program", exec: "{root}/env/bin/gunicorn app:app", why: "its program {root}/env/bin/gunicorn is the live release's, and does not go through {root}/current",
+		set: func(tb testing.TB, s site) { s.symlink(tb, "current/venv", "env") },
+	},
+	{
+		name: "the live release's Python", exec: "{root}/env/bin/python3 -m gunicorn app:app", why: "its program {root}/env/bin/python3 is the live release's, and does not go through {root}/current",
+		set: func(tb testing.TB, s site) { s.symlink(tb, "current/venv", "env") },
+	},
+	{
+		name: "the live release's script", exec: "/usr/bin/python3 ../../env/bin/gunicorn app:app", why: "its program ../../env/bin/gunicorn is the live release's, and does not go through {root}/current",
+		set: func(tb testing.TB, s site) { s.symlink(tb, "current/venv", "env") },
+	},
+	{
+		name: "the live release's Python in the first line", exec: "{root}/bin/gunicorn app:app", why: "the Python of its program {root}/releases/v41/venv/bin/python3 is the live release's, and does not go through {root}/current",
+		set: func(tb testing.TB, s site) {
+			s.write(tb, "bin/gunicorn", "#!{root}/releases/v41/venv/bin/python3\n")
+		},
+	},
+	{name: "the live release's configuration file", exec: g + "-c {root}/releases/v41/g.py app:app", why: "its configuration file {root}/releases/v41/g.py is the live release's, and does not go through {root}/current"},
 	{name: "a home directory", dir: "~", exec: g + "app:app", why: "its working directory ~ is not known"},
 	{
 		name: "gunicorn 25.1 in one directory", dir: "{root}", exec: "{root}/current/venv/bin/gunicorn app:app", why: "both releases would have gunicorn's control socket in {root}",

@@ -68,6 +68,9 @@ func (w *work) configuration(ctx context.Context) error {
 			return uncertain("its --config is a Python module, which may do anything")
 		}
 		file = join(w.dir, p)
+		if err := w.notLive("its configuration file", file, filepath.Dir(file)); err != nil {
+			return err
+		}
 	}
 	text, more, err := readFile(file, maxSettings)
 	switch {

@@ -11,16 +11,27 @@ func (w *work) surroundings() error {
 	if w.root == "" || below(w.root, w.stage.Release) {
 		return nil // nobody knows, or it is the candidate's own
 	}
-	real, err := filepath.EvalSymlinks(w.root)
-	if err != nil {
-		return nil // systemd or gunicorn will say so
+	if err := w.notLive("its working directory", w.root, w.root); err != nil {
+		return err
 	}
-	if live, err := filepath.EvalSymlinks(w.link.name()); err == nil && below(real, live) && !below(real, w.stage.Release) {
-		return uncertain("its working directory %s is the live release's, and does not go through %s", w.root, w.link.name())
-	}
-	// gunicorn 25.1 alone has it there, and removes what it finds.
-	if info, err := os.Lstat(filepath.Join(real, "gunicorn.ctl")); err == nil && info.Mode().Type() == fs.ModeSocket && !w.control {
+	// gunicorn 25.1 alone has it there, and removes the one that it finds.
+	info, err := os.Lstat(filepath.Join(w.root, "gunicorn.ctl"))
+	if err == nil && info.Mode().Type() == fs.ModeSocket && !w.control {
 		return uncertain("both releases would have gunicorn's control socket in %s", w.root)
 	}
 	return nil
+}
+
+// notLive sees that a directory is not in the live release by a way that doesn't name the link: by its version, by
+// another link. One that can't be followed is systemd's or gunicorn's to report.
+func (w *work) notLive(what, name, dir string) error {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil
+	}
+	live, err := filepath.EvalSymlinks(w.link.name())
+	if err != nil || !below(real, live) || below(real, w.stage.Release) {
+		return nil
+	}
+	return uncertain("%s %s is the live release's, and does not go through %s", what, name, w.link.name())
 }
