@@ -31,7 +31,10 @@ type Options struct {
 	// machine that is booted with it again finds its disk as it was left. With
 	// none, everything is forgotten on Close. One machine at a time.
 	Disk string
-	Log  io.Writer // gets the progress of building a root, and the console; may be nil
+	// Packages are Debian packages to have beyond the usual ones: its root is
+	// built with them.
+	Packages []string
+	Log      io.Writer // gets the progress of building a root, and the console; may be nil
 }
 
 // Machine is a booted Debian host. Its methods may be called concurrently.
@@ -71,7 +74,7 @@ const bootTimeout = 2 * time.Minute
 // its units run. ctx is for booting alone: the machine then lives until Close,
 // or until this process dies.
 func Boot(ctx context.Context, suite string, opts Options) (_ *Machine, err error) {
-	root, err := Root(ctx, suite, opts.Log)
+	root, err := Root(ctx, suite, opts.Log, opts.Packages...)
 	if err != nil {
 		return nil, err
 	}

@@ -91,6 +91,7 @@ const requestTimeout = 10 * time.Second
 
 // Sample is the outcome of one request.
 type Sample struct {
+	Path    string        // that was asked for
 	At      time.Time     // when it was sent
 	Took    time.Duration // until the whole answer was read, or there was none
 	Status  int           // 0 if there was no answer
@@ -108,33 +109,48 @@ type Load struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	mu      sync.Mutex
-	samples []Sample
+	mu                sync.Mutex
+	samples           []Sample
+	lastGood, lastBad time.Time
+	late              time.Duration
 }
 
 // Load sends rate requests a second for path through nginx until ctx ends or
 // Stop is called, however slow the answers are, and keeps each outcome.
 // Nobody waits longer than 10 s for an answer.
 func (m *Machine) Load(ctx context.Context, site Site, path string, rate int) *Load {
+	return m.LoadMix(ctx, site, rate, func(int) string { return path })
+}
+
+// LoadMix is a Load whose request n, counted from 0, is for path(n). Request n
+// is due n/rate seconds after the start: those that this process is late with
+// are sent at once, and none is left out. As nobody waits longer than 10 s,
+// no more than 10 s of requests are ever under way.
+func (m *Machine) LoadMix(ctx context.Context, site Site, rate int, path func(n int) string) *Load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &Load{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(l.done)
 		var requests sync.WaitGroup
 		defer requests.Wait()
-		ticker := time.NewTicker(time.Second / time.Duration(rate))
-		defer ticker.Stop()
-		for {
-			requests.Go(func() {
-				// A request in flight when the load ends is still answered:
-				// cutting it off would count as a failure.
-				l.add(m.sample(context.WithoutCancel(ctx), site, path))
-			})
+		start := time.Now()
+		timer := time.NewTimer(0)
+		defer timer.Stop()
+		for n := 0; ; n++ {
+			due := start.Add(time.Duration(n) * time.Second / time.Duration(rate))
+			timer.Reset(time.Until(due))
 			select {
 			case <-ctx.Done():
 				return
-			case <-ticker.C:
+			case <-timer.C:
 			}
+			path := path(n)
+			requests.Go(func() {
+				// A request in flight when the load ends is still answered:
+				// cutting it off would count as a failure.
+				s := m.sample(context.WithoutCancel(ctx), site, path)
+				l.add(s, s.At.Sub(due))
+			})
 		}
 	}()
 	return l
@@ -155,16 +171,38 @@ func (l *Load) Samples() []Sample {
 	return slices.SortedFunc(slices.Values(l.samples), bySending)
 }
 
-func (l *Load) add(s Sample) {
+// Last returns when the latest request was sent that was answered well, and
+// the latest that wasn't, of those with an outcome. Zero is none.
+func (l *Load) Last() (good, bad time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lastGood, l.lastBad
+}
+
+// Late returns by how much the latest of all requests was sent too late, which
+// is this process's own fault.
+func (l *Load) Late() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.late
+}
+
+func (l *Load) add(s Sample, late time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.samples = append(l.samples, s)
+	l.late = max(l.late, late)
+	if s.Good() {
+		l.lastGood = later(l.lastGood, s.At)
+	} else {
+		l.lastBad = later(l.lastBad, s.At)
+	}
 }
 
 func (m *Machine) sample(ctx context.Context, site Site, path string) Sample {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	s := Sample{At: time.Now()}
+	s := Sample{Path: path, At: time.Now()}
 	status, header, _, err := m.Get(ctx, site, path)
 	s.Took, s.Status = time.Since(s.At), status
 	if err != nil {

@@ -87,8 +87,9 @@ func Missing() string {
 // takes about half a minute and needs a Debian mirror, and kept below
 // $DEPLOYGATE_TESTBED, or else /var/cache/deploygate-testbed. Only a complete
 // one is ever returned, and only one process builds it. The progress of a
-// build goes to log, which may be nil.
-func Root(ctx context.Context, suite string, log io.Writer) (string, error) {
+// build goes to log, which may be nil. Each set of extra packages has a file
+// system of its own, so that the plain one is not built anew for them.
+func Root(ctx context.Context, suite string, log io.Writer, extra ...string) (string, error) {
 	if !slices.Contains(Suites, suite) {
 		return "", fmt.Errorf("cannot build a root of %q: not one of %s", suite, strings.Join(Suites, ", "))
 	}
@@ -96,7 +97,7 @@ func Root(ctx context.Context, suite string, log io.Writer) (string, error) {
 	if cache == "" {
 		cache = "/var/cache/deploygate-testbed"
 	}
-	root := filepath.Join(cache, suite+"-"+rootKey())
+	root := filepath.Join(cache, suite+"-"+rootKey(extra))
 	if built(root) {
 		return root, nil
 	}
@@ -111,15 +112,15 @@ func Root(ctx context.Context, suite string, log io.Writer) (string, error) {
 	if built(root) { // by whoever held the lock
 		return root, nil
 	}
-	if err := build(ctx, suite, root, lock, log); err != nil {
+	if err := build(ctx, suite, root, lock, log, extra); err != nil {
 		return "", fmt.Errorf("cannot build a root of %s: %w", suite, err)
 	}
 	return root, nil
 }
 
 // rootKey changes whenever a root must be built anew.
-func rootKey() string {
-	sum := sha256.Sum256([]byte(strings.Join(slices.Concat(packages, hooks), "\n")))
+func rootKey(extra []string) string {
+	sum := sha256.Sum256([]byte(strings.Join(slices.Concat(packages, extra, hooks), "\n")))
 	return fmt.Sprintf("%x", sum[:4])
 }
 
@@ -129,7 +130,7 @@ func built(root string) bool {
 }
 
 // build makes root under the lock, by way of a temporary directory.
-func build(ctx context.Context, suite, root string, lock *os.File, log io.Writer) error {
+func build(ctx context.Context, suite, root string, lock *os.File, log io.Writer, extra []string) error {
 	// Under the lock, a temporary directory is that of a build that was killed.
 	stale, err := filepath.Glob(root + ".tmp-*")
 	if err != nil {
@@ -156,7 +157,7 @@ func build(ctx context.Context, suite, root string, lock *os.File, log io.Writer
 	// left behind for a RemoveAll to walk into.
 	args := []string{
 		"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--",
-		"mmdebstrap", "--variant=minbase", "--include=" + strings.Join(packages, ","),
+		"mmdebstrap", "--variant=minbase", "--include=" + strings.Join(slices.Concat(packages, extra), ","),
 	}
 	for _, hook := range hooks {
 		args = append(args, "--customize-hook="+hook)

@@ -1,105 +1,257 @@
-// Command bench measures what the users of a site see of a deploy, with deploygate and without, on one throw-away
-// Debian host. It judges no figure, as those are the machine's, but exits with 1 if a deploy didn't end as it must.
+// Command bench measures what the users of a site see of a deploy, by several ways of deploying, on throw-away Debian
+// hosts, and what deploygate itself costs. It judges no figure, as those are the machine's, but exits with 1 if a
+// deploy by deploygate didn't end as it must.
+//
+// Every way of deploying has hosts of its own, one with and one without a systemd socket unit, and finds them as a
+// careful operator of that way would have set them up. Users send requests on time, however slow the answers are, and
+// give up after 10 s; what they got is in samples.csv.gz, request by request.
 package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"deploygate/scripts/testbed"
 )
 
-const program = "/usr/local/bin/deploygate" // on the host
-
-// roundTakes is for telling people how long it will take: most of it is the usual script's 30 tries.
-const roundTakes = 50 * time.Second
-
 func main() { os.Exit(run(os.Args[1:])) }
 
+const usage = `usage: scripts/bench [flags] [bookworm|trixie]
+  --quick            100 requests a second, no socket unit, few cases, few rounds: about 3 minutes
+  --rates LIST       requests a second: 100,500
+  --contenders LIST  of restart, script, capistrano, ansible, deploygate, rehearse
+  --releases LIST    of good, import-error, answers-500, hangs, crashes-later, killed
+  --sockets LIST     without, with a systemd socket unit: no,yes
+  --rounds N         how often to measure what the limits are about: 3
+  --parts LIST       of deploys, overheads
+  --out DIR          where to write table.md, failed-RATE.svg, results.json and samples.csv.gz: ./bench-TIME
+`
+
+// options are what is to be measured, and where it goes.
+type options struct {
+	suite, binary, killat, commit, out string
+	rates                              []int
+	contenders                         []contender
+	releases                           []release
+	sockets                            []bool
+	rounds                             int
+	overheads                          bool
+	quick                              bool
+}
+
 func run(args []string) int {
-	flags := flag.NewFlagSet("bench", flag.ExitOnError)
-	binary := flags.String("deploygate", "", "the deploygate to measure, a statically linked `FILE`")
-	commit := flags.String("commit", "unknown", "the `COMMIT` it was built from")
-	rounds := flags.Int("rounds", 3, "measure everything `N` times")
-	output := flags.String("json", "", "write the single measurements to `FILE`")
-	flags.Usage = func() {
-		fmt.Fprintln(flags.Output(), "usage: scripts/bench [--rounds N] [--json FILE] [bookworm|trixie]")
+	o, err := parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
 	}
-	_ = flags.Parse(args) // it exits
-	suite := "bookworm"
-	if flags.NArg() > 0 {
-		suite = flags.Arg(0)
-	}
-	if *binary == "" || *rounds < 1 || flags.NArg() > 1 {
-		flags.Usage()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n%s", err, usage)
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	if err := bench(ctx, suite, *binary, *commit, *rounds, *output); err != nil {
+	if err := bench(ctx, o); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		return 1
 	}
 	return 0
 }
 
-// results is what --json writes.
-type results struct {
-	Started time.Time `json:"started"`
-	Machine machine   `json:"machine"`
-	Rate    int       `json:"requests_per_second"`
-	Runs    []sample  `json:"runs"`
+func parse(args []string) (o options, err error) {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(os.Stderr)
+	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
+	flags.StringVar(&o.binary, "deploygate", "", "")
+	flags.StringVar(&o.killat, "killat", "", "")
+	flags.StringVar(&o.commit, "commit", "unknown", "")
+	flags.StringVar(&o.out, "out", "bench-"+time.Now().UTC().Format("20060102-1504"), "")
+	flags.IntVar(&o.rounds, "rounds", 3, "")
+	flags.BoolVar(&o.quick, "quick", false, "")
+	rates := flags.String("rates", "100,500", "")
+	names := flags.String("contenders", strings.Join(keys(contenders), ","), "")
+	kinds := flags.String("releases", strings.Join(keys(releases), ","), "")
+	sockets := flags.String("sockets", "no,yes", "")
+	parts := flags.String("parts", "deploys,overheads", "")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if o.quick {
+		set := map[string]bool{}
+		flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
+		for name, value := range map[string]string{
+			"rates": "100", "contenders": "restart,script,deploygate,rehearse", "releases": "good,import-error", "sockets": "no", "rounds": "1",
+		} {
+			if !set[name] {
+				_ = flags.Set(name, value) // both are ours
+			}
+		}
+	}
+	o.suite = "bookworm"
+	if flags.NArg() > 0 {
+		o.suite = flags.Arg(0)
+	}
+	if o.binary == "" || o.killat == "" || o.rounds < 1 || flags.NArg() > 1 {
+		return o, errors.New("wrong arguments")
+	}
+	for word := range strings.SplitSeq(*rates, ",") {
+		rate, err := strconv.Atoi(word)
+		if err != nil || rate < slowRate || rate%slowRate != 0 {
+			return o, fmt.Errorf("--rates: %q is no multiple of %d", word, slowRate)
+		}
+		o.rates = append(o.rates, rate)
+	}
+	for word := range strings.SplitSeq(*sockets, ",") {
+		if word != "no" && word != "yes" {
+			return o, fmt.Errorf("--sockets: %q is neither no nor yes", word)
+		}
+		o.sockets = append(o.sockets, word == "yes")
+	}
+	var deploys bool
+	for word := range strings.SplitSeq(*parts, ",") {
+		switch word {
+		case "deploys":
+			deploys = true
+		case "overheads":
+			o.overheads = true
+		default:
+			return o, fmt.Errorf("--parts: there is no %q", word)
+		}
+	}
+	if o.releases, err = choose(releases, *kinds); err != nil {
+		return o, fmt.Errorf("--releases: %w", err)
+	}
+	if o.contenders, err = choose(contenders, *names); err != nil {
+		return o, fmt.Errorf("--contenders: %w", err)
+	}
+	if !deploys {
+		o.contenders = nil
+	}
+	return o, nil
 }
 
-func bench(ctx context.Context, suite, binary, commit string, rounds int, output string) error {
-	fmt.Printf("%d round(s) on a throw-away %s host, about %s", rounds, suite, (time.Duration(rounds) * roundTakes).Round(10*time.Second))
-	fmt.Println(" (and half a minute more if its file system has to be built)")
-	root, err := testbed.Root(ctx, suite, nil)
+// keyed is something that the command line names.
+type keyed interface{ key() string }
+
+func keys[T keyed](all []T) (names []string) {
+	for _, one := range all {
+		names = append(names, one.key())
+	}
+	return names
+}
+
+// choose picks those that list names, in the order of all.
+func choose[T keyed](all []T, list string) (chosen []T, err error) {
+	wanted := strings.Split(list, ",")
+	for _, name := range wanted {
+		if !slices.Contains(keys(all), name) {
+			return nil, fmt.Errorf("%q is not one of %s", name, strings.Join(keys(all), ", "))
+		}
+	}
+	for _, one := range all {
+		if slices.Contains(wanted, one.key()) {
+			chosen = append(chosen, one)
+		}
+	}
+	return chosen, nil
+}
+
+// say tells of the progress.
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+
+func bench(ctx context.Context, o options) (err error) {
+	began := time.Now()
+	say("the hosts' file system, which takes about a minute if it has to be built")
+	if _, err := testbed.Root(ctx, o.suite, nil, packages...); err != nil {
+		return err
+	}
+	rec, err := newRecorder(o.out)
 	if err != nil {
 		return err
 	}
-	m, err := testbed.Boot(ctx, suite, testbed.Options{Bind: []string{binary + ":" + program}})
-	if err != nil {
+	defer func() { err = errors.Join(err, rec.close()) }()
+	r := &results{Started: began.UTC().Truncate(time.Second)}
+	var wrong []error
+	// What was measured is kept, whatever happens to the rest.
+	defer func() {
+		r.Took = time.Since(began).Seconds()
+		err = errors.Join(err, r.write(o.out))
+	}()
+	if r.Machine, err = describe(ctx, o); err != nil {
 		return err
 	}
-	defer m.Close()
-	b := &deploys{Machine: m, site: testbed.DefaultSite()}
-	if err := b.prepare(ctx); err != nil {
-		return err
-	}
-	r := results{Started: time.Now().UTC().Truncate(time.Second), Rate: rate}
-	if r.Machine, err = describe(ctx, m, commit); err != nil {
-		return err
-	}
-	for round := range rounds {
-		for _, c := range cases {
-			s, err := b.measure(ctx, c, round+1)
+	for _, c := range o.contenders {
+		for _, socket := range o.sockets {
+			bad, err := measureAll(ctx, o, c, socket, rec, r)
 			if err != nil {
-				return fmt.Errorf("round %d, %s: %w", round+1, c.name, err)
+				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			fmt.Printf("round %d: %-58s %6.2f s outage, %5d of %5d requests failed\n",
-				s.Round, c.name, s.Outage, s.Failed, s.Requests)
-			r.Runs = append(r.Runs, s)
+			wrong = append(wrong, bad...)
+		}
+	}
+	if o.overheads {
+		if r.Overheads, err = measureOverheads(ctx, o); err != nil {
+			return fmt.Errorf("overheads: %w", err)
 		}
 	}
 	r.print(os.Stdout)
-	fmt.Printf("\nThe host is gone; its file system is kept in %s.\n", filepath.Dir(root))
-	if output == "" {
-		return m.Close()
-	}
-	text, err := json.MarshalIndent(r, "", "  ")
+	path, err := filepath.Abs(o.out)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(output, append(text, '\n'), 0o644); err != nil {
-		return err
+	say("written to %s, after %s", path, time.Since(began).Round(time.Second))
+	return errors.Join(wrong...)
+}
+
+// measureAll measures what one contender makes of the releases, on one host of its own. Deploys that didn't end as
+// they must are wrong; an error is that it couldn't be measured.
+func measureAll(ctx context.Context, o options, c contender, socket bool, rec *recorder, r *results) (wrong []error, err error) {
+	h, err := newHost(ctx, o, socket)
+	if err != nil {
+		return nil, err
 	}
-	return m.Close()
+	defer func() { err = errors.Join(err, h.Close()) }()
+	if c.usable != nil {
+		if why := c.usable(ctx, h); why != "" {
+			say("%s is left out: %s", c.name, why)
+			r.leaveOut(c.name + ": " + why)
+			return nil, nil
+		}
+	}
+	if err := c.prepare(ctx, h); err != nil {
+		return nil, err
+	}
+	for _, rel := range o.releases {
+		rounds := 1
+		if c.ours && rel.quick {
+			rounds = o.rounds
+		}
+		if c.only != nil && !slices.Contains(c.only, rel.name) {
+			continue
+		}
+		for _, rate := range o.rates {
+			for round := range rounds {
+				d, err := h.measure(ctx, c, rel, rate, rec)
+				if err != nil {
+					return nil, fmt.Errorf("%s at %d requests a second: %w", rel.name, rate, err)
+				}
+				d.Round = round + 1
+				r.Deploys = append(r.Deploys, d)
+				say("%s", d.line())
+				if d.Wrong != "" {
+					wrong = append(wrong, fmt.Errorf("%s: %s", d.line(), d.Wrong))
+				}
+			}
+		}
+	}
+	return wrong, nil
 }

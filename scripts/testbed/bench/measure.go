@@ -1,159 +1,238 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"deploygate/scripts/testbed"
 )
 
-// rate is how many requests a second the users send.
-const rate = 100
-
-// usualScript is what many sites deploy with: swap, restart, ask until it answers, else swap back.
-const usualScript = `#!/bin/sh
-# deploy NEW OLD
-ln -sfn "releases/$1" /srv/app/current
-systemctl restart gunicorn
-for try in $(seq 30); do
-	curl -fsS --max-time 2 -o /dev/null http://localhost/health/ && exit 0
-	sleep 1
-done
-ln -sfn "releases/$2" /srv/app/current
-systemctl restart gunicorn
-exit 1
-`
-
 const (
-	usual = "/usr/local/bin/deploy"
-	good  = "v1" // is live before each deploy
-	next  = "v2" // is as good
-	bad   = "v3" // crashes on boot
+	slowRate = 5                // requests a second that take 2 s, of all
+	settled  = 2 * time.Second  // of good answers alone: before a deploy, and after it has ended
+	longest  = 60 * time.Second // that a deploy is watched
 )
 
-// one is a way of deploying something, to be measured.
-type one struct {
-	key  string // in the JSON
-	name string
-	argv []string
-	exit int
-	live string // afterwards
+// deploy is one that was measured.
+type deploy struct {
+	Contender string `json:"contender"`
+	Release   string `json:"release"`
+	Socket    bool   `json:"socket_unit"`
+	Rate      int    `json:"requests_per_second"`
+	Round     int    `json:"round"`
+
+	Requests int     `json:"requests"`                    // sent since the start
+	Failed   int     `json:"failed_requests"`             // of them
+	Outage   float64 `json:"outage_seconds"`              // the longest time without a good answer to a short request
+	Slowest  float64 `json:"slowest_good_answer_seconds"` // to a short request
+	Late     float64 `json:"sent_late_seconds"`           // at most: the bench's own fault
+	Seconds  float64 `json:"command_seconds"`
+	Exit     *int    `json:"exit_code"` // -1: killed; null: it was still running in the end
+	Outcome  string  `json:"outcome,omitempty"`
+	After    state   `json:"after"`
+	Well     bool    `json:"well_after"`                         // the users get good answers in the end
+	Crash    float64 `json:"crash_visible_seconds,omitempty"`    // from the start of the bad release until systemd saw it end
+	Watched  float64 `json:"watched_seconds"`                    // from the start
+	Failures []int   `json:"failed_requests_per_100ms_of_start"` // by when they were sent
+
+	Wrong string `json:"wrong,omitempty"` // how it didn't end as it must
 }
 
-var cases = []one{
-	{"crash_script", "crash on boot, the usual script", []string{usual, bad, good}, 1, good},
-	{"crash_deploygate", "crash on boot, deploygate", []string{program, "release", bad, "--output", "json"}, 3, good},
-	{"good_restart", "good release, systemctl restart only", []string{"systemctl", "restart", "gunicorn"}, 0, good},
-	{"good_deploygate", "good release, deploygate", []string{program, "release", next, "--output", "json"}, 0, next},
-}
-
-// sample is one measurement.
-type sample struct {
-	Case     string  `json:"case"`
-	Round    int     `json:"round"`
-	Outage   float64 `json:"outage_seconds"`  // the longest time without a good answer
-	Requests int     `json:"requests"`        // sent
-	Failed   int     `json:"failed_requests"` // of them
-	Total    float64 `json:"deploy_seconds"`  // until the command ended
-	Exit     int     `json:"exit_code"`
-	Outcome  string  `json:"outcome,omitempty"` // deploygate's
-}
-
-// deploys is the host they are measured on.
-type deploys struct {
-	*testbed.Machine
-	site testbed.Site
-}
-
-func (d *deploys) prepare(ctx context.Context) error {
-	if err := d.InstallSite(ctx, d.site); err != nil {
-		return err
-	}
-	for version, mods := range map[string][]testbed.Mod{good: nil, next: nil, bad: {testbed.ImportError()}} {
-		if err := d.AddRelease(d.site, version, mods...); err != nil {
-			return err
+// users are those of the site: most want a page, some one that takes 2 s.
+func (h *host) users(ctx context.Context, rate int) *testbed.Load {
+	return h.LoadMix(ctx, h.site, rate, func(n int) string {
+		if n%(rate/slowRate) == 0 {
+			return "/slow/"
 		}
-	}
-	if err := d.WriteFile(usual, usualScript, 0o755); err != nil {
-		return err
-	}
-	// deploygate goes back only to a release that it has seen pass.
-	return d.Exec(ctx, program, "release", good).Err
+		return "/"
+	})
 }
 
-// measure has users ask the site while it is deployed to, until it answers well again.
-func (d *deploys) measure(ctx context.Context, c one, round int) (sample, error) {
-	s := sample{Case: c.key, Round: round}
-	if link, _ := d.Link(d.site); link != "releases/"+good {
-		if err := d.Exec(ctx, program, "release", good).Err; err != nil {
-			return s, err
-		}
+// measure has users ask the site while it is deployed to, until it answers well again, or it is clear that it won't.
+func (h *host) measure(ctx context.Context, c contender, rel release, rate int, rec *recorder) (d deploy, err error) {
+	d = deploy{Contender: c.name, Release: rel.name, Socket: h.site.Socket, Rate: rate}
+	if err := h.configure(rel); err != nil {
+		return d, err
 	}
-	load := d.Load(ctx, d.site, "/health/", rate)
+	if err := h.reset(ctx, c); err != nil {
+		return d, err
+	}
+	argv := c.deploy(rel.name)
+	if rel.killed {
+		var disarm func() error
+		if argv, disarm, err = h.armed(ctx, argv); err != nil {
+			return d, err
+		}
+		defer func() { err = errors.Join(err, disarm()) }()
+	}
+	load := h.users(ctx, rate)
 	defer load.Stop()
-	if err := answered(ctx, load, good); err != nil {
-		return s, err
+	if err := h.carries(ctx, load); err != nil {
+		return d, err
 	}
+
 	start := time.Now()
-	result := d.Exec(ctx, c.argv...)
-	s.Total, s.Exit = time.Since(start).Seconds(), result.Code
-	if result.Code != c.exit {
-		return s, fmt.Errorf("exit code %d instead of %d: %s%s", result.Code, c.exit, result.Stderr, result.Stdout)
+	cmd := h.Command(ctx, argv...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		return d, err
 	}
-	if err := answered(ctx, load, c.live); err != nil {
-		return s, err
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // the exit code is looked at below
+		d.Seconds = time.Since(start).Seconds()
+	}()
+	minimum := rel.watch
+	if !rel.good {
+		minimum = max(minimum, c.watch)
+	}
+	d.Well = watch(ctx, load, start, minimum, ended)
+	d.Watched = time.Since(start).Seconds()
+	select {
+	case <-ended:
+		code := cmd.ProcessState.ExitCode()
+		d.Exit = &code
+	default:
+		_ = h.Signal(cmd, unix.SIGKILL) // it may just have ended
+		<-ended
+		d.Seconds = d.Watched
+	}
+	if d.After, err = h.state(ctx); err != nil {
+		return d, err
+	}
+	if c.name == "restart" && !rel.good {
+		if d.Crash, err = h.crashVisible(ctx, start); err != nil {
+			return d, err
+		}
 	}
 	samples := load.Stop()
-	failed, outage := testbed.Outage(samples)
-	s.Requests, s.Failed, s.Outage = len(samples), failed, outage.Seconds()
-	if c.argv[0] == program {
-		var verdict struct{ Outcome string }
-		if err := json.Unmarshal([]byte(result.Stdout), &verdict); err != nil {
-			return s, fmt.Errorf("cannot read deploygate's verdict: %w", err)
-		}
-		s.Outcome = verdict.Outcome
+	d.Late = load.Late().Seconds()
+	d.count(samples, start)
+	var verdict struct{ Outcome string }
+	if json.Unmarshal(stdout.Bytes(), &verdict) == nil {
+		d.Outcome = verdict.Outcome
 	}
-	return s, d.isLive(ctx, c.live)
+	if c.must != nil {
+		if d.Wrong = d.differs(c.must(rel)); d.Wrong != "" {
+			d.Wrong += "\n" + stderr.String() + stdout.String()
+		}
+	}
+	return d, rec.add(d, samples, start)
 }
 
-// answered waits until a request that is sent from now on is answered well by a release, and for a minute at most.
-func answered(ctx context.Context, load *testbed.Load, version string) error {
-	start := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("the site does not recover"))
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
+// carries checks that the site can carry the load: else it would be the load that is measured.
+func (h *host) carries(ctx context.Context, load *testbed.Load) error {
+	never := make(chan struct{})
+	close(never)
+	if start := time.Now(); !watch(ctx, load, start, 0, never) || time.Since(start) > 2*settled {
+		return errors.New("requests fail before the deploy: the machine can't carry them")
+	}
+	return nil
+}
+
+// watch waits until the command has ended, minimum has passed since start, and users have had nothing but good answers
+// for a while: it says whether they have. It gives up after a time.
+func watch(ctx context.Context, load *testbed.Load, start time.Time, minimum time.Duration, ended <-chan struct{}) (well bool) {
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	var since time.Time // when the command ended
 	for {
-		if slices.ContainsFunc(load.Samples(), func(r testbed.Sample) bool {
-			return r.Good() && r.Release == version && r.At.After(start)
-		}) {
-			return nil
+		now := time.Now()
+		if since.IsZero() {
+			select {
+			case <-ended:
+				since = now
+			default:
+			}
+		}
+		good, bad := load.Last()
+		answers := now.Sub(good) < 300*time.Millisecond
+		if !since.IsZero() && answers && now.Sub(since) >= settled && now.Sub(bad) >= settled && now.Sub(start) >= minimum {
+			return true
+		}
+		if now.Sub(start) >= longest || !since.IsZero() && minimum > 0 && now.Sub(start) >= minimum && now.Sub(since) >= settled {
+			return false
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return false
 		case <-tick.C:
 		}
 	}
 }
 
-// isLive checks that a release is linked, and all that runs.
-func (d *deploys) isLive(ctx context.Context, version string) error {
-	link, err := d.Link(d.site)
-	if err != nil {
-		return err
+// count sums up what the users got from start on.
+func (d *deploy) count(samples []testbed.Sample, start time.Time) {
+	var short, since []testbed.Sample
+	for _, s := range samples {
+		if s.Path != "/slow/" {
+			short = append(short, s)
+		}
+		if s.At.Before(start) {
+			continue
+		}
+		since = append(since, s)
+		if s.Good() && s.Path != "/slow/" {
+			d.Slowest = max(d.Slowest, s.Took.Seconds())
+		}
 	}
-	cwds, err := d.Cwds(ctx, d.site)
-	if err != nil {
-		return err
+	// A good answer that takes 2 s must not make an outage longer.
+	_, outage := testbed.Outage(short)
+	d.Outage = outage.Seconds()
+	d.Requests = len(since)
+	d.Failures = buckets(since, start)
+	for _, n := range d.Failures {
+		d.Failed += n
 	}
-	elsewhere := slices.ContainsFunc(cwds, func(dir string) bool { return dir != d.site.ReleaseDir(version) })
-	if link != "releases/"+version || len(cwds) == 0 || elsewhere {
-		return fmt.Errorf("the link names %s and processes run in %v: %s is not live", link, cwds, version)
+}
+
+// differs says how the deploy didn't end as it must.
+func (d deploy) differs(exit int, live string) string {
+	switch {
+	case d.Exit == nil:
+		return "it does not end"
+	case *d.Exit != exit:
+		return fmt.Sprintf("exit code %d instead of %d", *d.Exit, exit)
+	case !d.After.live(live):
+		return fmt.Sprintf("%s instead of %s live", d.After, live)
+	case !d.Well:
+		return "the site does not recover"
 	}
-	return nil
+	return ""
+}
+
+// line says in one line what was seen.
+func (d deploy) line() string {
+	socket := ""
+	if d.Socket {
+		socket = ", socket unit"
+	}
+	return fmt.Sprintf("%-10s %-13s %3d/s%s, round %d: %d of %d failed, no good answer for %.2f s, slowest good answer %.2f s, command %.1f s, %s, %s",
+		d.Contender, d.Release, d.Rate, socket, d.Round, d.Failed, d.Requests, d.Outage, d.Slowest, d.Seconds, d.exit(), d.ending())
+}
+
+func (d deploy) exit() string {
+	switch {
+	case d.Exit == nil:
+		return "still trying"
+	case *d.Exit == -1 || *d.Exit == killedExit:
+		return "killed"
+	}
+	return strings.TrimSpace(fmt.Sprintf("exit %d %s", *d.Exit, strings.ReplaceAll(d.Outcome, "_", " ")))
+}
+
+func (d deploy) ending() string {
+	if d.Well {
+		return d.After.String()
+	}
+	return d.After.String() + ", and fails"
 }

@@ -1,141 +1,138 @@
 package main
 
 import (
-	"bufio"
-	"context"
 	"fmt"
 	"io"
-	"os"
-	"runtime"
+	"math"
 	"slices"
 	"strings"
-	"text/tabwriter"
-
-	"golang.org/x/sys/unix"
-
-	"deploygate/scripts/testbed"
 )
 
-// machine is what the figures depend on.
-type machine struct {
-	CPU        string `json:"cpu"`
-	Cores      int    `json:"cores"`
-	Load       string `json:"load_average_at_start"` // what else went on
-	Kernel     string `json:"kernel"`
-	Systemd    string `json:"systemd"`
-	Nginx      string `json:"nginx"`
-	Gunicorn   string `json:"gunicorn"`
-	Django     string `json:"django"`
-	Python     string `json:"python"`
-	Deploygate string `json:"deploygate_commit"`
-}
-
-func describe(ctx context.Context, m *testbed.Machine, commit string) (machine, error) {
-	var uname unix.Utsname
-	if err := unix.Uname(&uname); err != nil {
-		return machine{}, err
-	}
-	load, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return machine{}, err
-	}
-	d := machine{
-		CPU: processor(), Cores: runtime.NumCPU(), Load: strings.Fields(string(load))[0],
-		Kernel: unix.ByteSliceToString(uname.Release[:]), Deploygate: commit,
-	}
-	for name, version := range map[string]*string{
-		"systemd": &d.Systemd, "nginx-light": &d.Nginx, "gunicorn": &d.Gunicorn,
-		"python3-django": &d.Django, "python3": &d.Python,
-	} {
-		result := m.Exec(ctx, "dpkg-query", "-W", "-f", "${source:Upstream-Version}", name)
-		if result.Err != nil {
-			return machine{}, result.Err
-		}
-		*version = result.Stdout
-	}
-	return d, nil
-}
-
-// processor names the CPU, or gives "" where the kernel doesn't.
-func processor() string {
-	f, err := os.Open("/proc/cpuinfo")
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if name, value, _ := strings.Cut(lines.Text(), ":"); strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
-}
-
-// print writes the table, the machine, and what the figures come to.
-func (r results) print(w io.Writer) {
+// print writes the tables, in Markdown that a terminal shows well enough.
+func (r *results) print(w io.Writer) {
 	m := r.Machine
-	fmt.Fprintf(w, "\n%d cores (%s), load %s at the start, Linux %s\n", m.Cores, m.CPU, m.Load, m.Kernel)
-	fmt.Fprintf(w, "systemd %s, nginx %s, gunicorn %s, Django %s, Python %s, deploygate %s\n",
-		m.Systemd, m.Nginx, m.Gunicorn, m.Django, m.Python, m.Deploygate)
-	fmt.Fprintf(w, "%d requests a second through nginx; median (min–max) of %d round(s)\n\n", r.Rate, len(r.Runs)/len(cases))
-
-	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(table, "\toutage of users\trequests failed\tdeploy took\texit")
-	for _, c := range cases {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d%s\n", c.name,
-			r.of(c.key, outage).text("%.2f s"), r.of(c.key, failed).text("%.0f"), r.of(c.key, total).text("%.1f s"),
-			c.exit, r.outcome(c.key))
+	fmt.Fprintf(w, "# What users see of a deploy\n\n")
+	fmt.Fprintf(w, "%s, %.0f min. %d cores (%s), %d MB, load %s at the start, Linux %s.\n", r.Started.Format("2 January 2006 15:04 MST"), r.Took/60,
+		m.Cores, m.CPU, m.Memory, m.Load, m.Kernel)
+	var versions []string
+	for _, s := range software {
+		versions = append(versions, s.name+" "+m.Versions[s.name])
 	}
-	_ = table.Flush() // as for any print
-	fmt.Fprintln(w)
-	r.compare(w, "crash_script", "crash_deploygate", "release that crashes on boot: the usual script's")
-	r.compare(w, "good_deploygate", "good_restart", "good release: deploygate's")
-}
-
-// compare says how much longer an outage is than another.
-func (r results) compare(w io.Writer, key, than, title string) {
-	a, b := r.of(key, outage), r.of(than, outage)
-	if b.median == 0 {
-		fmt.Fprintf(w, "%s outage is %.2f s, against none\n", title, a.median)
-		return
+	fmt.Fprintf(w, "Debian %s: %s; deploygate %s.\n\n", m.Suite, strings.Join(versions, ", "), m.Commit)
+	fmt.Fprint(w, setting)
+	for _, why := range r.LeftOut {
+		fmt.Fprintf(w, "\nLeft out: %s.\n", why)
 	}
-	fmt.Fprintf(w, "%s outage is %.1f times as long (%.2f s against %.2f s)\n", title, a.median/b.median, a.median, b.median)
-}
-
-func outage(s sample) float64 { return s.Outage }
-func failed(s sample) float64 { return float64(s.Failed) }
-func total(s sample) float64  { return s.Total }
-
-// spread is a figure over the rounds.
-type spread struct{ median, low, high float64 }
-
-func (r results) of(key string, figure func(sample) float64) spread {
-	var all []float64
-	for _, s := range r.Runs {
-		if s.Case == key {
-			all = append(all, figure(s))
+	for _, g := range r.groups() {
+		fmt.Fprintf(w, "\n## %s\n\n", capital(g.String()))
+		r.summary(w, g)
+		r.details(w, g)
+	}
+	if r.Overheads != nil {
+		r.Overheads.print(w)
+	}
+	if limits := r.limits(); len(limits) > 0 {
+		fmt.Fprint(w, "\n## Limits\n\n| what | figure | limit | | how |\n| --- | --- | --- | --- | --- |\n")
+		for _, l := range limits {
+			fmt.Fprintln(w, l.row())
 		}
 	}
-	slices.Sort(all)
-	n := len(all)
-	return spread{(all[(n-1)/2] + all[n/2]) / 2, all[0], all[n-1]}
 }
 
-func (s spread) text(format string) string {
-	low, high := fmt.Sprintf(format, s.low), fmt.Sprintf(format, s.high)
+const setting = `Users send requests through nginx to gunicorn (2 workers of 16 threads, gthread), all on this machine. They send them
+when they are due, however slow the answers are, and give up after 10 s; 5 a second are for a page that takes 2 s. A
+failed request is one without an answer below 400; an outage is the longest time without a good answer to a short
+request, around one that failed. nginx may hold 8192 connections for each worker instead of Debian's 768. deploygate has
+its defaults, but for health.stable, which is 4 s instead of 2 s for the release that crashes after 3 s. "script",
+"ansible" and "capistrano" ask the app's health page up to 30, 10 and 10 times; see scripts/testbed/bench/ways. A deploy
+is watched until users have had good answers for 2 s after it ended, and for 60 s at most. Each figure is the median of
+its rounds; failed requests count from the deploy's start.
+`
+
+// summary compares the failed requests.
+func (r *results) summary(w io.Writer, g group) {
+	var columns []contender
+	for _, c := range contenders {
+		for _, rel := range releases {
+			if len(r.of(c.name, rel.name, g)) > 0 {
+				columns = append(columns, c)
+				break
+			}
+		}
+	}
+	fmt.Fprint(w, "Failed requests, and in brackets the outage against deploygate's in place:\n\n| |")
+	for _, c := range columns {
+		fmt.Fprintf(w, " %s |", c.title)
+	}
+	fmt.Fprintf(w, "\n| --- |%s\n", strings.Repeat(" --- |", len(columns)))
+	for _, rel := range releases {
+		var cells []string
+		measured := false
+		ours := r.of("deploygate", rel.name, g)
+		for _, c := range columns {
+			all := r.of(c.name, rel.name, g)
+			if len(all) == 0 {
+				cells = append(cells, "")
+				continue
+			}
+			measured = true
+			cell := fmt.Sprintf("%.0f", median(figures(all, failed)))
+			if c.name != "deploygate" && len(ours) > 0 {
+				cell += " (" + times(median(figures(all, outage)), median(figures(ours, outage))) + ")"
+			}
+			cells = append(cells, cell)
+		}
+		if measured {
+			fmt.Fprintf(w, "| %s: %s | %s |\n", rel.name, rel.what, strings.Join(cells, " | "))
+		}
+	}
+}
+
+// times compares two outages in words.
+func times(a, b float64) string {
+	switch x := ratio(a, b); {
+	case a == 0:
+		return "none"
+	case math.IsInf(x, 1):
+		return "against none"
+	default:
+		return fmt.Sprintf("%.2g ×", x)
+	}
+}
+
+func (r *results) details(w io.Writer, g group) {
+	fmt.Fprint(w, "\n| release | deployed by | failed of sent | outage | slowest good answer | command | rounds | afterwards |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	for _, rel := range releases {
+		for _, c := range contenders {
+			all := r.of(c.name, rel.name, g)
+			if len(all) == 0 {
+				continue
+			}
+			fmt.Fprintf(w, "| %s | %s | %s of %d | %s | %s | %s, %s | %d | %s |\n", rel.name, c.title,
+				spread(figures(all, failed), "%.0f"), all[0].Requests, spread(figures(all, outage), "%.2f s"), spread(figures(all, slowest), "%.2f s"),
+				spread(figures(all, command), "%.1f s"), words(all, deploy.exit), len(all), words(all, deploy.ending))
+		}
+	}
+}
+
+// spread is the median, and the range if the rounds differ.
+func spread(values []float64, format string) string {
+	low, high := fmt.Sprintf(format, percentile(values, 0)), fmt.Sprintf(format, maximum(values))
 	if low == high {
 		return low
 	}
-	return fmt.Sprintf(format+" (%s–%s)", s.median, strings.TrimSuffix(low, " s"), strings.TrimSuffix(high, " s"))
+	return fmt.Sprintf(format+" (%s–%s)", median(values), strings.TrimSuffix(low, " s"), strings.TrimSuffix(high, " s"))
 }
 
-// outcome is deploygate's word, which was the same each time but for surprises: then all are given.
-func (r results) outcome(key string) string {
-	var words []string
-	for _, s := range r.Runs {
-		if s.Case == key && s.Outcome != "" && !slices.Contains(words, " "+s.Outcome) {
-			words = append(words, " "+s.Outcome)
+// words are what was said of each round, which is the same but for surprises.
+func words(all []deploy, word func(deploy) string) string {
+	var said []string
+	for _, d := range all {
+		if text := word(d); !slices.Contains(said, text) {
+			said = append(said, text)
 		}
 	}
-	return strings.Join(words, ",")
+	return strings.Join(said, " / ")
 }
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

@@ -1,0 +1,3 @@
+package main
+
+func (r *results) picture(rate int) string { return "<svg xmlns=\"http://www.w3.org/2000/svg\"/>" }
