@@ -42,7 +42,7 @@ const (
 // The yardstick comes first, then deploygate: a run may be cut short.
 var contenders = []contender{
 	{
-		name: "restart", title: "swap and restart, nothing else", ours: true, only: []string{"good", "import-error"}, watch: 6 * time.Second,
+		name: "restart", title: "restart only", ours: true, only: []string{"good", "import-error"}, watch: 6 * time.Second,
 		prepare: uploaded,
 		deploy: func(v string) []string {
 			return []string{"sh", "-c", `ln -sfn "releases/$1" /srv/app/current && systemctl restart gunicorn`, "sh", v}
@@ -101,6 +101,7 @@ var contenders = []contender{
 			return []string{"ansible-playbook", "-i", "localhost,", playbook, "-e", "version=" + v}
 		},
 	},
+	capistrano,
 }
 
 func uploaded(ctx context.Context, h *host) error { return h.upload(ctx) }

@@ -109,6 +109,8 @@ func (h *host) measure(ctx context.Context, c contender, rel release, rate int, 
 	if d.After, err = h.state(ctx); err != nil {
 		return d, err
 	}
+	// A bad release that is live may look well for a moment.
+	d.Well = d.Well && (rel.good || !d.After.live(rel.name))
 	if c.name == "restart" && !rel.good {
 		if d.Crash, err = h.crashVisible(ctx, start); err != nil {
 			return d, err
@@ -234,5 +236,5 @@ func (d deploy) ending() string {
 	if d.Well {
 		return d.After.String()
 	}
-	return d.After.String() + ", and fails"
+	return d.After.String() + ", the site fails"
 }
