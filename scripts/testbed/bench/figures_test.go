@@ -72,6 +72,23 @@ func TestCountLeavesSlowRequestsOutOfOutages(t *testing.T) {
 	}
 }
 
+func TestSpread(t *testing.T) {
+	for _, c := range []struct {
+		values []float64
+		format string
+		want   string
+	}{
+		{[]float64{2.001, 2.002}, "%.1f s", "2.0 s"},
+		{[]float64{1, 4, 2}, "%.1f s", "2.0 s (1.0–4.0)"},
+		{[]float64{10, 30}, "%.0f ms", "20 ms (10–30)"},
+		{[]float64{1, 2, 3}, "%.0f", "2 (1–3)"},
+	} {
+		if got := spread(c.values, c.format); got != c.want {
+			t.Errorf("%v: %q, not %q", c.values, got, c.want)
+		}
+	}
+}
+
 func TestFirstRestart(t *testing.T) {
 	list := "change 1: write /var/lib/x\nchange 12: RestartUnit\nchange 13: write /y\nchange 14: RestartUnit\n"
 	if got := firstRestart(list); got != 12 {

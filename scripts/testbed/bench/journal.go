@@ -13,7 +13,6 @@ import (
 const (
 	unitStarting = "7d4958e842da4a758f6c1cdc7b36dcc5"
 	processExit  = "98e322203f7a4ed290d09fe03c09fe15"
-	unitConsumed = "ae8f7b866b0347b9af31fe1c80b127c0"
 )
 
 // entry is what systemd logged about a unit.
@@ -21,7 +20,6 @@ type entry struct {
 	ID     string `json:"MESSAGE_ID"`
 	Unit   string `json:"UNIT"`
 	Micros string `json:"_SOURCE_REALTIME_TIMESTAMP"`
-	CPU    string `json:"CPU_USAGE_NSEC"`
 }
 
 func (e entry) at() time.Time {

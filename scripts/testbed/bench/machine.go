@@ -51,7 +51,7 @@ func describe(ctx context.Context, o options) (d machine, err error) {
 		return d, err
 	}
 	d = machine{
-		CPU: processor(), Cores: runtime.NumCPU(), Memory: int(info.Totalram * uint64(info.Unit) >> 20), //nolint:gosec // megabytes fit
+		CPU: processor(), Cores: runtime.NumCPU(), Memory: int(info.Totalram * uint64(info.Unit) >> 20),
 		Load: strings.Fields(string(load))[0], Kernel: unix.ByteSliceToString(uname.Release[:]),
 		Suite: o.suite, Versions: map[string]string{}, Commit: o.commit,
 	}

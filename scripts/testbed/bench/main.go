@@ -26,7 +26,7 @@ import (
 
 func main() { os.Exit(run(os.Args[1:])) }
 
-const usage = `usage: scripts/bench [flags] [bookworm|trixie]
+const usageText = `usage: scripts/bench [flags] [bookworm|trixie]
   --quick            100 requests a second, no socket unit, few cases, few rounds: about 3 minutes
   --rates LIST       requests a second: 100,500
   --contenders LIST  of restart, script, capistrano, ansible, deploygate, rehearse
@@ -55,7 +55,7 @@ func run(args []string) int {
 		return 0
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "bench: %v\n%s", err, usage)
+		fmt.Fprintf(os.Stderr, "bench: %v\n%s", err, usageText)
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -70,7 +70,7 @@ func run(args []string) int {
 func parse(args []string) (o options, err error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(os.Stderr)
-	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
+	flags.Usage = func() { fmt.Fprint(os.Stderr, usageText) }
 	flags.StringVar(&o.binary, "deploygate", "", "")
 	flags.StringVar(&o.killat, "killat", "", "")
 	flags.StringVar(&o.commit, "commit", "unknown", "")

@@ -121,7 +121,8 @@ func spread(values []float64, format string) string {
 	if low == high {
 		return low
 	}
-	return fmt.Sprintf(format+" (%s–%s)", median(values), strings.TrimSuffix(low, " s"), strings.TrimSuffix(high, " s"))
+	_, unit, _ := strings.Cut(format, " ")
+	return fmt.Sprintf(format+" (%s–%s)", median(values), strings.TrimSuffix(low, " "+unit), strings.TrimSuffix(high, " "+unit))
 }
 
 // words are what was said of each round, which is the same but for surprises.
