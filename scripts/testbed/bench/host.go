@@ -21,11 +21,11 @@ const (
 var packages = []string{"openssh-server", "openssh-client", "capistrano", "ansible-core", "git"}
 
 // gunicornArgs let two workers carry 500 requests a second, of which some take 2 s. A gthread worker that is told to
-// stop finishes what it has accepted; what waits in the backlog then is lost without a socket unit, and only then.
-const gunicornArgs = "--worker-class gthread --threads 16"
+// stop finishes what it has accepted; what waits in the backlog then is lost without a socket unit, and only then. Behind
+// one, the backlog and nginx hold as many connections as 10 s of requests: with the 2048 and 768 that are usual, requests
+// would fail while the app restarts.
+const gunicornArgs = "--worker-class gthread --threads 16 --backlog 8192"
 
-// nginxTuning has nginx hold as many connections as 10 s of requests: with Debian's 768 it would be nginx that fails
-// while they wait for an app that restarts behind a socket unit.
 const nginxTuning = `s/worker_connections 768/worker_connections 8192/; s/^worker_processes.*/&\nworker_rlimit_nofile 20000;/`
 
 // host is a machine with a site that is deployed to.
@@ -49,6 +49,9 @@ func newHost(ctx context.Context, o options, socket bool) (_ *host, err error) {
 	}()
 	h := &host{Machine: m, site: testbed.DefaultSite()}
 	h.site.Socket, h.site.Args = socket, gunicornArgs
+	if err := h.run(ctx, "sysctl", "-q", "-w", "net.core.somaxconn=8192"); err != nil { // bounds every backlog
+		return nil, err
+	}
 	if err := h.run(ctx, "sed", "-i", nginxTuning, "/etc/nginx/nginx.conf"); err != nil {
 		return nil, err
 	}

@@ -32,7 +32,8 @@ const usageText = `usage: scripts/bench [flags] [bookworm|trixie]
   --contenders LIST  of restart, script, capistrano, ansible, deploygate, rehearse
   --releases LIST    of good, import-error, answers-500, hangs, crashes-later, killed
   --sockets LIST     without, with a systemd socket unit: no,yes
-  --rounds N         how often to measure what the limits are about: 3
+  --rounds N         how often to measure deploygate's outages in place, at the highest rate: 3
+  --full             measure answers-500 and hangs at every rate, not at the highest alone: 15 minutes more
   --parts LIST       of deploys, overheads
   --out DIR          where to write table.md, failed-RATE.svg, results.json and samples.csv.gz: ./bench-TIME
 `
@@ -46,7 +47,7 @@ type options struct {
 	sockets                            []bool
 	rounds                             int
 	overheads                          bool
-	quick                              bool
+	quick, full                        bool
 }
 
 func run(args []string) int {
@@ -77,6 +78,7 @@ func parse(args []string) (o options, err error) {
 	flags.StringVar(&o.out, "out", "bench-"+time.Now().UTC().Format("20060102-1504"), "")
 	flags.IntVar(&o.rounds, "rounds", 3, "")
 	flags.BoolVar(&o.quick, "quick", false, "")
+	flags.BoolVar(&o.full, "full", false, "")
 	rates := flags.String("rates", "100,500", "")
 	names := flags.String("contenders", strings.Join(keys(contenders), ","), "")
 	kinds := flags.String("releases", strings.Join(keys(releases), ","), "")
@@ -212,6 +214,19 @@ func bench(ctx context.Context, o options) (err error) {
 	return errors.Join(wrong...)
 }
 
+// times is how often a case is measured. The rate makes no difference to how long a deploy waits, so that what is waited
+// for long is measured at the highest alone; what the limits compare is measured several times there.
+func (o options) times(c contender, rel release, rate int, socket bool) int {
+	highest := rate == slices.Max(o.rates)
+	switch {
+	case rel.long && !highest && !o.full:
+		return 0
+	case rel.quick && c.ours && highest && !socket:
+		return o.rounds
+	}
+	return 1
+}
+
 // measureAll measures what one contender makes of the releases, on one host of its own. Deploys that didn't end as
 // they must are wrong; an error is that it couldn't be measured.
 func measureAll(ctx context.Context, o options, c contender, socket bool, rec *recorder, r *results) (wrong []error, err error) {
@@ -231,15 +246,11 @@ func measureAll(ctx context.Context, o options, c contender, socket bool, rec *r
 		return nil, err
 	}
 	for _, rel := range o.releases {
-		rounds := 1
-		if c.ours && rel.quick {
-			rounds = o.rounds
-		}
 		if c.only != nil && !slices.Contains(c.only, rel.name) {
 			continue
 		}
 		for _, rate := range o.rates {
-			for round := range rounds {
+			for round := range o.times(c, rel, rate, socket) {
 				d, err := h.measure(ctx, c, rel, rate, rec)
 				if err != nil {
 					return nil, fmt.Errorf("%s at %d requests a second: %w", rel.name, rate, err)

@@ -161,7 +161,9 @@ func watch(ctx context.Context, load *testbed.Load, start time.Time, minimum tim
 		if !since.IsZero() && answers && now.Sub(since) >= settled && now.Sub(bad) >= settled && now.Sub(start) >= minimum {
 			return true
 		}
-		if now.Sub(start) >= longest || !since.IsZero() && minimum > 0 && now.Sub(start) >= minimum && now.Sub(since) >= settled {
+		// Who was given up just now has a moment to get well.
+		if now.Sub(start) >= longest && (since.IsZero() || now.Sub(since) >= 3*settled) ||
+			!since.IsZero() && minimum > 0 && now.Sub(start) >= minimum && now.Sub(since) >= settled {
 			return false
 		}
 		select {

@@ -42,11 +42,12 @@ func (r *results) print(w io.Writer) {
 const setting = `Users send requests through nginx to gunicorn (2 workers of 16 threads, gthread), all on this machine. They send them
 when they are due, however slow the answers are, and give up after 10 s; 5 a second are for a page that takes 2 s. A
 failed request is one without an answer below 400; an outage is the longest time without a good answer to a short
-request, around one that failed. nginx may hold 8192 connections for each worker instead of Debian's 768. deploygate has
-its defaults, but for health.stable, which is 4 s instead of 2 s for the release that crashes after 3 s. "script",
-"ansible" and "capistrano" ask the app's health page up to 30, 10 and 10 times; see scripts/testbed/bench/ways. A deploy
-is watched until users have had good answers for 2 s after it ended, and for 60 s at most. Each figure is the median of
-its rounds; failed requests count from the deploy's start.
+request, around one that failed. nginx may hold 8192 connections for each worker instead of Debian's 768, and gunicorn's
+backlog is 8192 instead of 2048. deploygate has its defaults, but for health.stable, which is 4 s instead of 2 s for the
+release that crashes after 3 s. The script, Ansible and Capistrano ask the health page up to 30, 10 and 10 times; see
+scripts/testbed/bench/ways. A deploy is watched until users have had good answers for 2 s after it ended; one that goes on
+for 60 s is cut off then. What crashes later is watched for 15 s at least, and what a killed deployer left for 10 s.
+Each figure is the median of its rounds; failed requests count from the deploy's start.
 `
 
 // summary compares the failed requests.

@@ -8,12 +8,12 @@ import (
 
 // release is one that is deployed, and what is done to whoever deploys it.
 type release struct {
-	name string
-	what string // for people
-	mods []testbed.Mod
-	good bool
-	// quick ones are measured in several rounds.
-	quick bool
+	name  string
+	what  string // for people
+	mods  []testbed.Mod
+	good  bool
+	quick bool // is measured in several rounds
+	long  bool // keeps everybody waiting
 	// killed: the deployer is killed between the swap and the restart.
 	killed bool
 	// watch is how long the users are watched at least, counted from the start: after this the site would look well.
@@ -42,16 +42,16 @@ var slowView = []testbed.Mod{
 var releases = []release{
 	{name: "good", what: "a good release", good: true, quick: true},
 	{name: "import-error", what: "it can't import a module", mods: []testbed.Mod{testbed.ImportError()}, quick: true},
-	{name: "answers-500", what: "every answer is a 500", mods: []testbed.Mod{everyView(`raise RuntimeError("broken")`)}},
+	{name: "answers-500", what: "every answer is a 500", mods: []testbed.Mod{everyView(`raise RuntimeError("broken")`)}, long: true},
 	{
 		name: "crashes-later", what: "it works for 3 s, and crashes",
-		mods: []testbed.Mod{testbed.CrashAfter(3 * time.Second)}, watch: 20 * time.Second, stable: "4s",
+		mods: []testbed.Mod{testbed.CrashAfter(3 * time.Second)}, watch: 15 * time.Second, stable: "4s",
 	},
 	{
 		name: "killed", what: "it can't import a module, and the deployer gets kill -9 between swap and restart",
-		mods: []testbed.Mod{testbed.ImportError()}, killed: true, watch: 15 * time.Second,
+		mods: []testbed.Mod{testbed.ImportError()}, killed: true, watch: 10 * time.Second,
 	},
-	{name: "hangs", what: "no answer ever comes", mods: []testbed.Mod{everyView("time.sleep(3600)")}},
+	{name: "hangs", what: "no answer ever comes", mods: []testbed.Mod{everyView("time.sleep(3600)")}, long: true},
 }
 
 // named is a release's file that says which it is, whatever its directory is called.
