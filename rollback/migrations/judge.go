@@ -76,8 +76,8 @@ func (j *judging) prepare() {
 		isNew[n] = true
 	}
 	j.gone = map[[2]string]Name{}
-	for n, m := range j.older.Migrations {
-		if j.newer.Migrations[n] == nil {
+	for _, n := range j.older.sorted() {
+		if m := j.older.Migrations[n]; j.newer.Migrations[n] == nil {
 			j.gone[[2]string{n.Name, string(m.sum[:])}] = n
 		}
 	}
