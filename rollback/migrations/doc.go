@@ -1,7 +1,8 @@
 // Package migrations reads what a release's Django migrations do, and judges whether an older release's code may run on
 // the schema that they leave.
 //
-// Read finds the migration files of a release and has a small Python program parse their text. Judge replays them as
+// Read finds the migration files of a release and has a small Python program parse their text; a Reader does so for
+// releases that are compared, and parses nothing where their files alone tell that nothing is new. Judge replays them as
 // Django's ProjectState does, and asks of each operation that the older release does not have: do the older code's
 // SELECT, INSERT, UPDATE and DELETE, through its models, still do on the new schema what they did? The rules are the
 // stricter of what Django makes of an operation on PostgreSQL and on SQLite. What isn't known to be safe blocks: a field,

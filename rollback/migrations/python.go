@@ -56,8 +56,8 @@ func findPython() string {
 	return ""
 }
 
-// parse has Python look at all jobs. An error is one of the host or the context, not of a file.
-func (r reader) parse(ctx context.Context, jobs []job) error {
+// ask has Python look at all jobs. An error is one of the context, not of a file or the host.
+func (r *Reader) ask(ctx context.Context, jobs []job) error {
 	if r.python == "" {
 		fail(jobs, noPython)
 		return nil
@@ -69,9 +69,9 @@ func (r reader) parse(ctx context.Context, jobs []job) error {
 	var second error
 	var wait sync.WaitGroup
 	if half < len(jobs) {
-		wait.Go(func() { second = r.parseAll(ctx, jobs[half:]) })
+		wait.Go(func() { second = r.askAll(ctx, jobs[half:]) })
 	}
-	first := r.parseAll(ctx, jobs[:half])
+	first := r.askAll(ctx, jobs[:half])
 	wait.Wait()
 	return errors.Join(first, second)
 }
@@ -82,8 +82,8 @@ func fail(jobs []job, why string) {
 	}
 }
 
-// parseAll starts Pythons until every job has an answer: the one at which a Python ends has its problem.
-func (r reader) parseAll(ctx context.Context, jobs []job) error {
+// askAll starts Pythons until every job has an answer: the one at which a Python ends has its problem.
+func (r *Reader) askAll(ctx context.Context, jobs []job) error {
 	for deaths := 0; len(jobs) > 0; deaths++ {
 		if deaths == maxDeaths {
 			fail(jobs, tooMany)
@@ -107,7 +107,7 @@ func (r reader) parseAll(ctx context.Context, jobs []job) error {
 }
 
 // run gives jobs to one Python, and tells how many it answered before it ended.
-func (r reader) run(ctx context.Context, jobs []job) (done int, err error) {
+func (r *Reader) run(ctx context.Context, jobs []job) (done int, err error) {
 	cmd := exec.CommandContext(ctx, r.python, "-I", "-S", "-B", "-W", "ignore", "-c", program)
 	cmd.Env = []string{}
 	cmd.Dir = "/"

@@ -3,6 +3,7 @@ package migrations
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -191,12 +192,7 @@ func TestPythons(t *testing.T) {
 		"shop/migrations/0001_initial.py": plainText, "shop/migrations/0002_next.py": plainText,
 		"shop/migrations/0003_old.pyc": plainText,
 	})
-	script := func(text string) string {
-		file := filepath.Join("/tmp", fmt.Sprintf("deploygate-python-%d-%d", os.Getpid(), time.Now().UnixNano()))
-		must(t, os.WriteFile(file, []byte("#!/bin/sh\n"+text+"\n"), 0o755))
-		t.Cleanup(func() { _ = os.Remove(file) })
-		return file
-	}
+	script := func(text string) string { return script(t, text) }
 	for _, c := range []struct{ what, python, problem string }{
 		{"none", "", noPython},
 		{"gone", "/nonexistent/python3", "cannot run /nonexistent/python3"},
@@ -209,7 +205,7 @@ func TestPythons(t *testing.T) {
 		{"odd", script(`echo {}; echo '{"operations":["x"]}'`), deadly},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			s, err := reader{python: c.python}.read(t.Context(), dir)
+			s, err := newReader(c.python).Read(t.Context(), dir)
 			must(t, err)
 			for _, name := range []string{"0001_initial", "0002_next"} {
 				if m := s.Migrations[Name{"shop", name}]; !strings.Contains(m.Problem, c.problem) {
@@ -224,7 +220,7 @@ func TestPythons(t *testing.T) {
 	t.Run("is nobody", func(t *testing.T) {
 		python := script(`echo {}; while read -r line; do :; done; echo "{\"problem\":\"$(id -u) $(id -G) $(pwd) $HOME$PATH\"}"; cat`)
 		t.Setenv("HOME", "/secret")
-		s, err := reader{python: python}.read(t.Context(), dir)
+		s, err := newReader(python).Read(t.Context(), dir)
 		must(t, err)
 		if got := s.Migrations[Name{"shop", "0001_initial"}].Problem; os.Geteuid() == 0 && !strings.HasPrefix(got, "65534 65534 / ") ||
 			strings.Contains(got, "secret") {
@@ -234,10 +230,19 @@ func TestPythons(t *testing.T) {
 	t.Run("hangs", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
-		if s, err := (reader{python: script("exec tail -f /dev/null")}).read(ctx, dir); err == nil {
+		if s, err := newReader(script("exec tail -f /dev/null")).Read(ctx, dir); err == nil {
 			t.Errorf("%v, want an error", s)
 		}
 	})
+}
+
+// script stands for a Python, where nobody can run it.
+func script(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join("/tmp", fmt.Sprintf("deploygate-python-%d-%d", os.Getpid(), time.Now().UnixNano()))
+	must(t, os.WriteFile(file, []byte("#!/bin/sh\n"+text+"\n"), 0o755))
+	t.Cleanup(func() { _ = os.Remove(file) })
+	return file
 }
 
 func TestManyDeadlyFilesAreNotAllTried(t *testing.T) {
@@ -246,10 +251,7 @@ func TestManyDeadlyFilesAreNotAllTried(t *testing.T) {
 	for i := range answers {
 		jobs = append(jobs, job{'M', nil, &answers[i]})
 	}
-	python := filepath.Join("/tmp", fmt.Sprintf("deploygate-python-%d", os.Getpid()))
-	must(t, os.WriteFile(python, []byte("#!/bin/sh\necho {}\n"), 0o755))
-	t.Cleanup(func() { _ = os.Remove(python) })
-	must(t, reader{python: python}.parse(t.Context(), jobs))
+	must(t, newReader(script(t, "echo {}")).ask(t.Context(), jobs))
 	if first, last := answers[0].Problem, answers[len(answers)-1].Problem; first != deadly || last != tooMany {
 		t.Errorf("%q and %q", first, last)
 	}
@@ -488,6 +490,97 @@ func TestLabels(t *testing.T) {
 	}
 }
 
+// TestTheSameTextSaysTheSame has a text in several places: an app's configuration may be a migration's text, too.
+func TestTheSameTextSaysTheSame(t *testing.T) {
+	python(t)
+	text := labelled("store") + written("", "", addB)
+	s := read(t, map[string]string{
+		"shop/apps.py": text, "shop/migrations/0001_x.py": text, "shop/migrations/0002_y.py": text, "blog/migrations/0001_z.py": text,
+	})
+	for _, n := range []Name{{"store", "0001_x"}, {"store", "0002_y"}, {"blog", "0001_z"}} {
+		if m := s.Migrations[n]; m == nil || m.Problem != "" || fmt.Sprint(m.Operations) != "[AddField order.b]" {
+			t.Errorf("%s: %+v", n, m)
+		}
+	}
+}
+
+// TestWhatIsStarted counts Pythons: none where nothing is new, one for both releases, none for what was parsed before.
+func TestWhatIsStarted(t *testing.T) {
+	python(t)
+	// Python runs as nobody, and says each start with a byte.
+	counting := script(t, fmt.Sprintf("printf x >>$0.started; exec %s \"$@\"", findPython()))
+	started := counting + ".started"
+	must(t, os.WriteFile(started, nil, 0o666))
+	must(t, os.Chmod(started, 0o666))
+	t.Cleanup(func() { _ = os.Remove(started) })
+	first := map[string]string{"shop/apps.py": labelled("store"), "shop/migrations/0001_initial.py": written("", "", createOrder)}
+	more := maps.Clone(first)
+	more["shop/migrations/0002_a.py"] = written("store.0001_initial", "", dropA)
+	v1, same, v2, v3 := tree(t, first), tree(t, first), tree(t, more), tree(t, more)
+	r := newReader(counting)
+	for _, c := range []struct {
+		what         string
+		newer, older string
+		starts       int // by then
+		blocking     int
+	}{
+		{"nothing new", same, v1, 0, 0},
+		{"fewer", v1, v2, 0, 0},
+		{"both at once", v2, v1, 1, 1},
+		{"the same pair", v2, v1, 1, 1},
+		{"the same texts elsewhere", v3, same, 1, 1},
+	} {
+		j, err := r.Judge(t.Context(), c.newer, c.older, nil)
+		must(t, err)
+		if len(j.Blocking) != c.blocking {
+			t.Errorf("%s: %v", c.what, j)
+		}
+		starts, err := os.ReadFile(started)
+		must(t, err)
+		if len(starts) != c.starts {
+			t.Errorf("%s: %d Pythons were started by now, want %d", c.what, len(starts), c.starts)
+		}
+	}
+}
+
+// TestAnErrorIsNoAnswer has the time run out while Python runs: what it didn't say isn't taken for nothing.
+func TestAnErrorIsNoAnswer(t *testing.T) {
+	first := map[string]string{"shop/migrations/0001_initial.py": plainText}
+	more := maps.Clone(first)
+	more["shop/migrations/0002_a.py"] = plainText + "#"
+	v1, v2, v3 := tree(t, first), tree(t, more), tree(t, more)
+	r := newReader(script(t, "exec tail -f /dev/null"))
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	for range 2 {
+		if j, err := r.Judge(ctx, v2, v1, nil); err == nil {
+			t.Errorf("%v, want an error", j)
+		}
+	}
+	s, err := r.Read(t.Context(), v3)
+	must(t, err)
+	for n, m := range s.Migrations {
+		if m.Problem == "" {
+			t.Errorf("%s is taken for read", n)
+		}
+	}
+}
+
+func TestALinkInPlaceOfADirectoryIsNotFollowed(t *testing.T) {
+	dir := tree(t, map[string]string{"real/migrations/0001.py": plainText})
+	must(t, os.Symlink("real", filepath.Join(dir, "link")))
+	top, err := os.Open(dir)
+	must(t, err)
+	defer top.Close()
+	if d, err := openDir(top, "link"); err == nil {
+		d.Close()
+		t.Error("it is")
+	}
+	d, err := openDir(top, "real")
+	must(t, err)
+	d.Close()
+}
+
 // TestRealPackages reads what Debian packages; each operation must have a verdict that is meant.
 func TestRealPackages(t *testing.T) {
 	python(t)
@@ -567,12 +660,12 @@ func FuzzAnswer(f *testing.F) {
 		if err != nil {
 			return
 		}
-		shop := &app{key: "shop", path: "shop", hasFiles: true}
-		w := &walk{apps: map[string]*app{"shop": shop}, files: map[string]*file{
-			"1": {path: "shop/migrations/0001_x.py", key: "1", app: shop, stem: "0001_x", answer: a},
-			"2": {path: "shop/migrations/0002_x.py", key: "2", app: shop, stem: "0002_x", answer: a},
+		shop := &app{key: "shop", path: "shop", hasFiles: true, answer: &answer{}}
+		l := &listing{apps: map[string]*app{"shop": shop}, files: map[string]*file{
+			"1": {path: "shop/migrations/0001_x.py", key: "1", app: shop, stem: "0001_x", answer: &a},
+			"2": {path: "shop/migrations/0002_x.py", key: "2", app: shop, stem: "0002_x", answer: &a},
 		}}
-		s := newSet(w)
+		s := newSet(l)
 		Judge(s, &Set{}, nil)
 		Judge(s, without(s, Name{"shop", "0002_x"}), nil)
 		Judge(without(s, Name{"shop", "0001_x"}), s, nil)
@@ -608,24 +701,3 @@ class Migration(migrations.Migration):
         ),
     ]
 `
-
-func BenchmarkRead(b *testing.B) {
-	if findPython() == "" {
-		b.Skip("no python3")
-	}
-	dir := b.TempDir()
-	for i := range 2000 {
-		file := filepath.Join(dir, fmt.Sprintf("app%d/migrations/%04d_x.py", i/50, i%50))
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			b.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(typical), 0o644); err != nil {
-			b.Fatal(err)
-		}
-	}
-	for b.Loop() {
-		if _, err := Read(b.Context(), dir); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -1,6 +1,7 @@
 package migrations
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"maps"
@@ -66,30 +67,30 @@ type Set struct {
 	byKey    map[string]Name
 }
 
-func newSet(w *walk) *Set {
+func newSet(l *listing) *Set {
 	s := &Set{
 		Migrations: map[Name]*Migration{}, apps: map[string]bool{}, unmigrated: map[string]bool{}, byKey: map[string]Name{},
-		packages: w.packages,
+		packages: l.packages,
 	}
-	for _, a := range w.apps {
+	for _, a := range l.apps {
 		if a.hasFiles {
 			s.apps[a.label()] = true
 		} else if a.models {
 			s.unmigrated[a.label()], s.unmigrated[a.key] = true, true
 		}
 	}
-	for _, f := range w.sorted() {
+	for _, f := range l.sorted() {
 		s.add(f.migration())
 	}
 	return s
 }
 
 // label is the app's label: the one its configuration sets, or its directory's name.
-func (a *app) label() string {
-	switch {
-	case a.answer.Label != "":
-		return a.answer.Label
-	case a.path == ".":
+func (a *app) label() string { return cmp.Or(a.answer.Label, a.base()) }
+
+// base is the name of the app's directory, "" for the release's own.
+func (a *app) base() string {
+	if a.path == "." {
 		return ""
 	}
 	return path.Base(a.path)
