@@ -1,7 +1,6 @@
 package rollback
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,13 +19,15 @@ type Step struct {
 // takeBack says, for each app with a migration that target's code can't live with, how it would be taken back with the
 // code of the newest release that has it: as far as is needed, since going back destroys.
 func (s *Schemas) takeBack(target release.Version, crossed []release.Version) (steps []Step) {
-	older := s.list(target)
 	for _, v := range crossed {
-		newer := s.list(v)
-		if cmp.Or(newer.err, older.err) != nil {
+		j := s.between(v, target, s.Applied)
+		if len(j.Blocking) == 0 {
 			continue
 		}
-		j := migrations.Judge(newer.Set, older.Set, s.skip(newer.Set))
+		newer, err := s.set(v)
+		if err != nil {
+			continue
+		}
 		for i, n := range j.New {
 			blocks := slices.ContainsFunc(j.Blocking, func(r migrations.Reason) bool { return r.Migration == n })
 			if !blocks || slices.ContainsFunc(steps, func(st Step) bool { return st.App == n.App }) {

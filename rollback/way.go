@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -68,23 +69,30 @@ func Crossings(h journal.History, target, current release.Version, onDisk []rele
 }
 
 // Schemas reads what releases say of their schema, from their directories or, for those that are gone, from the
-// journal. It reads each directory once.
+// journal. It walks through each directory once and judges each pair of releases once, whatever they become meanwhile.
 type Schemas struct {
 	Dir     func(release.Version) string
 	History journal.History
 	// Applied has the migrations that the database has, as app.name; nil: not known, so that all are taken to be there.
+	// Another map may be put here, but none that is here is changed.
 	Applied map[string]bool
 
-	sets map[string]set
+	reader *migrations.Reader
+	judged map[pair]judgement
 }
 
-type set struct {
-	*migrations.Set
-	err error
+// pair is a release and an older one that would meet its schema.
+type pair struct{ newer, older release.Version }
+
+// judgement is what is known of a pair, given what is applied.
+type judgement struct {
+	migrations.Judgement
+	err     error
+	applied map[string]bool
 }
 
-// readLimit bounds the reading of one release's migrations.
-const readLimit = 30 * time.Second
+// readLimit bounds the reading of one or two releases' migrations.
+const readLimit = time.Minute
 
 // WayBack decides whether target's code may run after the crossed releases.
 func (s *Schemas) WayBack(target release.Version, crossed []release.Version, policy Policy) WayBack {
@@ -136,19 +144,19 @@ func (s *Schemas) crossed(v, target release.Version, policy Policy) Crossed {
 
 // judge reads what v brings that target has not.
 func (s *Schemas) judge(c *Crossed, target release.Version, was *journal.Schema) {
-	newer, older := s.list(c.Version), s.list(target)
-	if err := cmp.Or(newer.err, older.err); err != nil {
-		c.Err = err
+	j := s.between(c.Version, target, s.Applied)
+	c.New, c.Blocking, c.Err = names(j.New), blocks(j.Blocking), j.err
+	if c.Err != nil || was == nil || len(was.NewMigrations) == 0 {
 		return
 	}
-	j := migrations.Judge(newer.Set, older.Set, s.skip(newer.Set))
-	c.New, c.Blocking = names(j.New), blocks(j.Blocking)
-	if was == nil {
+	newer, err := s.set(c.Version)
+	older, err2 := s.set(target)
+	if c.Err = cmp.Or(err, err2); c.Err != nil {
 		return
 	}
 	// What was deployed and isn't there any more was read then.
 	c.remember(was, func(name string) bool {
-		return !newer.has(name) && !older.has(name) && !s.noneApplied([]string{name})
+		return !has(newer, name) && !has(older, name) && !s.noneApplied([]string{name})
 	})
 }
 
@@ -182,30 +190,48 @@ func (s *Schemas) Describe(v, previous release.Version) (*journal.Schema, error)
 	if previous == "" {
 		return &journal.Schema{Unknown: "there was no release before it"}, nil
 	}
-	newer, older := s.list(v), s.list(previous)
-	if err := cmp.Or(newer.err, older.err); err != nil {
-		return &journal.Schema{Unknown: err.Error()}, nil
+	j := s.between(v, previous, nil)
+	if j.err != nil {
+		return &journal.Schema{Unknown: j.err.Error()}, nil
 	}
-	j := migrations.Judge(newer.Set, older.Set, nil)
 	return &journal.Schema{NewMigrations: names(j.New), Judged: true, Blocking: blocks(j.Blocking)}, nil
 }
 
-func (s *Schemas) list(v release.Version) set {
-	dir := s.Dir(v)
-	l, known := s.sets[dir]
-	if !known {
-		ctx, cancel := context.WithTimeout(context.Background(), readLimit)
-		defer cancel()
-		l.Set, l.err = migrations.Read(ctx, dir)
-		if s.sets == nil {
-			s.sets = map[string]set{}
-		}
-		s.sets[dir] = l
+// between judges newer's migrations by older's code. An error is one of a release that can't be read.
+func (s *Schemas) between(newer, older release.Version, applied map[string]bool) judgement {
+	p := pair{newer, older}
+	j, known := s.judged[p]
+	if known && (j.applied == nil) == (applied == nil) && maps.Equal(j.applied, applied) {
+		return j
 	}
-	return l
+	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
+	defer cancel()
+	j = judgement{applied: applied}
+	j.Judgement, j.err = s.read().Judge(ctx, s.Dir(newer), s.Dir(older), func(of *migrations.Set) func(migrations.Name) bool {
+		return skip(of, applied)
+	})
+	if s.judged == nil {
+		s.judged = map[pair]judgement{}
+	}
+	s.judged[p] = j
+	return j
 }
 
-func (s set) has(name string) bool {
+// set reads what one release has.
+func (s *Schemas) set(v release.Version) (*migrations.Set, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
+	defer cancel()
+	return s.read().Read(ctx, s.Dir(v))
+}
+
+func (s *Schemas) read() *migrations.Reader {
+	if s.reader == nil {
+		s.reader = migrations.NewReader()
+	}
+	return s.reader
+}
+
+func has(s *migrations.Set, name string) bool {
 	for n := range s.Migrations {
 		if n.String() == name {
 			return true
@@ -221,8 +247,8 @@ func (s *Schemas) noneApplied(names []string) bool {
 
 // skip tells which of a release's migrations the database doesn't have. An app may have another label there than its
 // files show: a migration of the same name under a label that the release doesn't know counts as this one.
-func (s *Schemas) skip(of *migrations.Set) func(migrations.Name) bool {
-	if s.Applied == nil {
+func skip(of *migrations.Set, applied map[string]bool) func(migrations.Name) bool {
+	if applied == nil {
 		return nil
 	}
 	labels := map[string]bool{}
@@ -230,12 +256,12 @@ func (s *Schemas) skip(of *migrations.Set) func(migrations.Name) bool {
 		labels[n.App] = true
 	}
 	strange := map[string]bool{}
-	for full := range s.Applied {
+	for full := range applied {
 		if app, name, _ := strings.Cut(full, "."); !labels[app] {
 			strange[name] = true
 		}
 	}
-	return func(n migrations.Name) bool { return !s.Applied[n.String()] && !strange[n.Name] }
+	return func(n migrations.Name) bool { return !applied[n.String()] && !strange[n.Name] }
 }
 
 func names(all []migrations.Name) (texts []string) {

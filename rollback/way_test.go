@@ -365,8 +365,51 @@ func TestEachReleaseIsWalkedOnce(t *testing.T) {
 	schemas := &Schemas{Dir: s.path}
 	before := schemas.WayBack("v1", versions{"v2"}, Inspect)
 	must(t, os.RemoveAll(filepath.Join(s.path("v1"), "shop")))
+	must(t, os.RemoveAll(filepath.Join(s.path("v2"), "shop")))
 	if d := cmp.Diff(before, schemas.WayBack("v1", versions{"v2"}, Inspect)); d != "" {
 		t.Error(d)
+	}
+	s.add("v3", "", "0001")
+	if w := schemas.WayBack("v3", versions{"v2"}, Inspect); w.Verdict != Blocked || !strings.Contains(w.Reason, "shop.0002") {
+		t.Errorf("to another release: %+v", w)
+	}
+}
+
+// What the database has is asked for when the files forbid the way back: the pair is then judged anew, and what the
+// journal keeps of the release is not.
+func TestAPairIsJudgedByWhatIsApplied(t *testing.T) {
+	s := newSite(t)
+	s.add("v1", "", "0001")
+	s.add("v2", "", "0001", "0002", "0003")
+	schemas := &Schemas{Dir: s.path}
+	described, err := schemas.Describe("v2", "v1")
+	must(t, err)
+	for _, c := range []struct {
+		applied map[string]bool
+		want    Verdict
+		step    string // what would be taken back, and to where
+	}{
+		{nil, Blocked, "zero"},
+		{map[string]bool{"shop.0001": true}, Safe, ""},
+		{map[string]bool{}, Safe, ""},
+		{nil, Blocked, "zero"},
+		{map[string]bool{"shop.0001": true, "shop.0003": true}, Blocked, "zero"},
+		{map[string]bool{"shop.0001": true}, Safe, ""},
+	} {
+		schemas.Applied = c.applied
+		w := schemas.WayBack("v1", versions{"v2"}, Inspect)
+		step := ""
+		if len(w.TakeBack) > 0 {
+			step = w.TakeBack[0].To
+		}
+		if w.Verdict != c.want || step != c.step {
+			t.Errorf("%v: %+v, want %s", c.applied, w, c.want)
+		}
+		got, err := schemas.Describe("v2", "v1")
+		must(t, err)
+		if d := cmp.Diff(described, got); d != "" {
+			t.Errorf("%v: %s", c.applied, d)
+		}
 	}
 }
 

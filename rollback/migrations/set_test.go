@@ -178,6 +178,9 @@ func TestReleases(t *testing.T) {
 			"store/migrations/0001_initial.py": first["shop/migrations/0001_initial.py"],
 			"store/migrations/0002_a.py":       written("", "", dropA),
 		}, first, "", []string{"the same file as the older release's shop.0001_initial", "RemoveField order.a"}},
+		{"an app with another name, of two that were the same", map[string]string{
+			"store/migrations/0001_initial.py": first["shop/migrations/0001_initial.py"],
+		}, more("blog/migrations/0001_initial.py", first["shop/migrations/0001_initial.py"]), "", []string{"the older release's shop.0001_initial"}},
 		{"a copy of an app", more("store/migrations/0001_initial.py", first["shop/migrations/0001_initial.py"]), first, "", nil},
 		{"two of the same name", more("lib/shop/migrations/0001_initial.py", written("", "", createOrder)), first, "", nil},
 		{
