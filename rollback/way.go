@@ -20,12 +20,16 @@ var errUnknown = errors.New("its directory is gone, and the record has no word o
 // Candidates lists the releases that may be gone back to, the likeliest first: the ones that were live before and
 // didn't fail their last gate, latest first. Releases that are gone from disk, and those in not, are left out.
 func Candidates(h journal.History, onDisk []release.Version, not ...release.Version) []release.Version {
+	left := map[release.Version]bool{}
+	for _, v := range onDisk {
+		left[v] = !slices.Contains(not, v)
+	}
 	var found []release.Version
 	for _, l := range slices.Backward(h.Lives) {
 		v := l.Version
-		known := h.Good(v) || l.ByHand && !h.Bad(v)
-		if known && !l.HooksOnly && slices.Contains(onDisk, v) && !slices.Contains(not, v) && !slices.Contains(found, v) {
+		if left[v] && !l.HooksOnly && (h.Good(v) || l.ByHand && !h.Bad(v)) {
 			found = append(found, v)
+			left[v] = false
 		}
 	}
 	return found
@@ -37,9 +41,11 @@ func Candidates(h journal.History, onDisk []release.Version, not ...release.Vers
 // and current by name are counted as well.
 func Crossings(h journal.History, target, current release.Version, onDisk []release.Version) []release.Version {
 	var crossed, hooks []release.Version
+	known := map[release.Version]bool{}
 	add := func(vs ...release.Version) {
 		for _, v := range vs {
-			if !slices.Contains(crossed, v) {
+			if !known[v] {
+				known[v] = true
 				crossed = append(crossed, v)
 			}
 		}
@@ -59,9 +65,12 @@ func Crossings(h journal.History, target, current release.Version, onDisk []rele
 		}
 	}
 	add(hooks...)
+	recorded := map[release.Version]bool{}
+	for _, l := range h.Lives {
+		recorded[l.Version] = true
+	}
 	for _, v := range slices.Backward(onDisk) {
-		recorded := slices.ContainsFunc(h.Lives, func(l journal.Live) bool { return l.Version == v })
-		if !recorded && release.Compare(target, v) < 0 && release.Compare(v, current) < 0 {
+		if !recorded[v] && release.Compare(target, v) < 0 && release.Compare(v, current) < 0 {
 			add(v)
 		}
 	}

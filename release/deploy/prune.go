@@ -17,10 +17,14 @@ func Prunable(h journal.History, onDisk []release.Version, current release.Versi
 	if ways := rollback.Candidates(h, onDisk, current); len(ways) > 0 {
 		keepAnyway = append(keepAnyway, ways[0])
 	}
+	there := map[release.Version]bool{}
+	for _, v := range onDisk {
+		there[v] = true
+	}
 	good, bad := 0, 0
 	var old []release.Version
 	for _, v := range h.Gated() {
-		if !slices.Contains(onDisk, v) {
+		if !there[v] {
 			continue
 		}
 		kept := false
