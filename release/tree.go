@@ -115,12 +115,7 @@ func (t *Tree) versionOf(target string) (Version, bool) {
 // Releases lists the directories below releases/ whose names are versions, ordered by Compare. Anything else there
 // (files, links, dot-directories) is not a release and is left out.
 func (t *Tree) Releases() ([]Version, error) {
-	d, err := t.dir.Open(releasesName)
-	if err != nil {
-		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), Reason(err))
-	}
-	defer d.Close()
-	entries, err := d.ReadDir(-1)
+	entries, err := t.entries()
 	if err != nil {
 		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), Reason(err))
 	}
@@ -132,6 +127,23 @@ func (t *Tree) Releases() ([]Version, error) {
 	}
 	Sort(vs)
 	return vs, nil
+}
+
+// entries reads the directory releases/. What os.Root opens stats each entry; by a descriptor of its own the same
+// directory says by itself which are directories.
+func (t *Tree) entries() ([]fs.DirEntry, error) {
+	d, err := t.dir.Open(releasesName)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	fd, err := unix.FcntlInt(d.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	same := os.NewFile(uintptr(fd), d.Name())
+	defer same.Close()
+	return same.ReadDir(-1)
 }
 
 // Inspect says why version can't be made live: it is missing, not a real directory, or lacks one of the required

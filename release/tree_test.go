@@ -2,6 +2,7 @@ package release
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -457,5 +458,25 @@ func TestRemoveTakesAHalfRemovedReleaseAway(t *testing.T) {
 				t.Error("the planted link was followed")
 			}
 		})
+	}
+}
+
+func BenchmarkReleases(b *testing.B) {
+	root := b.TempDir()
+	for n := range 1000 {
+		if err := os.MkdirAll(filepath.Join(root, releasesName, fmt.Sprintf("2026.11.%d-%07x", n, n*7919)), 0o755); err != nil {
+			b.Fatal(err)
+		}
+	}
+	tree, err := Open(root)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tree.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		if vs, err := tree.Releases(); err != nil || len(vs) != 1000 {
+			b.Fatal(len(vs), err)
+		}
 	}
 }
