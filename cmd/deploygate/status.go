@@ -189,9 +189,13 @@ func (s *session) showHistory(limit int) error {
 	if err != nil {
 		return s.cannot(err)
 	}
+	latest, err := journal.Past(s.config.StateDir, limit)
+	if err != nil {
+		return s.cannot(err)
+	}
 	deploys := []*pastDeploy{}
-	for i := len(h.Deploys) - 1; i >= 0 && (limit == 0 || len(deploys) < limit); i-- {
-		deploys = append(deploys, past(h.Deploys[i]))
+	for _, d := range latest {
+		deploys = append(deploys, past(d))
 	}
 	if s.json {
 		return s.printJSON(map[string]any{"app": s.config.App, "deploys": deploys, "torn_lines": h.Torn}, 0)

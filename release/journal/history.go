@@ -3,6 +3,7 @@ package journal
 import (
 	"cmp"
 	"encoding/json"
+	"math"
 	"slices"
 	"time"
 
@@ -62,12 +63,15 @@ type Live struct {
 
 // History is what the journal tells of the app, replayed.
 type History struct {
-	Deploys []Deploy // oldest first
-	Lives   []Live   // oldest first
-	Torn    int      // lines that are no record
+	Lives []Live // oldest first
+	Torn  int    // lines that are no record
 
 	gates   map[release.Version]gateRecord
-	schemas map[release.Version]*Schema
+	gated   int                        // gates so far
+	schemas map[release.Version]string // in JSON: there are many, and few are ever asked for
+
+	deploys []*Deploy // that began in what was read, oldest first: after Load the last one at least
+	byID    map[string]*Deploy
 }
 
 type gateRecord struct {
@@ -75,15 +79,37 @@ type gateRecord struct {
 	at     int // order of the last gate, to sort by
 }
 
-// Load reads and replays the journal in dir.
+// Load reads and replays the journal in dir, or as much of it as is not in the snapshot.
 func Load(dir string) (History, error) {
-	records, torn, err := Read(dir)
-	if err != nil {
+	s := readSnapshot(dir) // before the journal, which only grows
+	f, err := openToRead(dir)
+	switch {
+	case err != nil:
 		return History{}, err
+	case f == nil:
+		return Replay(nil), nil
 	}
-	h := Replay(records)
-	h.Torn = torn
-	return h, nil
+	defer f.Close()
+	return replay(f, s, math.MaxInt64)
+}
+
+// Past gives the last deploys, the latest first: at most limit of them, or all with 0. Of the journal it reads no more
+// than they take.
+func Past(dir string, limit int) ([]Deploy, error) {
+	f, err := openToRead(dir)
+	if f == nil {
+		return nil, err
+	}
+	defer f.Close()
+	records, _, err := since(f, cmp.Or(limit, math.MaxInt))
+	if err != nil {
+		return nil, err
+	}
+	var past []Deploy
+	for _, d := range slices.Backward(Replay(records).deploys) {
+		past = append(past, *d)
+	}
+	return past, nil
 }
 
 // The steps that leave a trace: swapStep is the one whose intent makes a release count as live: from then on the link may name it, whether or not
@@ -95,46 +121,52 @@ const (
 
 // Replay is pure: what a sequence of records means.
 func Replay(records []Record) History {
-	h := History{gates: map[release.Version]gateRecord{}, schemas: map[release.Version]*Schema{}}
-	deploys := map[string]int{}
-	for n, r := range records {
-		if r.Event == Began {
-			deploys[r.Deploy] = len(h.Deploys)
-			h.Deploys = append(h.Deploys, Deploy{
-				ID: r.Deploy, Command: r.Command, Requested: r.Requested, Previous: r.Previous,
-				User: r.User, PID: r.PID, Override: r.Override, Began: r.At, Invocation: r.Invocation,
-			})
-			h.wasLive(r.Previous)
-			if r.Schema != nil {
-				h.schemas[r.Requested] = h.schemas[r.Requested].and(r.Schema)
-			}
-			continue
-		}
-		i, known := deploys[r.Deploy]
-		if !known {
-			continue // its beginning was torn off
-		}
-		d := &h.Deploys[i]
-		switch r.Event {
-		case Intent:
-			d.Intents = append(d.Intents, Change{r.Step, r.Version})
-			switch r.Step {
-			case swapStep:
-				h.Lives = append(h.Lives, Live{Version: r.Version, Forward: d.Command == "release" && r.Version == d.Requested})
-			case hooksStep:
-				h.Lives = append(h.Lives, Live{Version: r.Version, Forward: true, HooksOnly: true})
-			}
-		case Passed, Failed:
-			h.gates[r.Version] = gateRecord{r.Event == Passed, n}
-			if r.Event == Passed {
-				d.passed = append(d.passed, r.Version)
-			}
-		case Finished:
-			d.Ended, d.Verdict = r.At, r.Verdict
-		case Began, Done:
-		}
+	h := History{gates: map[release.Version]gateRecord{}, schemas: map[release.Version]string{}, byID: map[string]*Deploy{}}
+	for _, r := range records {
+		h.add(r)
 	}
 	return h
+}
+
+// add takes one more record in. Of a deploy whose beginning isn't known it takes nothing.
+func (h *History) add(r Record) (known bool) {
+	if r.Event == Began {
+		d := &Deploy{
+			ID: r.Deploy, Command: r.Command, Requested: r.Requested, Previous: r.Previous,
+			User: r.User, PID: r.PID, Override: r.Override, Began: r.At, Invocation: r.Invocation,
+		}
+		h.deploys, h.byID[r.Deploy] = append(h.deploys, d), d
+		h.wasLive(r.Previous)
+		if r.Schema != nil {
+			text, _ := json.Marshal(h.Schema(r.Requested).and(r.Schema)) // nothing in it can fail
+			h.schemas[r.Requested] = string(text)
+		}
+		return true
+	}
+	d, known := h.byID[r.Deploy]
+	if !known {
+		return false
+	}
+	switch r.Event {
+	case Intent:
+		d.Intents = append(d.Intents, Change{r.Step, r.Version})
+		switch r.Step {
+		case swapStep:
+			h.Lives = append(h.Lives, Live{Version: r.Version, Forward: d.Command == "release" && r.Version == d.Requested})
+		case hooksStep:
+			h.Lives = append(h.Lives, Live{Version: r.Version, Forward: true, HooksOnly: true})
+		}
+	case Passed, Failed:
+		h.gated++
+		h.gates[r.Version] = gateRecord{r.Event == Passed, h.gated}
+		if r.Event == Passed {
+			d.passed = append(d.passed, r.Version)
+		}
+	case Finished:
+		d.Ended, d.Verdict = r.At, r.Verdict
+	case Began, Done:
+	}
+	return true
 }
 
 // wasLive notes a release that a deploy found live though nothing recorded put it there: it went live before
@@ -175,16 +207,34 @@ func (h History) Good(v release.Version) bool {
 
 // Gated lists the releases that were gated, the latest gate first.
 func (h History) Gated() []release.Version {
-	var vs []release.Version
-	for v := range h.gates {
-		vs = append(vs, v)
+	type gate struct {
+		version release.Version
+		at      int
 	}
-	slices.SortFunc(vs, func(a, b release.Version) int { return h.gates[b].at - h.gates[a].at })
+	var gates []gate
+	for v, g := range h.gates {
+		gates = append(gates, gate{v, g.at})
+	}
+	slices.SortFunc(gates, func(a, b gate) int { return b.at - a.at })
+	var vs []release.Version
+	for _, g := range gates {
+		vs = append(vs, g.version)
+	}
 	return vs
 }
 
 // Schema is what version said of its schema when it was last deployed, or nil.
-func (h History) Schema(v release.Version) *Schema { return h.schemas[v] }
+func (h History) Schema(v release.Version) *Schema {
+	text, known := h.schemas[v]
+	if !known {
+		return nil
+	}
+	s := new(Schema)
+	if err := json.Unmarshal([]byte(text), s); err != nil {
+		return &Schema{Unknown: err.Error()}
+	}
+	return s
+}
 
 // and adds what a later deploy of the same version said. Each was compared with the release that was live before it, so
 // that what it brought is all of that; of markers the latest counts.
@@ -216,8 +266,8 @@ func (h History) Unfinished() (Deploy, bool) {
 
 // Last is the latest deploy.
 func (h History) Last() (Deploy, bool) {
-	if len(h.Deploys) == 0 {
+	if len(h.deploys) == 0 {
 		return Deploy{}, false
 	}
-	return h.Deploys[len(h.Deploys)-1], true
+	return *h.deploys[len(h.deploys)-1], true
 }

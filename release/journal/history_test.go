@@ -177,7 +177,7 @@ func TestLoadReplaysAndCountsTornLines(t *testing.T) {
 	appendAll(t, dir) // nothing to mend
 	h, err := Load(dir)
 	must(t, err)
-	if len(h.Deploys) != 1 || h.Torn != 0 || h.Deploys[0].Finished() {
+	if len(h.deploys) != 1 || h.Torn != 0 || h.deploys[0].Finished() {
 		t.Errorf("%+v", h)
 	}
 }

@@ -5,6 +5,10 @@
 // call returns. An intent is written before each change of the host and its result after it, so that what a dead
 // deploy may have done can be told. A torn last line, which a power cut can leave, is left out when reading.
 //
+// The journal alone counts. So that not all of it has to be read each time, a snapshot beside it keeps what it tells up to
+// the last deploy; whoever holds the lock makes it anew with each verdict. It is used only where it was made of the very
+// bytes that the journal still begins with; where it is missing, damaged or of another journal, all of that is read.
+//
 // The lock is flock(2): the kernel frees it when its holder dies. Its file is never removed, since a file that is
 // unlinked while somebody waits for it would be locked twice.
 //
@@ -21,6 +25,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -170,6 +175,7 @@ func (j *Journal) mend() error {
 func (j *Journal) Close() error { return j.file.Close() }
 
 // Append writes one record; it is on disk when Append returns nil. After an error it may be there in part, or whole.
+// The lock's holder alone may call it.
 func (j *Journal) Append(r Record) error {
 	r.Format = format
 	line, err := json.Marshal(r)
@@ -189,48 +195,149 @@ func (j *Journal) Append(r Record) error {
 	if err != nil {
 		return fmt.Errorf("cannot write the journal %s: %w", j.file.Name(), release.Reason(err))
 	}
+	if r.Event == Finished {
+		_ = j.snapshot() // without it reading takes longer, and gives the same
+	}
 	return nil
 }
 
 // Read gives the records in dir, oldest first; none where there is no journal yet. Lines that are no record are
 // counted, not given: a torn one is no reason to refuse the next deploy.
 func Read(dir string) (records []Record, torn int, err error) {
+	f, err := openToRead(dir)
+	if f == nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	return parse(f, f.Name())
+}
+
+// openToRead opens the journal in dir; nil where there is none yet.
+func openToRead(dir string) (*os.File, error) {
 	name := filepath.Join(dir, fileName)
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, nil
+		return nil, nil
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("cannot read the journal %s: %w", name, release.Reason(err))
+		return nil, unreadable(name, err)
 	}
-	defer f.Close()
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("the journal %s is not a regular file", name)
+		f.Close()
+		return nil, fmt.Errorf("the journal %s is not a regular file", name)
 	}
-	return parse(f, name)
+	return f, nil
+}
+
+func unreadable(name string, err error) error {
+	return fmt.Errorf("cannot read the journal %s: %w", name, release.Reason(err))
 }
 
 func parse(from io.Reader, name string) (records []Record, torn int, err error) {
-	r := bufio.NewReader(from)
+	torn, err = scan(from, name, func(r Record) error {
+		records = append(records, r)
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return records, torn, nil
+}
+
+// scan hands out the records one by one, oldest first, and counts the lines that are none.
+func scan(from io.Reader, name string, each func(Record) error) (torn int, err error) {
+	in := bufio.NewReader(from)
 	for {
-		line, err := r.ReadBytes('\n')
+		line, end := in.ReadBytes('\n')
+		if end != nil && !errors.Is(end, io.EOF) {
+			return 0, unreadable(name, end)
+		}
 		if line = bytes.TrimSpace(line); len(line) > 0 {
-			var rec Record
-			var head struct{ Format int } // alone first: a newer format may use other types
-			switch {
-			case json.Unmarshal(line, &head) == nil && head.Format > format:
-				return nil, 0, fmt.Errorf("the journal %s was written by a newer deploygate (format %d); use that one", name, head.Format)
-			case json.Unmarshal(line, &rec) != nil || rec.Format < 1 || rec.Event == "":
+			switch r, ok, err := decode(line, name); {
+			case err != nil:
+				return 0, err
+			case !ok:
 				torn++
 			default:
-				records = append(records, rec)
+				if err := each(r); err != nil {
+					return 0, err
+				}
 			}
 		}
-		if errors.Is(err, io.EOF) {
-			return records, torn, nil
-		}
-		if err != nil {
-			return nil, 0, fmt.Errorf("cannot read the journal %s: %w", name, release.Reason(err))
+		if end != nil {
+			return torn, nil
 		}
 	}
+}
+
+// decode reads a line that isn't empty; not ok is one that is no record.
+func decode(line []byte, name string) (r Record, ok bool, err error) {
+	ok = json.Unmarshal(line, &r) == nil
+	head := struct{ Format int }{r.Format}
+	if !ok { // a newer format may use other types
+		head.Format = 0
+		if json.Unmarshal(line, &head) != nil {
+			return Record{}, false, nil
+		}
+	}
+	if head.Format > format {
+		return Record{}, false, fmt.Errorf("the journal %s was written by a newer deploygate (format %d); use that one", name, head.Format)
+	}
+	return r, ok && r.Format >= 1 && r.Event != "", nil
+}
+
+// since gives the records from the n-th last Began on, oldest first, and where in the journal they begin: all of them
+// where there are fewer. It reads from the end, and not much further than it must.
+func since(f *os.File, n int) (records []Record, at int64, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, unreadable(f.Name(), err)
+	}
+	at = info.Size()
+	for b := (backward{from: f, start: at}); at > 0 && n > 0; {
+		var line []byte
+		if at, line, err = b.line(); err != nil {
+			return nil, 0, unreadable(f.Name(), err)
+		}
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		r, ok, err := decode(line, f.Name())
+		if err != nil {
+			return nil, 0, err
+		}
+		if ok {
+			records = append(records, r)
+		}
+		if ok && r.Event == Began {
+			n--
+		}
+	}
+	slices.Reverse(records)
+	return records, at, nil
+}
+
+// backward reads lines, the last one first.
+type backward struct {
+	from  io.ReaderAt
+	start int64  // where block begins; all before it has yet to be read
+	block []byte // up to the lines that were given
+	chunk int64
+}
+
+// line gives the next line and where it begins. The last one begins at 0.
+func (b *backward) line() (at int64, line []byte, err error) {
+	end := bytes.LastIndexByte(b.block, '\n')
+	for end < 0 && b.start > 0 {
+		b.chunk = min(max(64<<10, 2*b.chunk), b.start) // twice, since a line without an end is searched anew each time
+		b.start -= b.chunk
+		b.block = append(make([]byte, b.chunk), b.block...)
+		if _, err := b.from.ReadAt(b.block[:b.chunk], b.start); err != nil {
+			return 0, nil, err
+		}
+		end = bytes.LastIndexByte(b.block, '\n')
+	}
+	line = b.block[end+1:]
+	b.block = b.block[:max(end, 0)]
+	return b.start + int64(end) + 1, line, nil
 }

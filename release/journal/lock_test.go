@@ -15,10 +15,11 @@ import (
 )
 
 // The test binary is another process for the tests that need one: it holds the lock in the directory that holdEnv
-// names until it is killed, or fills the journal in the one that fullEnv names.
+// names until it is killed, fills the journal in the one that fullEnv names, or deploys in the one that deployEnv names.
 const (
-	holdEnv = "DEPLOYGATE_TEST_HOLD"
-	fullEnv = "DEPLOYGATE_TEST_FULL"
+	holdEnv   = "DEPLOYGATE_TEST_HOLD"
+	fullEnv   = "DEPLOYGATE_TEST_FULL"
+	deployEnv = "DEPLOYGATE_TEST_DEPLOY"
 )
 
 func TestMain(m *testing.M) {
@@ -28,6 +29,8 @@ func TestMain(m *testing.M) {
 		err = holdUntilKilled(os.Getenv(holdEnv))
 	case os.Getenv(fullEnv) != "":
 		err = fill(os.Getenv(fullEnv))
+	case os.Getenv(deployEnv) != "":
+		err = deployForever(os.Getenv(deployEnv))
 	default:
 		os.Exit(m.Run())
 	}
