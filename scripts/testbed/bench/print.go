@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"strings"
 )
@@ -20,6 +19,9 @@ func (r *results) print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "Debian %s: %s; deploygate %s.\n\n", m.Suite, strings.Join(versions, ", "), m.Commit)
 	fmt.Fprint(w, setting)
+	if late := maximum(figures(r.Deploys, func(d deploy) float64 { return d.Late * 1000 })); len(r.Deploys) > 0 {
+		fmt.Fprintf(w, "The latest request was sent %.0f ms after it was due.\n", late)
+	}
 	for _, why := range r.LeftOut {
 		fmt.Fprintf(w, "\nLeft out: %s.\n", why)
 	}
@@ -61,7 +63,7 @@ func (r *results) summary(w io.Writer, g group) {
 			}
 		}
 	}
-	fmt.Fprint(w, "Failed requests, and in brackets the outage against deploygate's in place:\n\n| |")
+	fmt.Fprint(w, "Failed requests, and in brackets how many times those of deploygate in place:\n\n| |")
 	for _, c := range columns {
 		fmt.Fprintf(w, " %s |", c.title)
 	}
@@ -78,26 +80,14 @@ func (r *results) summary(w io.Writer, g group) {
 			}
 			measured = true
 			cell := fmt.Sprintf("%.0f", median(figures(all, failed)))
-			if c.name != "deploygate" && len(ours) > 0 {
-				cell += " (" + times(median(figures(all, outage)), median(figures(ours, outage))) + ")"
+			if base := median(figures(ours, failed)); c.name != "deploygate" && base > 0 {
+				cell += fmt.Sprintf(" (%.2g ×)", ratio(median(figures(all, failed)), base))
 			}
 			cells = append(cells, cell)
 		}
 		if measured {
 			fmt.Fprintf(w, "| %s: %s | %s |\n", rel.name, rel.what, strings.Join(cells, " | "))
 		}
-	}
-}
-
-// times compares two outages in words.
-func times(a, b float64) string {
-	switch x := ratio(a, b); {
-	case a == 0:
-		return "none"
-	case math.IsInf(x, 1):
-		return "against none"
-	default:
-		return fmt.Sprintf("%.2g ×", x)
 	}
 }
 

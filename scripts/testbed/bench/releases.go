@@ -32,9 +32,16 @@ func everyView(statement string) testbed.Mod {
 	return testbed.Append("project/views.py", "def broken(request):\n    "+statement+"\n\n\nhealth = home = slow = broken")
 }
 
-// slowView is in every release, as /slow/.
-var slowView = []testbed.Mod{
+// common is in every release: a page that takes 2 s, as /slow/, and errors that are not made into mails for nobody, as
+// Django's default does, at a cost with which the app couldn't carry the load.
+var common = []testbed.Mod{
 	testbed.Append("project/views.py", "def slow(request):\n    time.sleep(2)\n    return HttpResponse(\"slow\\n\")"),
+	testbed.Append("project/settings.py", `LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"null": {"class": "logging.NullHandler"}},
+    "loggers": {"django": {"handlers": ["null"], "propagate": False}},
+}`),
 	testbed.Append("project/urls.py", `urlpatterns.append(path("slow/", views.slow))`),
 }
 
@@ -59,6 +66,6 @@ const named = "NAME"
 
 // modsOf gives all that a release differs in from the testbed's.
 func modsOf(name string, own []testbed.Mod) []testbed.Mod {
-	mods := append([]testbed.Mod{testbed.File(named, name)}, slowView...)
+	mods := append([]testbed.Mod{testbed.File(named, name)}, common...)
 	return append(mods, own...)
 }

@@ -58,32 +58,51 @@ func (d *drawing) line(x1, y1, x2, y2 float64, class string) {
 }
 
 // picture draws the failed requests over time: a row for each release, a column for hosts without and with a socket
-// unit, a lane for each contender, all on the same axes. Of several rounds it is the one in the middle.
+// unit, a lane for each contender, all on the same axes. A column without any deploy is left out. Of several rounds it is the one in the middle.
 func (r *results) picture(rate int) string {
 	rows := r.rows(rate)
+	columns := r.columns(rate)
 	height := headHeight + margin
 	for _, row := range rows {
 		height += row.height()
 	}
-	width := 2*margin + nameWidth + 2*(timeWidth+resultWidth)
+	right := margin + nameWidth + 2*(timeWidth+resultWidth) // as wide for one column, for the sake of the texts above
+	width := right + margin
 	d := &drawing{}
 	fmt.Fprintf(d, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %g %g" width="%g" height="%g" role="img">`+"\n", width, height, width, height)
 	fmt.Fprintf(d, "<title>Failed requests during a deploy, at %d requests a second</title>\n<style>%s</style>\n", rate, style)
 	fmt.Fprintf(d, `<rect class="page" width="%g" height="%g"/>`+"\n", width, height)
 	d.text(margin, 32, "title", "start", fmt.Sprintf("Failed requests during a deploy, at %d requests a second", rate))
 	d.text(margin, 52, "dim", "start", fmt.Sprintf("Each lane: failed requests per 100 ms, by when they were sent, over the seconds since the deploy's start; a full lane is %d, all of them. After it: their sum.", rate/10))
-	x := margin + nameWidth
-	d.text(x, 80, "head", "start", "without a socket unit")
-	d.text(x+timeWidth+resultWidth, 80, "head", "start", "with a systemd socket unit")
+	for i, socket := range columns {
+		title := "without a socket unit"
+		if socket {
+			title = "with a systemd socket unit"
+		}
+		d.text(left(i), 80, "head", "start", title)
+	}
 	d.text(width-margin-100, 32, "dim", "end", "the command ended")
 	d.line(width-margin-90, 20, width-margin-90, 36, "end")
 	y := headHeight
 	for _, row := range rows {
-		row.draw(d, y, rate)
+		row.draw(d, y, rate, columns)
 		y += row.height()
 	}
 	d.WriteString("</svg>\n")
 	return d.String()
+}
+
+// left is where the lanes of a column begin.
+func left(column int) float64 { return margin + nameWidth + float64(column)*(timeWidth+resultWidth) }
+
+// columns are the kinds of hosts that there was a deploy on: without and with a socket unit.
+func (r *results) columns(rate int) (columns []bool) {
+	for _, g := range r.groups() {
+		if g.rate == rate {
+			columns = append(columns, g.socket)
+		}
+	}
+	return columns
 }
 
 // row is one release.
@@ -92,10 +111,10 @@ type row struct {
 	lanes   []lane
 }
 
-// lane is what one contender made of it: without and with a socket unit, nil if not measured.
+// lane is what one contender made of it: in each column, nil if not measured.
 type lane struct {
 	contender contender
-	deploys   [2]*deploy
+	deploys   []*deploy
 }
 
 func (r *results) rows(rate int) (rows []row) {
@@ -103,10 +122,13 @@ func (r *results) rows(rate int) (rows []row) {
 		row := row{release: rel}
 		for _, c := range contenders {
 			l := lane{contender: c}
-			for i, socket := range []bool{false, true} {
-				l.deploys[i] = middle(r.of(c.name, rel.name, group{rate, socket}))
+			measured := false
+			for _, socket := range r.columns(rate) {
+				d := middle(r.of(c.name, rel.name, group{rate, socket}))
+				l.deploys = append(l.deploys, d)
+				measured = measured || d != nil
 			}
-			if l.deploys[0] != nil || l.deploys[1] != nil {
+			if measured {
 				row.lanes = append(row.lanes, l)
 			}
 		}
@@ -130,13 +152,13 @@ func (r row) height() float64 {
 	return rowHead + float64(len(r.lanes))*(laneHeight+laneGap) + 16 + rowGap
 }
 
-func (r row) draw(d *drawing, top float64, rate int) {
+func (r row) draw(d *drawing, top float64, rate int, columns []bool) {
 	d.line(margin, top, margin+nameWidth+2*(timeWidth+resultWidth), top, "grid")
 	fmt.Fprintf(d, `<text x="%g" y="%g"><tspan class="head">%s</tspan><tspan class="dim" dx="10">%s</tspan></text>`+"\n",
 		margin, top+24, html.EscapeString(r.release.name), html.EscapeString(r.release.what))
 	bottom := top + rowHead + float64(len(r.lanes))*(laneHeight+laneGap)
-	for column := range 2 {
-		x := margin + nameWidth + float64(column)*(timeWidth+resultWidth)
+	for column := range columns {
+		x := left(column)
 		for s := 0.0; s <= longest.Seconds(); s += 10 {
 			d.line(x+at(s), top+rowHead-6, x+at(s), bottom, "grid")
 			label := fmt.Sprintf("%g", s)
@@ -155,7 +177,7 @@ func (r row) draw(d *drawing, top float64, rate int) {
 		d.text(margin, base-3, class, "start", l.contender.title)
 		for column, deploy := range l.deploys {
 			if deploy != nil {
-				deploy.draw(d, margin+nameWidth+float64(column)*(timeWidth+resultWidth), base, rate)
+				deploy.draw(d, left(column), base, rate)
 			}
 		}
 	}
@@ -164,16 +186,16 @@ func (r row) draw(d *drawing, top float64, rate int) {
 // at is where a second is in a lane.
 func at(second float64) float64 { return second / longest.Seconds() * timeWidth }
 
-func (x deploy) draw(d *drawing, left, base float64, rate int) {
-	d.line(left, base, left+min(at(x.Watched), timeWidth), base, "line")
-	if path := area(x.Failures, rate, left, base); path != "" {
+func (x deploy) draw(d *drawing, from, base float64, rate int) {
+	d.line(from, base, from+min(at(x.Watched), timeWidth), base, "line")
+	if path := area(x.Failures, rate, from, base); path != "" {
 		fmt.Fprintf(d, `<path class="failed" d="%s"/>`+"\n", path)
 	}
 	if x.Exit != nil {
-		end := left + min(at(x.Seconds), timeWidth)
+		end := from + min(at(x.Seconds), timeWidth)
 		d.line(end, base-laneHeight, end, base+3, "end")
 	}
-	d.text(left+timeWidth+10, base-3, "small", "start", x.result())
+	d.text(from+timeWidth+10, base-3, "small", "start", x.result())
 }
 
 // result is what is written after a lane.
@@ -190,7 +212,7 @@ func (x deploy) result() string {
 }
 
 // area is the path of the failures of one lane: steps of a bucket's width, and nothing where nothing failed.
-func area(failures []int, rate int, left, base float64) string {
+func area(failures []int, rate int, x, base float64) string {
 	full := float64(rate) * bucket.Seconds()
 	var path strings.Builder
 	for from := 0; from < len(failures); {
@@ -199,10 +221,10 @@ func area(failures []int, rate int, left, base float64) string {
 			continue
 		}
 		to := from
-		fmt.Fprintf(&path, "M%.2f %g", left+edge(from), base)
+		fmt.Fprintf(&path, "M%.2f %g", x+edge(from), base)
 		for ; to < len(failures) && failures[to] > 0; to++ {
 			y := base - min(float64(failures[to])/full, 1)*laneHeight
-			fmt.Fprintf(&path, "V%.2fH%.2f", y, left+edge(to+1))
+			fmt.Fprintf(&path, "V%.2fH%.2f", y, x+edge(to+1))
 		}
 		fmt.Fprintf(&path, "V%gZ", base)
 		from = to
