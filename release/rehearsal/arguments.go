@@ -51,8 +51,10 @@ func join(dir, p string) string {
 	return filepath.Join(dir, p)
 }
 
-// adopt notes what later steps need. The last of an option counts.
+// adopt notes what later steps need of arguments that beat those before. The last of an option counts, but an empty
+// --config is none.
 func (w *work) adopt(args []argument) {
+	before := w.config
 	for _, a := range args {
 		switch {
 		case a.option == nil:
@@ -63,6 +65,9 @@ func (w *work) adopt(args []argument) {
 		case a.is("--chdir"):
 			w.chdir = a
 		}
+	}
+	if w.config.value.text == "" {
+		w.config = before
 	}
 }
 

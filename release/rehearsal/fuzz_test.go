@@ -22,6 +22,7 @@ var units = []string{
 	"--chdir {root}/current", "--chdir=src", "--chdir ${ROOT}", "--chdir ${BASE}/current/src", "--pythonpath {root}/current/a,src", "-e A={root}/current",
 	"-eB=${ROOT}", "--env=C=$$D", "--env D=", "--env E=-b", "--timeout 30", "-t30", "-t ${T}", "-t $T", "--timeout=-1", "--preload", "--threads 2", "-k sync", "--reload",
 	"--log-syslog", "--statsd-host h:1", "-m 7", "-m0", "--backlog=9", "--umask 0x7", "--proxy-protocol", "--paste x", "--frob", "--frob=1", "--conf=", "-c /etc/none",
+	"-c {root}/etc/good.py", "-c={root}/etc/good.py", "-c {root}/etc/bad.py", "-c={root}/etc/bad.py", "--config={root}/etc/bad.py", "-c=", "--config=",
 	"app:app", "${APP}", "$APP", "$OPTS", "${OPTS}", "--", "-", "-5", "$", "$$", "${", "x", "--p", "--w", "-", "--bind", "-b", "-w", "--timeout", "--env", "-e",
 	"", "=", "'", `"`, `\`, " ", "/", "{root}/current", "{root}//current/", "{root}/current-old", "é",
 }
@@ -67,6 +68,8 @@ func FuzzRewrite(f *testing.F) {
 		f.Add(string([]byte{i, app, i / 2}))
 	}
 	s := newSite(f)
+	s.write(f, "etc/good.py", "bind = 'h:1'\nworkers = 9\nbacklog = 77\naccesslog = errorlog = pidfile = '/run/live/x'\n")
+	s.write(f, "etc/bad.py", "daemon = True\n")
 	through := regexp.MustCompile(regexp.QuoteMeta(s.link) + `($|[^\w.+\-\x{80}-\x{10ffff}])`)
 	var resolvers []*resolver
 	for _, version := range gunicorns(f) {

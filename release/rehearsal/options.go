@@ -180,18 +180,24 @@ func (s *sorter) long(w word) error {
 	return nil
 }
 
-// short sorts -x, -xvalue and -xyz, which is -x -yz if x takes no value.
+// short sorts -x, -xvalue, -x=value and -xyz, which is -x -yz if x takes no value.
 func (s *sorter) short(w word) error {
-	for text, raw := w.text[1:], w.raw[1:]; text != ""; {
-		head := "-" + text[:1]
-		a := argument{head: head, option: byName[head]}
+	for text, raw, first := w.text[1:], w.raw[1:], true; text != ""; first = false {
+		a := argument{head: "-" + text[:1], option: byName["-"+text[:1]]}
 		if a.option == nil || raw[0] != text[0] {
 			return uncertain("%s has %.2s…, with an option that is not known", s.where, w.raw)
 		}
 		text, raw = text[1:], raw[1:]
 		if a.option.takes == value {
-			if text == "" {
+			switch {
+			case text == "":
 				return s.withNext(a)
+			case text[0] != '=':
+			case first && raw[0] == '=':
+				a.head += "="
+				text, raw = text[1:], raw[1:]
+			default: // Pythons differ
+				return uncertain("%s has %.2s…, with an option that is not known", s.where, w.raw)
 			}
 			a.value, a.valued = word{raw: raw, text: text}, true
 			text = ""

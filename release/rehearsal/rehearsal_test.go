@@ -139,6 +139,7 @@ var certain = []row{
 	{name: "-b", exec: g + "-b :80 app:app", want: g + "* app:app"},
 	{name: "-bX", exec: g + "-b:80 app:app", want: g + "* app:app"},
 	{name: "-b=X", exec: g + "-b=:80 app:app", want: g + "* app:app"},
+	{name: "-t=X", exec: g + "-t=60 -e=A=1 app:app", want: g + "* -t=60 -e=A=1 app:app"},
 	{name: "several, after the app too", exec: g + "-b :80 app:app --bind [::]:81 --bind=:82", want: g + "* app:app"},
 	{
 		name: "shortened", exec: g + "--bin :80 --worker 9 --pi /run/g.pid --daem --error /var/log/e.log app:app",
@@ -452,6 +453,18 @@ var doubtful = []row{
 		set: func(tb testing.TB, s site) { s.socket(tb, "gunicorn.ctl") },
 	},
 
+	{
+		name: "an empty --config after another", exec: g + "-c {root}/etc/none -c= app:app", files: []string{"GUNICORN_CMD_ARGS=-c={root}/etc/g.py"},
+		why: "{root}/etc/g.py, line 1, sets daemon, which puts gunicorn into the background",
+		set: func(tb testing.TB, s site) { s.write(tb, "etc/g.py", "daemon = True\n") },
+	},
+	{
+		name: "the live release by its name, and then the link", dir: "{root}/releases/v41", exec: g + "--chdir {root}/current app:app",
+		why: "its working directory {root}/releases/v41 is the live release's, and does not go through {root}/current",
+	},
+	{name: "an equals sign in a cluster", exec: g + "-Rc={root}/etc/g.py app:app", why: "its ExecStart has -R…, with an option that is not known"},
+	{name: "an equals sign after a flag", exec: g + "-R=b:80 app:app", why: "its ExecStart has -R…, with an option that is not known"},
+	{name: "an equals sign in a variable", exec: g + "-t${T} app:app", env: []string{"T=={root}/etc/g.py"}, why: "its ExecStart has -t…, with an option that is not known"},
 	{name: "a module for configuration", exec: g + "-c python:conf app:app", why: "its --config is a Python module, which may do anything"},
 	{name: "a variable for configuration", exec: g + "-c ${CONF} app:app", why: "its --config has a variable that nobody knows"},
 	{

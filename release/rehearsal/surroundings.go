@@ -8,11 +8,13 @@ import (
 
 // surroundings sees that the candidate does not work where the live release does.
 func (w *work) surroundings() error {
+	for _, dir := range []string{w.dir, w.root} {
+		if err := w.notLive("its working directory", dir, dir); err != nil {
+			return err
+		}
+	}
 	if w.root == "" || below(w.root, w.stage.Release) {
 		return nil // nobody knows, or it is the candidate's own
-	}
-	if err := w.notLive("its working directory", w.root, w.root); err != nil {
-		return err
 	}
 	// gunicorn 25.1 alone has it there, and removes the one that it finds.
 	info, err := os.Lstat(filepath.Join(w.root, "gunicorn.ctl"))
