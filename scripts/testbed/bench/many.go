@@ -37,6 +37,10 @@ func (h *host) withMany(ctx context.Context, rounds int, x *overheads) error {
 	if err := h.WriteFile(path.Join(stateDir, "journal.jsonl"), text, 0o640); err != nil {
 		return err
 	}
+	// As on any host, the last deploy was deploygate's own.
+	if err := h.run(ctx, program, "release", "good"); err != nil {
+		return err
+	}
 	// The latest of the deploys that were made up are those whose releases are there.
 	const copies = `mkdir -p /srv/copies && for n in $(seq "$1" "$2"); do cp -r /srv/app/releases/before "$(printf /srv/copies/r%05d "$n")"; done`
 	if err := h.run(ctx, "sh", "-ec", copies, "sh", strconv.Itoa(recorded-onDisk), strconv.Itoa(recorded-1)); err != nil {

@@ -3,6 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,9 +36,25 @@ func TestMultiply(t *testing.T) {
 	at := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 	released, failed := aDeploy("a", "released", at), aDeploy("b", "rolled_back", at.Add(time.Minute))
 	until := time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC)
-	h := journal.Replay(multiply(released, failed, 30, until))
+	text, err := lines(multiply(released, failed, 30, until))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "journal.jsonl"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, err := journal.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deploys, err := journal.Past(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(deploys)
 	ids := map[string]bool{}
-	for i, d := range h.Deploys {
+	for i, d := range deploys {
 		ids[d.ID] = true
 		var verdict struct {
 			Deploy    string    `json:"deploy_id"`
@@ -53,11 +72,11 @@ func TestMultiply(t *testing.T) {
 			t.Errorf("%d began %v, not %v", i, d.Began, want)
 		}
 	}
-	if len(h.Deploys) != 30 || len(ids) != 30 {
-		t.Errorf("%d deploys of %d ids", len(h.Deploys), len(ids))
+	if len(deploys) != 30 || len(ids) != 30 {
+		t.Errorf("%d deploys of %d ids", len(deploys), len(ids))
 	}
 	// The tenth failed, so that the eleventh follows on the ninth.
-	if d := h.Deploys[10]; d.Previous != "r00008" || d.Requested != "r00010" || !h.Bad("r00009") || h.Bad("r00010") {
+	if d := deploys[10]; d.Previous != "r00008" || d.Requested != "r00010" || !h.Bad("r00009") || h.Bad("r00010") {
 		t.Errorf("%+v", d)
 	}
 }
