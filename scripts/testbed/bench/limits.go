@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // limit is a figure that has one.
@@ -99,5 +100,6 @@ func (r *results) inPlace(g group) (limits []limit) {
 			How: fmt.Sprintf("%.2f s / %.2f s", had, bare),
 		})
 	}
-	return limits
+	// Where the other had no outage, there is nothing to compare with, nor a number for JSON.
+	return slices.DeleteFunc(limits, func(l limit) bool { return math.IsInf(l.Figure, 0) })
 }

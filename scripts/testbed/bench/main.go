@@ -194,15 +194,20 @@ func bench(ctx context.Context, o options) (err error) {
 	for _, c := range o.contenders {
 		for _, socket := range o.sockets {
 			bad, err := measureAll(ctx, o, c, socket, rec, r)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
-			}
 			wrong = append(wrong, bad...)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err != nil { // the others are measured all the same
+				wrong = append(wrong, fmt.Errorf("%s: %w", c.name, err))
+				r.leaveOut(fmt.Sprintf("the rest of %s: %v", c.name, err))
+				say("%v", wrong[len(wrong)-1])
+			}
 		}
 	}
 	if o.overheads {
 		if r.Overheads, err = measureOverheads(ctx, o); err != nil {
-			return fmt.Errorf("overheads: %w", err)
+			wrong = append(wrong, fmt.Errorf("overheads: %w", err))
 		}
 	}
 	r.print(os.Stdout)
@@ -253,7 +258,7 @@ func measureAll(ctx context.Context, o options, c contender, socket bool, rec *r
 			for round := range o.times(c, rel, rate, socket) {
 				d, err := h.measure(ctx, c, rel, rate, rec)
 				if err != nil {
-					return nil, fmt.Errorf("%s at %d requests a second: %w", rel.name, rate, err)
+					return wrong, fmt.Errorf("%s at %d requests a second: %w", rel.name, rate, err)
 				}
 				d.Round = round + 1
 				r.Deploys = append(r.Deploys, d)
