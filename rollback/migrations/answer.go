@@ -9,17 +9,17 @@ import (
 
 // answer is what inspect.py says of one file.
 type answer struct {
-	Fatal        string            `json:"fatal"`   // this Python can't look at any
-	Problem      string            `json:"problem"` // why the file isn't plainly a migration
-	Anywhere     bool              `json:"anywhere"`
-	Label        string            `json:"label"`
-	Word         string            `json:"word"`
-	Initial      *bool             `json:"initial"`
-	Atomic       *bool             `json:"atomic"`
-	Dependencies [][2]string       `json:"dependencies"`
-	Replaces     [][2]string       `json:"replaces"`
-	RunBefore    [][2]string       `json:"run_before"`
-	Operations   []json.RawMessage `json:"operations"`
+	Fatal        string      `json:"fatal"`   // this Python can't look at any
+	Problem      string      `json:"problem"` // why the file isn't plainly a migration
+	Anywhere     bool        `json:"anywhere"`
+	Label        string      `json:"label"`
+	Word         string      `json:"word"`
+	Initial      *bool       `json:"initial"`
+	Atomic       *bool       `json:"atomic"`
+	Dependencies [][2]string `json:"dependencies"`
+	Replaces     [][2]string `json:"replaces"`
+	RunBefore    [][2]string `json:"run_before"`
+	Operations   []any       `json:"operations"`
 
 	calls []call
 }
@@ -57,6 +57,7 @@ func parseAnswer(line []byte) (answer, error) {
 	var a answer
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
+	d.UseNumber()
 	if err := d.Decode(&a); err != nil {
 		return answer{}, err
 	}
@@ -64,7 +65,7 @@ func parseAnswer(line []byte) (answer, error) {
 		return answer{}, errors.New("more than one document")
 	}
 	for _, o := range a.Operations {
-		v, err := parseValue(o)
+		v, err := convert(o)
 		if err != nil {
 			return answer{}, err
 		}
@@ -76,16 +77,6 @@ func parseAnswer(line []byte) (answer, error) {
 	}
 	a.Operations = nil
 	return a, nil
-}
-
-func parseValue(text json.RawMessage) (value, error) {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
-		return nil, err
-	}
-	return convert(v)
 }
 
 func convert(v any) (value, error) {

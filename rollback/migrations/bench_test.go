@@ -30,17 +30,19 @@ func BenchmarkJudge(b *testing.B) {
 		}},
 		{"files=30000", environment},
 	} {
-		newer, older := b.TempDir(), b.TempDir()
-		for _, dir := range []string{newer, older} {
-			if err := c.make(dir); err != nil {
+		b.Run(c.name, func(b *testing.B) {
+			newer, older := b.TempDir(), b.TempDir()
+			for _, dir := range []string{newer, older} {
+				if err := c.make(dir); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.Run("none", func(b *testing.B) { judgePair(b, newer, older) })
+			if err := put(newer, "shop/migrations/0002_more.py", typical); err != nil {
 				b.Fatal(err)
 			}
-		}
-		b.Run(c.name+"/none", func(b *testing.B) { judgePair(b, newer, older) })
-		if err := put(newer, "shop/migrations/0002_more.py", typical); err != nil {
-			b.Fatal(err)
-		}
-		b.Run(c.name+"/one", func(b *testing.B) { judgePair(b, newer, older) })
+			b.Run("one", func(b *testing.B) { judgePair(b, newer, older) })
+		})
 	}
 }
 
