@@ -102,9 +102,13 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 			hung.look(ctx, g, health, a)
 		}
 		f = health.Judge(*a)
-		if f == nil || !a.refusal() {
+		switch {
+		case f == nil || !a.refusal():
 			refusing.Break()
-		} else if held := refusing.Hold(time.Now()); g.GiveUp > 0 && held >= g.GiveUp && !w.strict && g.proven(ctx, e, a) {
+		case refusing.Hold(time.Now()) < g.GiveUp || g.GiveUp == 0 || w.strict:
+		case !g.proven(ctx, e, a):
+			refusing.Break()
+		default:
 			f.Summary += fmt.Sprintf(" (for %s without interruption)", g.GiveUp)
 			return f, true
 		}

@@ -398,21 +398,18 @@ func TestTheEndOfTheMainProcessIsNotTheVerdict(t *testing.T) {
 }
 
 func TestAStartIsAskedQuicklyAndThenLessOften(t *testing.T) {
-	var broken Streak
-	broken.Hold(time.Now())
-	broken.Break()
 	for _, c := range []struct {
 		waited, every, want time.Duration
-		streak              Streak
+		answered            bool
 	}{
-		{0, 100 * time.Millisecond, 10 * time.Millisecond, Streak{}},
-		{999 * time.Millisecond, 100 * time.Millisecond, 10 * time.Millisecond, Streak{}},
-		{time.Second, 100 * time.Millisecond, 25 * time.Millisecond, Streak{}},
-		{5 * time.Second, 100 * time.Millisecond, 100 * time.Millisecond, Streak{}},
-		{0, time.Millisecond, time.Millisecond, Streak{}},
-		{0, 100 * time.Millisecond, 100 * time.Millisecond, broken},
+		{0, 100 * time.Millisecond, 10 * time.Millisecond, false},
+		{999 * time.Millisecond, 100 * time.Millisecond, 10 * time.Millisecond, false},
+		{time.Second, 100 * time.Millisecond, 25 * time.Millisecond, false},
+		{5 * time.Second, 100 * time.Millisecond, 100 * time.Millisecond, false},
+		{0, time.Millisecond, time.Millisecond, false},
+		{0, 100 * time.Millisecond, 100 * time.Millisecond, true},
 	} {
-		if got := (wait{every: c.every}).pace(c.waited, c.streak); got != c.want {
+		if got := (wait{every: c.every}).pace(c.waited, c.answered); got != c.want {
 			t.Errorf("after %v, every %v: %v, want %v", c.waited, c.every, got, c.want)
 		}
 	}

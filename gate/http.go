@@ -27,8 +27,12 @@ type Answer struct {
 }
 
 // refusal tells whether an app that is up has answered, and wrongly: with an error that it raised, or that the request is
-// wrong. That is not a start that takes its time; 502, 503 and 504 say of themselves that they may pass.
+// wrong. That is not a start that takes its time; some say of themselves that they may pass.
 func (a Answer) refusal() bool {
+	switch a.Status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return false
+	}
 	return a.Err == nil && a.Status >= 300 && a.Status <= http.StatusNotImplemented
 }
 

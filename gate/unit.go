@@ -128,6 +128,9 @@ func Proof(st UnitState, e Expect, answeredBy int) *Finding {
 	ours := false
 	for _, p := range st.Processes {
 		ours = ours || p.PID == answeredBy
+		if slices.Contains(e.Reloaded, p.PID) && p.PID != st.MainPID {
+			continue // it may end what it was doing, and takes nothing new
+		}
 		if under(p.Dir, e.Releases) && !under(p.Dir, e.Dir) {
 			return NewFinding(LayerRelease, OldReleaseRunning,
 				fmt.Sprintf("process %d of %s runs in %s instead of %s", p.PID, st.Unit, p.Dir, e.Dir)).
@@ -150,10 +153,11 @@ func Proof(st UnitState, e Expect, answeredBy int) *Finding {
 	return nil
 }
 
-// Unread gives the finding that a reload was in vain: a process that it started runs another release. The processes from
-// before it may still end what they were doing.
+// Unread gives the finding that a reload was in vain: a process that it started runs another release, as does the main
+// process, which starts them. The processes from before it may still end what they were doing, with helpers of their own.
 func Unread(st UnitState, e Expect) *Finding {
-	if e.Reloaded == nil {
+	main := func(p Process) bool { return p.PID == st.MainPID && under(p.Dir, e.Dir) }
+	if e.Reloaded == nil || slices.ContainsFunc(st.Processes, main) {
 		return nil
 	}
 	for _, p := range st.Processes {

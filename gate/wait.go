@@ -20,11 +20,12 @@ type wait struct {
 }
 
 // pace is when the next probe follows one that failed: quickly while the app starts, so that its health is noticed within
-// some milliseconds, then less often, since a start that takes long is not made shorter by asking.
-func (w wait) pace(waited time.Duration, streak Streak) time.Duration {
+// some milliseconds, then less often, since a start that takes long is not made shorter by asking. An app that answers has
+// started.
+func (w wait) pace(waited time.Duration, answered bool) time.Duration {
 	switch {
-	case streak.Ever():
-		return w.every // it has started
+	case answered:
+		return w.every
 	case waited < time.Second:
 		return min(w.every, 10*time.Millisecond)
 	case waited < 5*time.Second:
@@ -71,7 +72,7 @@ func (w wait) run(ctx context.Context, say Progress) error {
 			streak.Break()
 			say(f.Summary)
 			strict = strict || final
-			return w.pace(time.Since(began), streak), !strict
+			return w.pace(time.Since(began), a.Err == nil || streak.Ever()), !strict
 		}
 		held := streak.Hold(time.Now())
 		if held >= w.stable {

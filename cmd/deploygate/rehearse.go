@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -66,10 +67,11 @@ func (s stage) End() { s.manager.Discard(s.unitName()) }
 func (s stage) unitName() string { return s.name + ".service" }
 
 func (s stage) runtimeDirectory() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); s.config.Service.Manager == unit.User && dir != "" {
-		return filepath.Join(dir, s.name)
+	dir := "/run"
+	if s.config.Service.Manager == unit.User { // what its manager has, whether or not this process was told
+		dir = cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", os.Getuid()))
 	}
-	return filepath.Join("/run", s.name)
+	return filepath.Join(dir, s.name)
 }
 
 func (s stage) bindTo() string { return "unix:" + filepath.Join(s.runtimeDirectory(), "gunicorn.sock") }

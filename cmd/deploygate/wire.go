@@ -190,9 +190,10 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 			fmt.Sprintf("set WorkingDirectory=%s in the unit, or root and service.unit here", s.link))
 	case s.reloads() && !d.CanReload:
 		return refuse(d.Name+" can't be reloaded: it has no ExecReload=", `set service.action = "restart"`)
-	case s.reloads() && !d.InLink(s.link) && !strings.Contains(s.config.Health.Body, "{version}"):
-		return refuse(fmt.Sprintf("what %s runs after a reload can't be verified: its processes don't run in %s", d.Name, s.link),
-			`set service.action = "restart", or a health.body with {version} in it`)
+	case s.reloads() && !strings.Contains(s.config.Health.Body, "{version}"):
+		// A master that has preloaded the app goes to the new directory, and forks workers with the old code.
+		return refuse(fmt.Sprintf("what %s runs after a reload can't be verified: no answer names its release", d.Name),
+			`set health.body to a text with {version} in it, or service.action = "restart"`)
 	case s.bindErr != nil:
 		return deploy.Unit{}, s.bindErr
 	case s.proxyErr != nil:

@@ -101,7 +101,7 @@ func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Versio
 		return e, fmt.Sprintf("%s runs %s already", unit.Name, v), nil
 	}
 	change, detail := d.Service.Restart, unit.Name
-	if p.Reload {
+	if p.Reload && unit.Running { // it may have crashed since the preflight
 		change, detail = d.Service.Reload, unit.Name+" was reloaded"
 		e.Reloaded = unit.Processes
 	} else {

@@ -157,7 +157,7 @@ func (d *Deployer) goBack(ctx context.Context, r *run, p Plan, failure error) *R
 	r.failed(p.Target, failure)
 	interrupted := ctx.Err() != nil
 	ctx = context.WithoutCancel(ctx) // from here on nothing stops half-way
-	p.Reload = false                 // nor is anything left to the old processes
+	p.Reload, p.reloaded = false, p.Reload
 	d.reconsider(ctx, r, &p)
 	if p.WayBack().Verdict != rollback.Safe || !d.Automatic {
 		if interrupted {

@@ -74,6 +74,7 @@ type host struct {
 	staged         release.Version // what is rehearsed; "" is nothing
 	stagedAt       time.Time
 	mute           bool // a reload re-reads the old release
+	outside        bool // the unit doesn't work in the link
 
 	mu         sync.Mutex
 	running    release.Version // "" is stopped
@@ -305,7 +306,7 @@ func (s service) Ready(ctx context.Context) (Unit, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	u := Unit{Name: "app.service", InLink: true, Running: s.running != "", Invocation: fmt.Sprint(s.invocation)}
+	u := Unit{Name: "app.service", InLink: !s.outside, Running: s.running != "", Invocation: fmt.Sprint(s.invocation)}
 	if u.Running {
 		u.Dir, _ = s.tree.RealDir(s.running)
 		u.Processes = []int{s.pid()}

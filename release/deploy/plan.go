@@ -39,6 +39,7 @@ type Plan struct {
 	InLink   bool            // the unit's processes run in the release's directory
 	Socket   bool            // a .socket unit listens
 	Reload   bool            // the unit is reloaded, and its processes stay
+	reloaded bool            // it may have been, so that its invocation tells nothing
 	// Invocation is the unit's when the deploy began, "" if it didn't run.
 	Invocation string
 	Schema     *journal.Schema
@@ -70,7 +71,7 @@ func (p Plan) stillRuns(v release.Version, dir string, unit Unit) bool {
 	case p.InLink:
 		return unit.Dir == dir || strings.HasPrefix(unit.Dir, dir+"/") && !strings.HasSuffix(unit.Dir, " (deleted)")
 	}
-	return v == p.Previous && unit.Invocation == p.Invocation
+	return v == p.Previous && unit.Invocation == p.Invocation && !p.reloaded
 }
 
 // WayBack is the first way back, or the word that there is none.

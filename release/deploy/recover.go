@@ -119,7 +119,7 @@ func (d *Deployer) resume() (*run, Plan, *journal.Deploy, error) {
 	}
 	p := Plan{
 		Request: Request{Command: Command(u.Command)}, Target: u.Requested, Previous: u.Previous,
-		Invocation: u.Invocation, Before: []*gate.Finding{},
+		reloaded: d.Reload, Invocation: u.Invocation, Before: []*gate.Finding{},
 	}
 	schemas := &rollback.Schemas{Dir: d.Tree.Dir, History: h}
 	p.again = func(applied map[string]bool) []rollback.WayBack {

