@@ -2,6 +2,7 @@ package unit
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,8 +29,17 @@ type Description struct {
 	UnitFileState      string   // enabled, disabled, static, …
 	File               string   // the unit's own file; drop-ins may stand beside it
 	StaleOnDisk        bool     // its files were changed and systemd hasn't loaded them yet
-	PIDFile            string
-	CanReload          bool // it has an ExecReload=, or is of a type that needs none
+	CanReload          bool     // it has an ExecReload=, or is of a type that needs none
+
+	Type                     string
+	Sockets                  []string   // the .socket units that start it
+	Around                   [][]string // the commands of ExecStartPre=, ExecStartPost=, ExecStop= and ExecStopPost=
+	PIDFile                  string
+	DynamicUser              bool
+	OwnRoot                  bool   // RootDirectory= or RootImage=: its paths are not the host's
+	RuntimeDirectoryMode     uint32 // as chmod(2) takes it
+	RuntimeDirectoryPreserve string // no, yes, restart
+	RuntimeDirectoryLinks    bool   // a RuntimeDirectory=NAME:LINK
 }
 
 // EnvironmentFile is one EnvironmentFile= of a unit, as D-Bus gives it: (sb).
@@ -57,16 +67,30 @@ func (u Unit) Describe(ctx context.Context) (Description, error) {
 		MainPID:          int(get[uint32](p, "MainPID")),
 		Settled:          get[string](p, "ActiveState") == "active" && !queued(p),
 	}
-	d.RuntimeDirectories, d.PIDFile = get[[]string](p, "RuntimeDirectory"), get[string](p, "PIDFile")
+	d.RuntimeDirectories = get[[]string](p, "RuntimeDirectory")
 	d.CanReload = get[bool](p, "CanReload")
 	d.Restart, d.UnitFileState = get[string](p, "Restart"), get[string](p, "UnitFileState")
 	d.File, d.StaleOnDisk = get[string](p, "FragmentPath"), get[bool](p, "NeedDaemonReload")
+	d.Type, d.PIDFile, d.DynamicUser = get[string](p, "Type"), get[string](p, "PIDFile"), get[bool](p, "DynamicUser")
+	d.OwnRoot = get[string](p, "RootDirectory") != "" || get[string](p, "RootImage") != ""
+	d.RuntimeDirectoryMode, d.RuntimeDirectoryPreserve = get[uint32](p, "RuntimeDirectoryMode"), get[string](p, "RuntimeDirectoryPreserve")
+	d.RuntimeDirectoryLinks = slices.ContainsFunc(get[[][]any](p, "RuntimeDirectorySymlink"), func(l []any) bool {
+		return len(l) > 1 && l[1] != "" // systemd 257 lists the directories without one, too
+	})
 	if e := get[[]any](p, "LoadError"); len(e) == 2 {
 		d.LoadError, _ = e[1].(string)
 	}
 	if commands := get[[][]any](p, "ExecStart"); len(commands) > 0 && len(commands[0]) > 1 {
 		d.Program, _ = commands[0][0].(string)
 		d.ExecStart, _ = commands[0][1].([]string)
+	}
+	for _, name := range []string{"ExecStartPre", "ExecStartPost", "ExecStop", "ExecStopPost"} {
+		for _, command := range get[[][]any](p, name) {
+			if len(command) > 1 {
+				argv, _ := command[1].([]string)
+				d.Around = append(d.Around, argv)
+			}
+		}
 	}
 	for _, f := range get[[][]any](p, "EnvironmentFiles") {
 		if len(f) == 2 {
@@ -76,14 +100,52 @@ func (u Unit) Describe(ctx context.Context) (Description, error) {
 		}
 	}
 	for _, t := range get[[]string](p, "TriggeredBy") {
-		if d.Listen != "" || !strings.HasSuffix(t, ".socket") {
-			continue
+		if strings.HasSuffix(t, ".socket") {
+			d.Sockets = append(d.Sockets, t)
+		}
+	}
+	for _, t := range d.Sockets {
+		if d.Listen != "" {
+			break
 		}
 		if d.Listen, err = u.m.Unit(t).listen(ctx); err != nil {
 			return Description{}, err
 		}
 	}
 	return d, nil
+}
+
+// Services lists the services that systemd has loaded or could load by a file of their own, sorted: templates are none.
+func (m *Manager) Services(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	conn, _, err := m.dialled()
+	if err != nil {
+		return nil, err
+	}
+	pattern := []string{"*.service"}
+	loaded, err := conn.ListUnitsByPatternsContext(ctx, nil, pattern)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the services: %w", plain(err))
+	}
+	files, err := conn.ListUnitFilesByPatternsContext(ctx, nil, pattern)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the services: %w", plain(err))
+	}
+	var names []string
+	for _, u := range loaded {
+		if u.LoadState == "loaded" {
+			names = append(names, u.Name)
+		}
+	}
+	for _, f := range files {
+		// An alias is a name more of a service that is listed.
+		if name := filepath.Base(f.Path); f.Type != "alias" && !strings.HasSuffix(name, "@.service") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // listen is the first stream address of a .socket unit, in gunicorn's syntax.
@@ -192,15 +254,7 @@ func (d Description) Bind() (bind, why string, ok bool) {
 	if d.Listen != "" {
 		return d.Listen, "", true
 	}
-	binds := d.options("--bind", "-b")
-	if len(binds) == 0 {
-		for _, e := range d.Environment {
-			if args, found := strings.CutPrefix(e, "GUNICORN_CMD_ARGS="); found {
-				words := strings.Fields(strings.NewReplacer(`'`, "", `"`, "").Replace(args))
-				binds = Description{ExecStart: words}.options("--bind", "-b")
-			}
-		}
-	}
+	binds := d.Binds()
 	switch {
 	case !d.IsGunicorn():
 		return "", "its ExecStart does not name gunicorn", false
@@ -221,6 +275,21 @@ func (d Description) Bind() (bind, why string, ok bool) {
 		return "", "its bind is in " + d.Option("--config", "-c"), false
 	}
 	return "", "its ExecStart has no --bind", false
+}
+
+// Binds gives every --bind or -b, as it is written: of the command line, else of GUNICORN_CMD_ARGS in Environment=.
+func (d Description) Binds() []string {
+	binds := d.options("--bind", "-b")
+	if len(binds) > 0 {
+		return binds
+	}
+	for _, e := range d.Environment {
+		if args, found := strings.CutPrefix(e, "GUNICORN_CMD_ARGS="); found {
+			words := strings.Fields(strings.NewReplacer(`'`, "", `"`, "").Replace(args))
+			binds = Description{ExecStart: words}.options("--bind", "-b")
+		}
+	}
+	return binds
 }
 
 // IsGunicorn tells whether ExecStart names gunicorn, itself or as a module.

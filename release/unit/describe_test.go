@@ -65,6 +65,22 @@ func TestBindSaysWhatIsInTheWay(t *testing.T) {
 	}
 }
 
+func TestEveryBindIsGiven(t *testing.T) {
+	environment := []string{"A=b", "GUNICORN_CMD_ARGS='--bind h:1' -b h:2"}
+	for _, c := range []struct {
+		d    Description
+		want []string
+	}{
+		{Description{ExecStart: argv("gunicorn -b unix:/run/a.sock --bind 127.0.0.1:9 shop.wsgi"), Environment: environment}, []string{"unix:/run/a.sock", "127.0.0.1:9"}},
+		{Description{ExecStart: argv("gunicorn shop.wsgi"), Environment: environment}, []string{"h:1", "h:2"}},
+		{Description{ExecStart: argv("gunicorn shop.wsgi")}, nil},
+	} {
+		if d := cmp.Diff(c.want, c.d.Binds()); d != "" {
+			t.Errorf("%s: %s", c.d.ExecStart, d)
+		}
+	}
+}
+
 func TestOptionsAreReadAsGunicornReadsThem(t *testing.T) {
 	d := Description{ExecStart: argv("gunicorn --chdir /a --chdir=/b -c x -cy --config z --bind")}
 	for _, c := range []struct {
