@@ -240,6 +240,15 @@ var certain = []row{
 			s.write(tb, "releases/v42/venv/bin/gunicorn", "#!{root}/releases/v41/venv/bin/python3\n")
 		},
 	},
+	{
+		name: "a candidate that is live already", exec: "{new}/venv/bin/gunicorn app:app", want: "{new}/venv/bin/python3 {new}/venv/bin/gunicorn * app:app",
+		set: func(tb testing.TB, s site) {
+			if err := os.Remove(s.link); err != nil {
+				tb.Fatal(err)
+			}
+			s.symlink(tb, "releases/v42", "current")
+		},
+	},
 	{name: "a program that the candidate hasn't", exec: "{root}/current/env/bin/gunicorn app:app", want: "{new}/env/bin/gunicorn * app:app"},
 	{name: "Debian's second name", exec: "{root}/bin/gunicorn3 app:app", want: "{root}/bin/gunicorn3 * app:app"},
 	{name: "a versioned name", exec: "{root}/bin/gunicorn-3.11 app:app", want: "{root}/bin/gunicorn-3.11 * app:app"},
