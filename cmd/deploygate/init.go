@@ -4,17 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
 	"deploygate/gate/socket"
 	"deploygate/release"
@@ -281,7 +278,7 @@ func survey(ctx context.Context, manager *unit.Manager, name string) (*found, er
 // usable asks the same of a unit and its root as a deploy does.
 func usable(ctx context.Context, manager *unit.Manager, name, root string) (unit.Description, error) {
 	u := manager.Unit(name)
-	service := &appService{unit: u, link: filepath.Join(root, "current")}
+	service := &appService{unit: u, link: filepath.Join(root, "current"), config: Defaults("")}
 	if _, err := service.Ready(ctx); err != nil {
 		return unit.Description{}, err
 	}
@@ -398,160 +395,4 @@ func listens(pid int) (at []socket.Listener, err error) {
 		}
 	}
 	return at, err
-}
-
-// findProxy finds the names and ports by which nginx leads requests to the app.
-func (f *found) findProxy(ctx context.Context) {
-	n := &nginx.Nginx{Program: nginx.Find()}
-	if n.Program == "" {
-		return
-	}
-	config, err := n.Effective(ctx)
-	if err != nil {
-		f.open = append(f.open, fmt.Sprintf("health.host and proxy.url may have to be set: nginx can't be asked: %v", err))
-		return
-	}
-	f.through(config)
-}
-
-// through takes the first way by which nginx leads the health request to the app.
-func (f *found) through(config *nginx.Config) {
-	path := Defaults("").Health.Path
-	for _, e := range entrances(config) {
-		e.request.Path = path
-		route := config.Route(e.request)
-		if !route.Known || !slices.ContainsFunc(route.Targets, func(t string) bool { return sameAddress(t, f.bind) }) {
-			continue
-		}
-		f.host, f.hostAt = e.request.Host, "the server_name at "+route.Server+"; Django's ALLOWED_HOSTS has to have it, which can't be seen from here"
-		f.url, f.urlAt = e.url(path), "where the server at "+route.Server+" listens"
-		return
-	}
-	f.open = append(f.open, fmt.Sprintf("nginx leads no request for %s to %s, as far as its configuration shows: set health.host and proxy.url, or proxy.kind = \"none\" if it isn't in front", path, f.bind))
-}
-
-// sameAddress tells whether two addresses in gunicorn's syntax lead to the same socket of this host.
-func sameAddress(a, b string) bool {
-	x, xerr := probe.ParseBind(a)
-	y, yerr := probe.ParseBind(b)
-	if xerr != nil || yerr != nil {
-		return false
-	}
-	return meant(x) == meant(y)
-}
-
-func meant(a probe.Address) string {
-	if a.Network == "unix" {
-		return realPath(a.Addr)
-	}
-	if host, port, err := net.SplitHostPort(a.Addr); err == nil && (host == "localhost" || host == "::1") {
-		return net.JoinHostPort("127.0.0.1", port)
-	}
-	return a.Addr
-}
-
-// realPath is a path whose directory has no symlinks, as far as it exists.
-func realPath(file string) string {
-	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
-	if err != nil {
-		return file
-	}
-	return filepath.Join(dir, filepath.Base(file))
-}
-
-// entrance is one way into nginx.
-type entrance struct{ request nginx.Request }
-
-func (e entrance) url(path string) string {
-	scheme, usual, host := "http", 80, e.request.Addr
-	if e.request.TLS {
-		scheme, usual = "https", 443
-	}
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	if e.request.Port != usual {
-		host = fmt.Sprintf("%s:%d", host, e.request.Port)
-	}
-	return scheme + "://" + host + path
-}
-
-// plainName is a server_name that is one host's, no pattern.
-var plainName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
-
-// entrances lists every way into nginx over TCP, by the names and addresses of its servers: those without TLS first,
-// else in the configuration's order. A server without a name of its own is tried by the default one.
-func entrances(c *nginx.Config) (all []entrance) {
-	for _, http := range c.Directives {
-		if http.Name != "http" {
-			continue
-		}
-		for _, server := range http.Block {
-			if server.Name == "server" {
-				all = append(all, entrancesOf(server)...)
-			}
-		}
-	}
-	slices.SortStableFunc(all, func(a, b entrance) int {
-		switch {
-		case a.request.TLS == b.request.TLS:
-			return 0
-		case b.request.TLS:
-			return -1
-		}
-		return 1
-	})
-	return all
-}
-
-func entrancesOf(server nginx.Directive) (all []entrance) {
-	names, listens, tls := []string{}, [][]string{}, false
-	for _, d := range server.Block {
-		switch d.Name {
-		case "server_name":
-			names = append(names, slices.DeleteFunc(slices.Clone(d.Args), func(n string) bool { return !plainName.MatchString(n) })...)
-		case "listen":
-			listens = append(listens, d.Args)
-		case "ssl": // until nginx 1.25
-			tls = slices.Equal(d.Args, []string{"on"})
-		}
-	}
-	if len(names) == 0 {
-		names = []string{Defaults("").Health.Host}
-	}
-	if len(listens) == 0 {
-		listens = [][]string{{"80"}}
-	}
-	for _, l := range listens {
-		addr, port, ok := listenAt(l)
-		if !ok {
-			continue
-		}
-		for _, name := range names {
-			all = append(all, entrance{nginx.Request{Port: port, Addr: addr, TLS: tls || slices.Contains(l, "ssl"), Host: strings.ToLower(name)}})
-		}
-	}
-	return all
-}
-
-// listenAt is where a listen takes plain requests over TCP from this host.
-func listenAt(args []string) (addr string, port int, ok bool) {
-	if len(args) == 0 || strings.HasPrefix(args[0], "unix:") || slices.Contains(args, "quic") || slices.Contains(args, "proxy_protocol") {
-		return "", 0, false
-	}
-	addr, service := args[0], "80"
-	if i := strings.LastIndexByte(addr, ':'); i >= 0 && !strings.HasSuffix(addr, "]") {
-		addr, service = addr[:i], addr[i+1:]
-	} else if addr[0] >= '0' && addr[0] <= '9' && !strings.Contains(addr, ".") {
-		addr, service = "*", addr
-	}
-	service, _, _ = strings.Cut(service, "-") // a range begins there
-	port, err := strconv.Atoi(service)
-	switch addr = strings.Trim(addr, "[]"); addr {
-	case "*", "0.0.0.0", "localhost":
-		addr = "127.0.0.1"
-	case "::":
-		addr = "::1"
-	}
-	return addr, port, err == nil && net.ParseIP(addr) != nil
 }

@@ -19,29 +19,29 @@ import (
 	"deploygate/release/unit"
 )
 
-// stage is where releases are rehearsed: a transient unit with a socket of its own. Its name is the app's, so that
-// whoever comes after a deploy that died finds it.
-type stage struct {
+// rehearser rehearses releases, in a transient unit with a socket of its own. Its name is the app's, so that whoever comes
+// after a deploy that died finds it.
+type rehearser struct {
 	*host
 	log  zerolog.Logger
 	name string // of the unit and, without its suffix, of its runtime directory
 }
 
-func newStage(h *host, log zerolog.Logger) stage {
-	return stage{h, log, "deploygate-rehearsal-" + h.config.App}
+func newRehearser(h *host, log zerolog.Logger) rehearser {
+	return rehearser{h, log, "deploygate-rehearsal-" + h.config.App}
 }
 
 // rehearseGrace is how long a rehearsal may outlive its gate's deadline when nobody ends it.
 const rehearseGrace = time.Minute
 
 // Possible implements deploy.Rehearsal.
-func (s stage) Possible(ctx context.Context, v release.Version) error {
+func (s rehearser) Possible(ctx context.Context, v release.Version) error {
 	_, err := s.command(ctx, v)
 	return err
 }
 
 // Begin implements deploy.Rehearsal.
-func (s stage) Begin(ctx context.Context, v release.Version) (deploy.Stage, error) {
+func (s rehearser) Begin(ctx context.Context, v release.Version) (deploy.Stage, error) {
 	c, err := s.command(ctx, v)
 	if err != nil {
 		return deploy.Stage{}, err
@@ -62,11 +62,11 @@ func (s stage) Begin(ctx context.Context, v release.Version) (deploy.Stage, erro
 }
 
 // End implements deploy.Rehearsal.
-func (s stage) End() { s.manager.Discard(s.unitName()) }
+func (s rehearser) End() { s.manager.Discard(s.unitName()) }
 
-func (s stage) unitName() string { return s.name + ".service" }
+func (s rehearser) unitName() string { return s.name + ".service" }
 
-func (s stage) runtimeDirectory() string {
+func (s rehearser) runtimeDirectory() string {
 	dir := "/run"
 	if s.config.Service.Manager == unit.User { // what its manager has, whether or not this process was told
 		dir = cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", os.Getuid()))
@@ -74,7 +74,9 @@ func (s stage) runtimeDirectory() string {
 	return filepath.Join(dir, s.name)
 }
 
-func (s stage) bindTo() string { return "unix:" + filepath.Join(s.runtimeDirectory(), "gunicorn.sock") }
+func (s rehearser) bindTo() string {
+	return "unix:" + filepath.Join(s.runtimeDirectory(), "gunicorn.sock")
+}
 
 // besideCommand is what runs there, and what is to be seen of it.
 type besideCommand struct {
@@ -83,7 +85,7 @@ type besideCommand struct {
 }
 
 // command makes it of the live unit's.
-func (s stage) command(ctx context.Context, v release.Version) (c besideCommand, err error) {
+func (s rehearser) command(ctx context.Context, v release.Version) (c besideCommand, err error) {
 	if _, err := probe.ParseBind(s.bindTo()); err != nil {
 		return c, gate.NewFinding(gate.LayerSocket, gate.Unknown, fmt.Sprintf("cannot rehearse: %v", err)).Advise("give the app a shorter name")
 	}

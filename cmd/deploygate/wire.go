@@ -50,7 +50,7 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	d.Service, d.Gate, d.Runner = service, g, runner{service.unit, c.App}
 	h := &host{config: c, tree: tree, manager: manager, deployer: d}
 	d.Witness, d.ExplainTask, d.Guard = h.witness, h.explainTask, h.guard
-	d.Rehearsal = newStage(h, log)
+	d.Rehearsal = newRehearser(h, log)
 	d.Python = func() string { return h.python(context.WithoutCancel(ctx)) }
 	if c.Rollback.Applied == askDatabase {
 		d.Applied = h.applied
@@ -229,6 +229,9 @@ func (s *appService) Restart(ctx context.Context) error {
 func (s *appService) Reload(ctx context.Context) error {
 	return s.unit.Reload(ctx, s.config.Service.RestartTimeout)
 }
+
+// Kill implements deploy.Service.
+func (s *appService) Kill(ctx context.Context) error { return s.unit.Kill(ctx) }
 
 func (s *appService) reloads() bool { return s.config.Service.Action == reload }
 

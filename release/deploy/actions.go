@@ -108,8 +108,20 @@ func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Versio
 		e.Previous = unit.Invocation
 	}
 	r.report.Changed = true
+	if p.hangs && v != p.Target {
+		// Else systemd would wait for its TimeoutStopSec=, while nobody is served.
+		if err := d.Service.Kill(ctx); err != nil {
+			r.warn("%v", err)
+		}
+	}
 	r.trial = trial{d.Witness, e, time.Now()}
 	return e, detail, change(ctx)
+}
+
+// hangs tells whether a release failed since it gives no answer.
+func hangs(failure error) bool {
+	f := gate.AsFinding(gate.LayerHealth, failure)
+	return f.Answer != nil && f.Answer.Timeout && !f.Proxied
 }
 
 func (d *Deployer) healthy() string {

@@ -30,6 +30,8 @@ type Service interface {
 	Restart(ctx context.Context) error
 	// Reload has it re-read the app, and waits until systemd says that it is done. What was re-read is for the gate to say.
 	Reload(ctx context.Context) error
+	// Kill ends the unit's processes at once.
+	Kill(ctx context.Context) error
 }
 
 // Unit is what a deploy needs to know of the app's unit.
@@ -158,6 +160,7 @@ func (d *Deployer) goBack(ctx context.Context, r *run, p Plan, failure error) *R
 	interrupted := ctx.Err() != nil
 	ctx = context.WithoutCancel(ctx) // from here on nothing stops half-way
 	p.Reload, p.reloaded = false, p.Reload
+	p.hangs = hangs(failure)
 	d.reconsider(ctx, r, &p)
 	if p.WayBack().Verdict != rollback.Safe || !d.Automatic {
 		if interrupted {

@@ -45,6 +45,7 @@ type versions = []release.Version
 type behaviour struct {
 	boot    time.Duration // refuses connections for so long
 	status  int           // of its answers; 0 is 200
+	hangs   bool          // gives no answer
 	crash   time.Duration // dies after so long; 0 lives
 	restart error         // what systemd says of its start
 	proxied int           // what the proxy answers for it; 0 is what it answers itself
@@ -81,8 +82,9 @@ type host struct {
 	invocation int
 	started    time.Time
 	restarts   versions
-	reloads    int      // of the proxy
-	reloaded   int      // the unit
+	reloads    int // of the proxy
+	reloaded   int // the unit
+	killed     versions
 	trace      []string // tasks and steps as they come
 	warned     []string
 	tasks      []Task
@@ -347,6 +349,16 @@ func (s service) Reload(context.Context) error {
 	return nil
 }
 
+func (s service) Kill(context.Context) error {
+	s.at("kill")
+	s.announced(StepRestart)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.killed = append(s.killed, s.running)
+	s.running = ""
+	return nil
+}
+
 // announced asserts that the journal on disk knows what is about to be done, unless it can't be written.
 func (h *host) announced(step StepName) {
 	if h.unwritable {
@@ -419,6 +431,8 @@ func (p prober) answer() gate.Answer {
 		return gate.Answer{Status: b.proxied}
 	case p.running == "", age < b.boot, b.crash > 0 && age >= b.crash:
 		return gate.Answer{Err: syscall.ECONNREFUSED}
+	case b.hangs:
+		return gate.Answer{Err: errors.New("timeout"), Timeout: true, Connected: true}
 	case b.status != 0:
 		return gate.Answer{Status: b.status, Peer: p.pid()}
 	}

@@ -40,6 +40,7 @@ type Plan struct {
 	Socket   bool            // a .socket unit listens
 	Reload   bool            // the unit is reloaded, and its processes stay
 	reloaded bool            // it may have been, so that its invocation tells nothing
+	hangs    bool            // what runs gives no answer, and would not end when it is asked to
 	// Invocation is the unit's when the deploy began, "" if it didn't run.
 	Invocation string
 	Schema     *journal.Schema

@@ -1005,3 +1005,28 @@ func TestDeployIDsSortByTimeAndDiffer(t *testing.T) {
 		t.Errorf("%s, %s", a, b)
 	}
 }
+
+// What gives no answer doesn't end when it is asked to either: the way back doesn't wait for it.
+func TestWhatHangsIsKilled(t *testing.T) {
+	for name, c := range map[string]struct {
+		does   behaviour
+		killed versions
+	}{
+		"it gives no answer": {behaviour{hangs: true}, versions{"v2"}},
+		"it answers wrongly": {behaviour{status: 500}, nil},
+		"it crashes":         {behaviour{crash: time.Second}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onHost(t, func(t *testing.T, h *host) {
+				h.began("v1")
+				h.add("v2")
+				h.does["v2"] = c.does
+				r := h.release("v2")
+				same(t, "outcome", r.Outcome, RolledBack)
+				same(t, "killed", h.killed, c.killed)
+				same(t, "restarts", h.restarts, versions{"v2", "v1"})
+				h.wellWritten()
+			})
+		})
+	}
+}

@@ -20,6 +20,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 
 	"deploygate/gate"
 )
@@ -254,6 +255,20 @@ func (u Unit) Reload(ctx context.Context, limit time.Duration) error {
 		_, err := conn.ReloadUnitContext(ctx, u.name, "replace", done)
 		return err
 	})
+}
+
+// Kill sends SIGKILL to every process of the unit. What systemd makes of it, such as an automatic restart, is not waited for.
+func (u Unit) Kill(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	conn, _, err := u.m.dialled()
+	if err != nil {
+		return err
+	}
+	if err := conn.KillUnitWithTarget(ctx, u.name, sd.All, int32(unix.SIGKILL)); err != nil {
+		return fmt.Errorf("cannot kill %s: %w", u.name, plain(err))
+	}
+	return nil
 }
 
 // change has systemd do a job and waits for its end.

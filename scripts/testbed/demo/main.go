@@ -93,6 +93,7 @@ type act struct {
 	title   string
 	about   string
 	version string
+	flags   []string // of deploygate release
 	mods    []testbed.Mod
 
 	exit   int
@@ -128,28 +129,32 @@ calls it a success. deploygate must notice, name the cause, and put v2 back: exi
 		version: "v3", mods: []testbed.Mod{testbed.ImportError()}, exit: 3, live: "v2", status: 200,
 	},
 	{
-		title: "A release that fails, and must not be rolled back",
-		about: `v4 answers its health check with 500, so it must fail too. But it has a migration that
-drops a column v2 reads: on that database, going back would only break v2 as well. Its
-file .migration-compat.toml says so, and deploygate must obey and hold v4: exit 4.`,
+		title: "The same mistake, rehearsed",
+		about: `v4 can't import that module either. This time deploygate is told to rehearse: it boots v4
+beside v2, on a socket of its own, and must refuse it there. Nothing is swapped and
+nothing restarted, so no client notices: exit 1.`,
 
-		version: "v4",
+		version: "v4", flags: []string{"--rehearse"}, mods: []testbed.Mod{testbed.ImportError()}, exit: 1, live: "v2", status: 200,
+	},
+	{
+		title: "A release that fails, and must not be rolled back",
+		about: `v5 answers its health check with 500, so it must fail too. But it has a migration that
+drops a column v2 reads: on that database, going back would only break v2 as well. Its
+file .migration-compat.toml says so, and deploygate must obey and hold v5: exit 4.`,
+
+		version: "v5",
 		mods: []testbed.Mod{
 			testbed.Answer500(),
 			testbed.Migration("0002_drop_legacy", `migrations.RemoveField("order", "legacy")`),
 			testbed.Marker(marker),
 		},
-		exit: 4, live: "v4", status: 500,
+		exit: 4, live: "v5", status: 500,
 	},
 }
 
 func (s *stage) play(ctx context.Context, system string) error {
 	s.intro(ctx, system)
 	if err := s.m.InstallSite(ctx, s.site); err != nil {
-		return err
-	}
-	// The default is 30 s, which a reader would have to sit through.
-	if err := s.m.WriteFile("/etc/deploygate/app.toml", "[health]\ndeadline = \"8s\"\n", 0o644); err != nil {
 		return err
 	}
 	var scenes []scene
@@ -164,7 +169,7 @@ func (s *stage) play(ctx context.Context, system string) error {
 		scenes = append(scenes, seen)
 	}
 	s.heading("%d. What an operator finds later", len(acts)+1)
-	s.say("v4 was held, so somebody has to fix it. These two commands say how things stand, and only\nlook.")
+	s.say("v5 was held, so somebody has to fix it. These two commands say how things stand, and only\nlook.")
 	for _, command := range []string{"status", "history"} {
 		s.say("")
 		if code, err := s.deploygate(ctx, command); err != nil {
@@ -182,8 +187,8 @@ func (s *stage) intro(ctx context.Context, system string) {
 	s.say(`A throw-away %s host has just booted here:
 %s.
 It serves a Django site as many hosts do: nginx in front of gunicorn, a systemd unit,
-in /srv/app/current, a symlink to /srv/app/releases/VERSION. deploygate is configured
-only to give up on a release after 8 s instead of 30.
+in /srv/app/current, a symlink to /srv/app/releases/VERSION. deploygate is not configured
+at all.
 
 In each act below, lines with "|" are deploygate's own. What comes after "seen from
 outside" is not: the demo looks at the host itself, and is a client that asks nginx

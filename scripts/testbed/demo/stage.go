@@ -57,7 +57,7 @@ func (s *stage) perform(ctx context.Context, a act) (scene, error) {
 			return scene{}, err
 		}
 	}
-	code, err := s.deploygate(ctx, "release", a.version)
+	code, err := s.deploygate(ctx, append([]string{"release", a.version}, a.flags...)...)
 	if err != nil {
 		return scene{}, err
 	}
@@ -168,6 +168,7 @@ func (seen scene) differs(a act, site testbed.Site) (problems []string) {
 	expect(len(seen.cwds) >= 3 && !elsewhere, "processes: %s, not a master and two workers in %s", seen.processes(), dir)
 	expect(seen.status == a.status && seen.by == a.live, "a client gets %d from %q, not %d from %q",
 		seen.status, seen.by, a.status, a.live)
+	expect(seen.failed == 0 || a.exit != 1, "%d requests failed, though nothing was to be touched", seen.failed)
 	expect(seen.goes == (a.status != http.StatusOK), "the requests: %s", seen.requests())
 	return problems
 }
