@@ -83,6 +83,10 @@ func TestAppHangs(t *testing.T) {
 		h.configure("deadline = \"5s\"\ntimeout = \"1s\"")
 		v := h.rolledBack(testbed.Hang())
 		h.failed(v, "app", "no_answer", "takes the request and gives no answer")
+		// Nor does it end when it is asked to, and nobody waits for that.
+		if log := h.Exec(h.t.Context(), "journalctl", "--unit", h.site.Unit, "--grep", "stop-sigterm.*timed out", "--quiet").Stdout; log != "" {
+			h.t.Errorf("its end was waited for: %s", log)
+		}
 	})
 }
 
