@@ -406,9 +406,13 @@ type prober struct {
 }
 
 func (p prober) Probe(ctx context.Context, observe func(gate.Answer) (time.Duration, bool)) error {
+	return probe(ctx, func() gate.Answer { p.at(p.event); return p.answer() }, observe)
+}
+
+// probe asks again and again, as gate.Prober has it.
+func probe(ctx context.Context, ask func() gate.Answer, observe func(gate.Answer) (time.Duration, bool)) error {
 	for again := true; again && ctx.Err() == nil; {
-		p.at(p.event)
-		a := p.answer()
+		a := ask()
 		if ctx.Err() != nil {
 			break
 		}

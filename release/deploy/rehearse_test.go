@@ -56,26 +56,16 @@ func (s stage) State(context.Context) (gate.UnitState, error) {
 }
 
 func (s stage) Probe(ctx context.Context, observe func(gate.Answer) (time.Duration, bool)) error {
-	for again := true; again && ctx.Err() == nil; {
+	return probe(ctx, func() gate.Answer {
 		s.at("beside")
-		a := gate.Answer{Status: 200}
 		switch b := s.does[s.staged]; {
 		case s.dead(), time.Since(s.stagedAt) < b.boot:
-			a = gate.Answer{Err: syscall.ECONNREFUSED}
+			return gate.Answer{Err: syscall.ECONNREFUSED}
 		case b.status != 0:
-			a.Status = b.status
+			return gate.Answer{Status: b.status}
 		}
-		if ctx.Err() != nil {
-			break
-		}
-		var next time.Duration
-		next, again = observe(a)
-		select {
-		case <-ctx.Done():
-		case <-time.After(next):
-		}
-	}
-	return ctx.Err()
+		return gate.Answer{Status: 200}
+	}, observe)
 }
 
 func TestRehearse(t *testing.T) {
