@@ -3,6 +3,7 @@ package journal
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -70,13 +71,18 @@ type History struct {
 	gated   int                        // gates so far
 	schemas map[release.Version]string // in JSON: there are many, and few are ever asked for
 
+	// What a snapshot has of both, where nothing newer is known.
+	oldGates   index
+	oldSchemas index
+
 	deploys []*Deploy // that began in what was read, oldest first: after Load the last one at least
 	byID    map[string]*Deploy
 }
 
+// gateRecord is the last gate of a version, and the how manieth of all it was.
 type gateRecord struct {
 	passed bool
-	at     int // order of the last gate, to sort by
+	at     int
 }
 
 // Load reads and replays the journal in dir, or as much of it as is not in the snapshot.
@@ -188,21 +194,29 @@ func (h *History) wasLive(v release.Version) {
 
 // Seen is the history as it stands when current is live: a release that was put there by hand is counted.
 func (h History) Seen(current release.Version) History {
-	h.Lives = slices.Clone(h.Lives)
+	h.Lives = slices.Clip(h.Lives)
 	h.wasLive(current)
 	return h
 }
 
 // Bad tells whether the last gate of version failed.
 func (h History) Bad(v release.Version) bool {
-	g, known := h.gates[v]
+	g, known := h.gate(v)
 	return known && !g.passed
 }
 
 // Good tells whether the last gate of version passed.
 func (h History) Good(v release.Version) bool {
-	g, known := h.gates[v]
+	g, known := h.gate(v)
 	return known && g.passed
+}
+
+func (h History) gate(v release.Version) (g gateRecord, known bool) {
+	if g, known = h.gates[v]; known {
+		return g, true
+	}
+	text, known := h.oldGates.find(v)
+	return parseGate(text), known
 }
 
 // Gated lists the releases that were gated, the latest gate first.
@@ -212,7 +226,7 @@ func (h History) Gated() []release.Version {
 		at      int
 	}
 	var gates []gate
-	for v, g := range h.gates {
+	for v, g := range h.allGates() {
 		gates = append(gates, gate{v, g.at})
 	}
 	slices.SortFunc(gates, func(a, b gate) int { return b.at - a.at })
@@ -223,9 +237,21 @@ func (h History) Gated() []release.Version {
 	return vs
 }
 
+func (h History) allGates() map[release.Version]gateRecord {
+	all := map[release.Version]gateRecord{}
+	for v, text := range h.oldGates.all() {
+		all[v] = parseGate(text)
+	}
+	maps.Copy(all, h.gates)
+	return all
+}
+
 // Schema is what version said of its schema when it was last deployed, or nil.
 func (h History) Schema(v release.Version) *Schema {
 	text, known := h.schemas[v]
+	if !known {
+		text, known = h.oldSchemas.find(v)
+	}
 	if !known {
 		return nil
 	}

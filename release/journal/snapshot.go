@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +29,7 @@ const (
 )
 
 // snapshot is the history of a journal up to where its last deploy begins. As a file it is a line of JSON, a line for
-// each thing that is known, and a checksum of it all.
+// each thing that is known, and a checksum of them all.
 type snapshot struct {
 	header
 	history History
@@ -40,7 +42,8 @@ type header struct {
 	Sum     uint32 `json:"sum"`    // CRC-32C of what stands before it
 	Journal seal   `json:"journal"`
 	Torn    int    `json:"torn"`
-	// How many lines there are of each, in this order.
+	Gated   int    `json:"gated"` // gates so far
+	// How many bytes of lines there are of each, in this order. Lives come as they went, the others sorted by version.
 	Lives   int `json:"lives"`
 	Gates   int `json:"gates"`
 	Schemas int `json:"schemas"`
@@ -169,11 +172,7 @@ func readSnapshot(dir string) *snapshot {
 	if err != nil || !info.Mode().IsRegular() || info.Size() > snapshotLimit {
 		return nil
 	}
-	text := make([]byte, info.Size())
-	if _, err := io.ReadFull(f, text); err != nil {
-		return nil
-	}
-	s := decodeSnapshot(text)
+	s := decodeSnapshot(f, int(info.Size()))
 	if s != nil {
 		s.written = info.ModTime().UnixNano()
 	}
@@ -196,6 +195,20 @@ const (
 	failedWord = "failed"
 )
 
+func (g gateRecord) String() string {
+	word := failedWord
+	if g.passed {
+		word = passedWord
+	}
+	return fmt.Sprint(word, " ", g.at)
+}
+
+func parseGate(text string) gateRecord {
+	word, at, _ := strings.Cut(text, " ")
+	n, _ := strconv.Atoi(at) // the checksum vouches for it
+	return gateRecord{word == passedWord, n}
+}
+
 // encode gives the file's text; none of a journal that holds what no deploygate writes.
 func (s *snapshot) encode() ([]byte, error) {
 	var body []byte
@@ -213,78 +226,104 @@ func (s *snapshot) encode() ([]byte, error) {
 			}
 		}
 	}
-	gated := s.history.Gated()
-	for _, v := range slices.Backward(gated) {
-		if s.history.Good(v) {
-			line(v, passedWord)
-		} else {
-			line(v, failedWord)
-		}
+	s.Lives = len(body)
+	gates := s.history.allGates()
+	for _, v := range slices.Sorted(maps.Keys(gates)) {
+		line(v, gates[v].String())
 	}
-	for _, v := range slices.Sorted(maps.Keys(s.history.schemas)) {
-		line(v, s.history.schemas[v])
+	s.Gates = len(body) - s.Lives
+	schemas := maps.Collect(s.history.oldSchemas.all())
+	maps.Copy(schemas, s.history.schemas)
+	for _, v := range slices.Sorted(maps.Keys(schemas)) {
+		line(v, schemas[v])
 	}
+	s.Schemas = len(body) - s.Lives - s.Gates
 	if err != nil {
 		return nil, err
 	}
-	s.Format, s.Torn = snapshotFormat, s.history.Torn
-	s.Lives, s.Gates, s.Schemas = len(s.history.Lives), len(gated), len(s.history.schemas)
+	s.Format, s.Torn, s.Gated = snapshotFormat, s.history.Torn, s.history.gated
 	text, err := json.Marshal(s.header)
 	if err != nil {
 		return nil, err
 	}
 	text = append(append(text, '\n'), body...)
-	return append(text, trailer(text)...), nil
+	return append(text, trailer(crc32.Checksum(text, castagnoli))...), nil
 }
 
 // trailer is the last line of a snapshot.
-func trailer(text []byte) string {
-	return fmt.Sprintf("crc32c %08x\n", crc32.Checksum(text, castagnoli))
-}
+func trailer(sum uint32) string { return fmt.Sprintf("crc32c %08x\n", sum) }
 
-// decodeSnapshot gives nil for anything but what encode, of this format, wrote.
-func decodeSnapshot(text []byte) *snapshot {
-	size := max(0, len(text)-len(trailer(nil)))
-	if string(text[size:]) != trailer(text[:size]) {
+// decodeSnapshot gives nil for anything but what encode, of this format, wrote. Only lives are taken apart.
+func decodeSnapshot(from io.Reader, size int) *snapshot {
+	size -= len(trailer(0))
+	var text strings.Builder
+	text.Grow(max(0, size))
+	sum := crc32.New(castagnoli)
+	if _, err := io.CopyN(io.MultiWriter(&text, sum), from, int64(size)); err != nil {
 		return nil
 	}
-	head, body, _ := strings.Cut(string(text[:size]), "\n")
+	if end, err := io.ReadAll(from); err != nil || string(end) != trailer(sum.Sum32()) {
+		return nil
+	}
 	s := &snapshot{history: Replay(nil)}
+	head, body, _ := strings.Cut(text.String(), "\n")
 	if json.Unmarshal([]byte(head), &s.header) != nil || s.Format != snapshotFormat {
 		return nil
 	}
-	lines := strings.Count(body, "\n")
-	if min(s.Lives, s.Gates, s.Schemas) < 0 || max(s.Lives, s.Gates, s.Schemas) > lines || s.Lives+s.Gates+s.Schemas != lines {
+	take := func(size int) (part string, ok bool) {
+		if ok = 0 <= size && size <= len(body); ok {
+			part, body = body[:size], body[size:]
+		}
+		return part, ok
+	}
+	lives, ok := take(s.Lives)
+	gates, ok2 := take(s.Gates)
+	schemas, ok3 := take(s.Schemas)
+	if !ok || !ok2 || !ok3 || body != "" {
 		return nil
 	}
-	next := func() (v release.Version, what string) {
-		line, rest, _ := strings.Cut(body, "\n")
-		version, what, _ := strings.Cut(line, " ")
-		body = rest
-		return release.Version(version), what
-	}
 	h := &s.history
-	h.Torn = s.Torn
-	h.Lives = make([]Live, s.Lives)
-	for i := range h.Lives {
-		v, what := next()
+	h.Torn, h.gated, h.oldGates, h.oldSchemas = s.Torn, s.Gated, index(gates), index(schemas)
+	h.Lives = make([]Live, 0, strings.Count(lives, "\n"))
+	for v, word := range index(lives).all() {
 		for _, w := range lifeWords {
-			if w.word == what {
-				h.Lives[i] = w.Live
+			if w.word == word {
+				w.Version = v
+				h.Lives = append(h.Lives, w.Live)
 			}
 		}
-		h.Lives[i].Version = v
-	}
-	h.gates = make(map[release.Version]gateRecord, s.Gates)
-	for h.gated < s.Gates {
-		v, what := next()
-		h.gated++
-		h.gates[v] = gateRecord{what == passedWord, h.gated}
-	}
-	h.schemas = make(map[release.Version]string, s.Schemas)
-	for range s.Schemas {
-		v, what := next()
-		h.schemas[v] = what
 	}
 	return s
+}
+
+// index is text with a line for each version: its name, a space, and what is known of it. Sorted by name it is looked up
+// as it is, without a copy of what is in it.
+type index string
+
+func (x index) all() iter.Seq2[release.Version, string] {
+	return func(yield func(release.Version, string) bool) {
+		for line := range strings.SplitSeq(string(x), "\n") {
+			if v, what, ok := strings.Cut(line, " "); ok && !yield(release.Version(v), what) {
+				return
+			}
+		}
+	}
+}
+
+// find needs the lines to be sorted.
+func (x index) find(v release.Version) (what string, found bool) {
+	for rest := string(x); rest != ""; {
+		begin := strings.LastIndexByte(rest[:len(rest)/2], '\n') + 1
+		line, after, _ := strings.Cut(rest[begin:], "\n")
+		name, what, _ := strings.Cut(line, " ")
+		switch c := strings.Compare(name, string(v)); {
+		case c < 0:
+			rest = after
+		case c > 0:
+			rest = rest[:begin]
+		default:
+			return what, true
+		}
+	}
+	return "", false
 }

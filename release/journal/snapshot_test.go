@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -88,6 +89,12 @@ func snap(t *testing.T, dir string) error {
 	defer j.Close()
 	return j.snapshot()
 }
+
+func withTrailer(text string) []byte {
+	return []byte(text + trailer(crc32.Checksum([]byte(text), castagnoli)))
+}
+
+func decoded(text []byte) *snapshot { return decodeSnapshot(bytes.NewReader(text), len(text)) }
 
 func put(t *testing.T, dir, name string, text []byte) {
 	t.Helper()
@@ -443,24 +450,24 @@ func TestADamagedSnapshotIsNoticed(t *testing.T) {
 		put(t, dir, snapshotName, bad)
 		unusable(fmt.Sprintf("byte %d changed", at))
 	}
-	signed := func(text string) []byte { return []byte(text + trailer([]byte(text))) }
-	body := string(good[:len(good)-len(trailer(nil))])
+	body := string(good[:len(good)-len(trailer(0))])
 	for name, text := range map[string]string{
 		"another format": strings.Replace(body, `{"format":1,`, `{"format":2,`, 1),
 		"no format":      strings.Replace(body, `{"format":1,`, `{`, 1),
 		"a line more":    body + "v9 passed\n",
-		"no lives":       strings.Replace(body, `"lives":`, `"lives":-`, 1),
+		"lives less":     strings.Replace(body, `"lives":`, `"lives":-`, 1),
 		"many lives":     strings.Replace(body, `"lives":`, `"lives":900000000000`, 1),
+		"too few lives":  strings.Replace(body, `"lives":`, `"lives":1,"x":`, 1),
 		"no JSON":        "snapshot\n",
 		"nothing":        "",
 	} {
 		if text == body {
 			t.Fatalf("%s: nothing was changed", name)
 		}
-		put(t, dir, snapshotName, signed(text))
+		put(t, dir, snapshotName, withTrailer(text))
 		unusable(name)
 	}
-	put(t, dir, snapshotName, signed(body))
+	put(t, dir, snapshotName, withTrailer(body))
 	if !used(t, dir) {
 		t.Error("the good one is not used either")
 	}
@@ -549,7 +556,7 @@ func TestTheSnapshotIsOfThisFormat(t *testing.T) {
 	made.history.Torn = 4
 	got, err := made.encode()
 	must(t, err)
-	want := `{"format":1,"offset":7,"sum":8,"journal":{"inode":1,"size":2,"changed":3},"torn":4,"lives":7,"gates":3,"schemas":2}
+	want := `{"format":1,"offset":7,"sum":8,"journal":{"inode":1,"size":2,"changed":3},"torn":4,"gated":4,"lives":67,"gates":36,"schemas":341}
 v0 found
 v1 released
 v2 hooks
@@ -557,13 +564,13 @@ v2 released
 v1 back
 v9 found
 v0 back
-v2 failed
-v1 passed
-v0 passed
+v0 passed 4
+v1 passed 3
+v2 failed 2
 v0 {"marker":"blocked","reason":"r","migrations":["m"],"new_migrations":["n"],"unknown":"u","judged":true,"blocking":[{"migration":"n","operation":"o","why":"w","reversible":true,"reverse":"b"}]}
 v2 {"new_migrations":["shop.0003","shop.0002"],"unknown":"unreadable","blocking":[{"migration":"shop.0003","why":"drops x","reversible":false}]}
 `
-	if d := cmp.Diff(want+trailer([]byte(want)), string(got)); d != "" {
+	if d := cmp.Diff(string(withTrailer(want)), string(got)); d != "" {
 		t.Error(d)
 	}
 }
@@ -659,20 +666,21 @@ func FuzzSnapshot(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(string(text[:len(text)-len(trailer(nil))]))
-	f.Add(`{"format":1,"schemas":1}` + "\nv1 {}\n")
+	f.Add(string(text[:len(text)-len(trailer(0))]))
+	f.Add(`{"format":1,"schemas":6}` + "\nv1 {}\n")
+	f.Add(`{"format":1,"gates":9}` + "\nb c\n\na  x ")
 	f.Add(`{"format":1,"lives":9223372036854775807,"gates":9223372036854775807,"schemas":2}` + "\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		s := decodeSnapshot([]byte(text + trailer([]byte(text))))
+		s := decoded(withTrailer(text))
 		if s == nil {
 			return
 		}
-		factsOf(s.history, s.history.Gated())
+		factsOf(s.history, append(s.history.Gated(), "", "v1", "\xff"))
 		again, err := s.encode()
 		if err != nil {
 			return
 		}
-		if d := cmp.Diff(s.history.Gated(), decodeSnapshot(again).history.Gated()); d != "" {
+		if d := cmp.Diff(s.history.Gated(), decoded(again).history.Gated()); d != "" {
 			t.Error(d)
 		}
 	})
