@@ -69,7 +69,7 @@ func sealOf(f *os.File) (seal, error) {
 // it was left: a deploy is under way or has died, or somebody replaced it or wrote to it.
 func (s *snapshot) of(f *os.File) bool {
 	now, err := sealOf(f)
-	if err != nil || now.Size < s.Offset {
+	if err != nil {
 		return false
 	}
 	if now == s.Journal && now.Changed < s.written { // else a write could have come at the same tick of the kernel's clock
@@ -81,10 +81,10 @@ func (s *snapshot) of(f *os.File) bool {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum is that of the first size bytes of f.
+// checksum is that of the first size bytes of f; fewer are an error.
 func checksum(f *os.File, size int64) (uint32, error) {
 	h := crc32.New(castagnoli)
-	_, err := io.Copy(h, io.NewSectionReader(f, 0, size))
+	_, err := io.CopyN(h, io.NewSectionReader(f, 0, size), size)
 	return h.Sum32(), err
 }
 
@@ -94,7 +94,7 @@ var errEarlier = errors.New("a record of a deploy that began before the snapshot
 // follows it stands alone: there is a deploy, since the last one is asked for, and no record of an earlier one.
 func replay(f *os.File, s *snapshot, end int64) (History, error) {
 	h, from := Replay(nil), int64(0)
-	if s != nil && s.Offset <= end && s.of(f) {
+	if s != nil && s.of(f) {
 		h, from = s.history, s.Offset
 	}
 	torn, err := scan(io.NewSectionReader(f, from, end-from), f.Name(), func(r Record) error {
@@ -121,7 +121,7 @@ func (j *Journal) snapshot() error {
 		return err
 	}
 	_, at, err := since(j.file, 1)
-	if err != nil || at == 0 {
+	if err != nil {
 		return err
 	}
 	h, err := replay(j.file, readSnapshot(j.dir), at)

@@ -527,6 +527,18 @@ func TestASnapshotThatCanNotBeWrittenIsDoneWithout(t *testing.T) {
 	}
 }
 
+func TestWhatADeadWriterLeftIsWrittenOver(t *testing.T) {
+	dir := threeDeploys(t)
+	put(t, dir, snapshotName+".new", bytes.Repeat([]byte("x"), 1<<20))
+	appendAll(t, dir, new(story).released("4", "v4", "v3").records...)
+	if s := readSnapshot(dir); s == nil || !s.history.Good("v3") {
+		t.Error("the snapshot wasn't made anew")
+	}
+	if _, err := os.Lstat(filepath.Join(dir, snapshotName+".new")); err == nil {
+		t.Error("it is still there")
+	}
+}
+
 // A journal in which a person or a defect has written what is no version is read whole.
 func TestAStrangeVersionIsReadAsItIs(t *testing.T) {
 	for _, v := range []release.Version{"", "a b", "a\nb", "../x", "-"} {
