@@ -320,7 +320,7 @@ func stopped(f *Facts) *match {
 	switch {
 	case st.ActiveState == "inactive", st.ActiveState == "deactivating" && st.Result == "success":
 		return m
-	case st.ActiveState == "failed" && st.Result == "signal":
+	case st.ActiveState == "failed" && st.Result == "signal" && !f.Replaced: // else starting it again is no way out
 		m.words["killed"] = fmt.Sprintf(": it was killed by signal %d", st.ExecMainStatus)
 		return m
 	}

@@ -23,9 +23,20 @@ const killat = "/usr/local/bin/killat"
 
 // kinds are the releases that are killed at every point.
 var kinds = map[string][]testbed.Mod{
-	"good":    nil,
-	"bad":     {testbed.ImportError()},
-	"blocked": {testbed.Marker(blocked)},
+	"good":      nil,
+	"bad":       {testbed.ImportError()},
+	"blocked":   {testbed.Marker(blocked)},
+	"rehearsed": nil,
+	"refused":   {testbed.ImportError()},
+}
+
+// release is the command that releases one of a kind.
+func (h *host) release(kind, version string) []string {
+	argv := []string{program, "release", version}
+	if kind == "rehearsed" || kind == "refused" {
+		argv = append(argv, "--rehearse")
+	}
+	return argv
 }
 
 // A deploy is killed at each of its changes of the host in turn: at every file that it makes, writes, renames or
@@ -40,7 +51,7 @@ func TestKilledAnywhere(t *testing.T) {
 				for n := h.firstPoint(); n <= points; n += h.stride(7) {
 					version := fmt.Sprintf("%s-%d", kind, n)
 					h.add(version, kinds[kind]...)
-					r := h.Exec(h.t.Context(), killat, strconv.Itoa(n), program, "release", version)
+					r := h.Exec(h.t.Context(), append([]string{killat, strconv.Itoa(n)}, h.release(kind, version)...)...)
 					at := lastChange(r.Stderr)
 					if r.Code != 137 {
 						h.t.Fatalf("point %d (%s): exit %d, want it killed\n%s", n, at, r.Code, r.Stderr)
@@ -66,7 +77,7 @@ func TestPowerCutAnywhere(t *testing.T) {
 				for n := h.firstPoint(); n <= points; n += h.stride(17) {
 					version := fmt.Sprintf("%s-%d", kind, n)
 					h.add(version, kinds[kind]...)
-					cmd := h.Command(h.t.Context(), killat, "-hold", strconv.Itoa(n), program, "release", version)
+					cmd := h.Command(h.t.Context(), append([]string{killat, "-hold", strconv.Itoa(n)}, h.release(kind, version)...)...)
 					at := h.awaitHolding(cmd)
 					h.powerCut()
 					_ = cmd.Wait()
@@ -119,9 +130,9 @@ func (h *host) stride(sample int) int {
 func (h *host) changes(kind string) int {
 	h.t.Helper()
 	h.add(kind+"-0", kinds[kind]...)
-	r := h.Exec(h.t.Context(), killat, "0", program, "release", kind+"-0")
+	r := h.Exec(h.t.Context(), append([]string{killat, "0"}, h.release(kind, kind+"-0")...)...)
 	n := strings.Count(r.Stderr, "\nchange ") + 1
-	if n < 30 {
+	if n < 15 {
 		h.t.Fatalf("only %d changes of the host:\n%s", n, r.Stderr)
 	}
 	h.t.Logf("%s: %d changes of the host", kind, n)
@@ -187,13 +198,14 @@ func (h *host) well(kind, version, what string) {
 	case (last.Outcome == "released") != (current == version):
 		h.t.Errorf("the journal says %s, and %s is live", last.Outcome, current)
 	}
-	if kind == "bad" && current != "v1" {
+	if (kind == "bad" || kind == "refused") && current != "v1" {
 		h.t.Errorf("%s is live", current)
 	}
 	if r := h.Exec(h.t.Context(), "flock", "--nonblock", "/var/lib/deploygate/"+h.site.Name+"/lock", "true"); r.Err != nil {
 		h.t.Error("the lock is still held")
 	}
 	h.noGuards()
+	h.nothingBeside()
 	if h.t.Failed() {
 		h.run("history")
 		r := h.Exec(h.t.Context(), "tail", "-n", "30", "/var/lib/deploygate/"+h.site.Name+"/journal.jsonl")

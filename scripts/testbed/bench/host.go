@@ -129,6 +129,7 @@ func (h *host) reset(ctx context.Context, c contender) error {
 	}
 	if !s.live(before) {
 		_ = h.run(ctx, "systemctl", "kill", "--signal=SIGKILL", h.site.Unit) // there may be nothing to kill
+		_ = h.run(ctx, "systemctl", "reset-failed", h.site.Unit)             // of a start limit that it hit meanwhile
 		if r := h.Exec(ctx, c.deploy(before)...); r.Err != nil {
 			return fmt.Errorf("cannot go back to a good release: %w", r.Err)
 		}
