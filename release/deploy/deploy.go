@@ -30,7 +30,7 @@ type Service interface {
 	Restart(ctx context.Context) error
 	// Reload has it re-read the app, and waits until systemd says that it is done. What was re-read is for the gate to say.
 	Reload(ctx context.Context) error
-	// Kill ends the unit's processes at once.
+	// Kill stops the unit without waiting for what its processes make of that.
 	Kill(ctx context.Context) error
 }
 

@@ -257,7 +257,8 @@ func (u Unit) Reload(ctx context.Context, limit time.Duration) error {
 	})
 }
 
-// Kill sends SIGKILL to every process of the unit. What systemd makes of it, such as an automatic restart, is not waited for.
+// Kill stops the unit without waiting for what its processes make of that. It is stopped and not only killed, since
+// systemd would start again by itself what just dies, and count that as a crash.
 func (u Unit) Kill(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
@@ -265,7 +266,12 @@ func (u Unit) Kill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := conn.KillUnitWithTarget(ctx, u.name, sd.All, int32(unix.SIGKILL)); err != nil {
+	done := make(chan string, 1)
+	if _, err = conn.StopUnitContext(ctx, u.name, "replace", done); err == nil {
+		_ = conn.KillUnitWithTarget(ctx, u.name, sd.All, int32(unix.SIGKILL)) // it may have ended meanwhile
+		_, err = u.await(ctx, conn, done)
+	}
+	if err != nil {
 		return fmt.Errorf("cannot kill %s: %w", u.name, plain(err))
 	}
 	return nil
