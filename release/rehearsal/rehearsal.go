@@ -32,6 +32,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"deploygate/release/interpreter"
 )
 
 // Command is what a unit runs, as systemd has loaded it.
@@ -75,7 +77,7 @@ func uncertain(format string, args ...any) error {
 // The unit that runs it can't be of Type=forking, even if the live one is, must not have sockets of a .socket unit, and
 // needs the directory of Stage.PIDFile to be its user's.
 func Rewrite(ctx context.Context, l Live, s Stage) (Command, error) {
-	return rewriter{python: findPython()}.rewrite(ctx, l, s)
+	return rewriter{python: interpreter.Find()}.rewrite(ctx, l, s)
 }
 
 // rewriter rewrites commands; tests give it another Python.

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"deploygate/release/interpreter"
 )
 
 // site is a host's /srv/app: {root} in what follows. {new} is the candidate's directory.
@@ -124,7 +126,7 @@ func (r row) site(tb testing.TB) site {
 
 func needPython(tb testing.TB) {
 	tb.Helper()
-	if findPython() == "" {
+	if interpreter.Find() == "" {
 		tb.Skip("python3 is not installed")
 	}
 }

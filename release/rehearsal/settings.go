@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"deploygate/release"
+	"deploygate/release/interpreter"
 )
 
 //go:embed settings.py
@@ -29,20 +28,7 @@ const (
 	maxAnswer = 5 << 20
 	// maxParse bounds how long that may take; the program keeps to 5 seconds of processor time.
 	maxParse = 30 * time.Second
-
-	nobody = 65534
 )
-
-// findPython looks where only root may put one.
-func findPython() string {
-	for _, dir := range []string{"/usr/bin", "/usr/local/bin", "/bin"} {
-		file := dir + "/python3"
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return file
-		}
-	}
-	return ""
-}
 
 // statement is one of a configuration file.
 type statement struct {
@@ -103,13 +89,7 @@ func (r rewriter) parse(ctx context.Context, text []byte) (statements []statemen
 	}
 	within, cancel := context.WithTimeout(ctx, maxParse)
 	defer cancel()
-	cmd := exec.CommandContext(within, r.python, "-I", "-S", "-B", "-W", "ignore", "-c", program)
-	cmd.Env = []string{}
-	cmd.Dir = "/"
-	cmd.WaitDelay = 5 * time.Second
-	if os.Geteuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	}
+	cmd := interpreter.Command(within, r.python, program)
 	out := &bounded{}
 	cmd.Stdin, cmd.Stdout = bytes.NewReader(text), out
 	failed := cmd.Run()

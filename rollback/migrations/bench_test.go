@@ -7,12 +7,14 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"deploygate/release/interpreter"
 )
 
 // BenchmarkJudge reads two releases and judges one against the other, from directories that are in memory. Beside the
 // time it tells the processor time, of this process and of the Pythons that it starts, and of these alone.
 func BenchmarkJudge(b *testing.B) {
-	if findPython() == "" {
+	if interpreter.Find() == "" {
 		b.Skip("no python3")
 	}
 	for _, c := range []struct {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"deploygate/release/interpreter"
 )
 
 // contents are the files of a release: their text, or what else they are.
@@ -272,7 +274,7 @@ func TestReaderJudgesAsJudgeDoes(t *testing.T) {
 }
 
 func FuzzReaderJudgesAsJudgeDoes(f *testing.F) {
-	if findPython() == "" {
+	if interpreter.Find() == "" {
 		f.Skip("no python3")
 	}
 	f.Add(uint64(1))

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"deploygate/release/interpreter"
 )
 
 // base is what both releases of the cases below have.
@@ -400,7 +402,7 @@ func TestVerdicts(t *testing.T) {
 
 func python(t *testing.T) {
 	t.Helper()
-	if findPython() == "" {
+	if interpreter.Find() == "" {
 		t.Skip("no python3")
 	}
 }

@@ -8,12 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
-	"time"
+
+	"deploygate/release/interpreter"
 )
 
 //go:embed inspect.py
@@ -26,10 +24,6 @@ const (
 	maxDeaths = 20
 	// many is from how many files on a second Python pays for its start.
 	many = 400
-	// drain is how long a Python that is told to end may take.
-	drain = 5 * time.Second
-
-	nobody = 65534
 )
 
 const (
@@ -43,17 +37,6 @@ type job struct {
 	kind   byte // M, a migration; A, an apps.py
 	text   []byte
 	answer *answer
-}
-
-// findPython looks where only root may put one.
-func findPython() string {
-	for _, dir := range []string{"/usr/bin", "/usr/local/bin", "/bin"} {
-		file := dir + "/python3"
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return file
-		}
-	}
-	return ""
 }
 
 // ask has Python look at all jobs. An error is one of the context, not of a file or the host.
@@ -108,13 +91,7 @@ func (r *Reader) askAll(ctx context.Context, jobs []job) error {
 
 // run gives jobs to one Python, and tells how many it answered before it ended.
 func (r *Reader) run(ctx context.Context, jobs []job) (done int, err error) {
-	cmd := exec.CommandContext(ctx, r.python, "-I", "-S", "-B", "-W", "ignore", "-c", program)
-	cmd.Env = []string{}
-	cmd.Dir = "/"
-	cmd.WaitDelay = drain
-	if os.Geteuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	}
+	cmd := interpreter.Command(ctx, r.python, program)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return 0, err

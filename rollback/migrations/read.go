@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploygate/release"
+	"deploygate/release/interpreter"
 )
 
 const (
@@ -48,7 +49,7 @@ type textKey struct {
 }
 
 // NewReader makes a reader that has read nothing.
-func NewReader() *Reader { return newReader(findPython()) }
+func NewReader() *Reader { return newReader(interpreter.Find()) }
 
 func newReader(python string) *Reader {
 	return &Reader{python: python, listings: map[string]*listing{}, answers: map[textKey]*answer{}}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"deploygate/release/interpreter"
 )
 
 const plainText = `
@@ -508,7 +510,7 @@ func TestTheSameTextSaysTheSame(t *testing.T) {
 func TestWhatIsStarted(t *testing.T) {
 	python(t)
 	// Python runs as nobody, and says each start with a byte.
-	counting := script(t, fmt.Sprintf("printf x >>$0.started; exec %s \"$@\"", findPython()))
+	counting := script(t, fmt.Sprintf("printf x >>$0.started; exec %s \"$@\"", interpreter.Find()))
 	started := counting + ".started"
 	must(t, os.WriteFile(started, nil, 0o666))
 	must(t, os.Chmod(started, 0o666))
