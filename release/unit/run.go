@@ -67,7 +67,7 @@ func (u Unit) Run(ctx context.Context, c Command) error {
 	if result == "done" {
 		return nil
 	}
-	return u.m.failure(name, c)
+	return u.m.failure(name, result, c)
 }
 
 func (u Unit) transient(app Description, c Command, out *os.File) []sd.Property {
@@ -123,8 +123,9 @@ func (m *Manager) stop(name string) {
 	_ = conn.ResetFailedUnitContext(ctx, name)
 }
 
-// failure explains how a command ended, and has systemd forget it.
-func (m *Manager) failure(name string, c Command) error {
+// failure explains how a command ended whose job didn't end as "done", and has systemd forget it. It is nil where the end wasn't
+// seen and was a good one.
+func (m *Manager) failure(name, result string, c Command) error {
 	ctx, cancel := context.WithTimeout(m.life, callLimit)
 	defer cancel()
 	p, err := m.Unit(name).properties(ctx)
@@ -134,7 +135,11 @@ func (m *Manager) failure(name string, c Command) error {
 	if conn, _, err := m.dialled(); err == nil {
 		_ = conn.ResetFailedUnitContext(ctx, name)
 	}
-	switch result := get[string](p, "Result"); result {
+	why := get[string](p, "Result")
+	if why == "success" && result == ended {
+		return nil
+	}
+	switch why {
 	case "timeout":
 		return fmt.Errorf("it did not end within %s and was stopped", c.Timeout)
 	case "exit-code":
@@ -146,7 +151,7 @@ func (m *Manager) failure(name string, c Command) error {
 	case "signal", "core-dump":
 		return fmt.Errorf("killed by signal %d", get[int32](p, "ExecMainStatus"))
 	default:
-		return fmt.Errorf("systemd says %s", result)
+		return fmt.Errorf("systemd says %s", why)
 	}
 }
 

@@ -9,6 +9,7 @@
 package unit
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -148,7 +149,7 @@ func (u Unit) properties(ctx context.Context) (p map[string]any, err error) {
 			if p, err = conn.GetAllPropertiesContext(ctx, u.name); err == nil {
 				return p, nil
 			}
-			if conn.Connected() {
+			if !unanswered(err) {
 				return nil, fmt.Errorf("cannot ask systemd about %s: %w", u.name, plain(err))
 			}
 		}
@@ -281,15 +282,7 @@ func (u Unit) Kill(ctx context.Context) error {
 func (u Unit) change(ctx context.Context, limit time.Duration, what string, job func(context.Context, *sd.Conn, chan<- string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	conn, _, err := u.m.dialled()
-	if err != nil {
-		return err
-	}
-	done := make(chan string, 1) // go-systemd sends under its lock: an unbuffered channel blocks it
-	if err := job(ctx, conn, done); err != nil && ctx.Err() == nil && conn.Connected() {
-		return u.refused(what, err)
-	}
-	result, err := u.await(ctx, conn, done)
+	result, err := u.do(ctx, what, job)
 	if err != nil {
 		if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("%s did not %s within %s", u.name, what, limit)).
@@ -303,6 +296,49 @@ func (u Unit) change(ctx context.Context, limit time.Duration, what string, job 
 	return u.failed(ctx, what, result)
 }
 
+// do gives systemd a job and waits for its result. A call without an answer may have been lost on its way or not: it is made
+// again, unless the unit shows that it has arrived.
+func (u Unit) do(ctx context.Context, what string, job func(context.Context, *sd.Conn, chan<- string) error) (result string, err error) {
+	before, err := u.properties(ctx)
+	if err != nil {
+		return "", err
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, _, err := u.m.dialled()
+		if err != nil {
+			return "", err
+		}
+		done := make(chan string, 1) // go-systemd sends under its lock: an unbuffered channel blocks it
+		if err = job(ctx, conn, done); err == nil {
+			return u.await(ctx, conn, done)
+		}
+		if !unanswered(err) {
+			return "", u.refused(what, err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+		now, err := u.properties(ctx)
+		if err != nil {
+			return "", err
+		}
+		if queued(now) || !bytes.Equal(get[[]byte](now, "InvocationID"), get[[]byte](before, "InvocationID")) {
+			return u.await(ctx, conn, done)
+		}
+	}
+}
+
+// unanswered tells whether a call failed since there was nobody to answer it: the connection broke, or systemd left the bus
+// meanwhile, as it does when it is re-executed.
+func unanswered(err error) bool {
+	de, ok := errors.AsType[dbus.Error](err)
+	return !ok || de.Name == "org.freedesktop.DBus.Error.NoReply"
+}
+
 // failed explains a job that didn't do what it should.
 func (u Unit) failed(ctx context.Context, what, result string) error {
 	f := gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("systemd could not %s %s: the job's result is %q", what, u.name, result))
@@ -313,6 +349,10 @@ func (u Unit) failed(ctx context.Context, what, result string) error {
 	}
 	return f.Advise("journalctl -u " + u.name + " -n 50")
 }
+
+// ended is the result of a job whose end nobody has seen and whose unit doesn't run any more: for a command that may be as it
+// should.
+const ended = "inactive"
 
 // await waits for a job's result. If D-Bus goes away meanwhile the result never comes: then the unit's state, read
 // over a new connection, says how the job ended.
@@ -336,11 +376,11 @@ func (u Unit) await(ctx context.Context, conn *sd.Conn, done <-chan string) (str
 			if queued(p) {
 				continue // still at it
 			}
-			switch get[string](p, "ActiveState") {
+			switch state := get[string](p, "ActiveState"); state {
 			case "active":
 				return "done", nil
-			case "failed", "inactive":
-				return "failed", nil
+			case "failed", ended:
+				return state, nil
 			}
 		}
 	}
