@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"time"
 
 	"deploygate/gate"
@@ -118,10 +119,11 @@ func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Versio
 	return e, detail, change(ctx)
 }
 
-// hangs tells whether a release failed since it gives no answer.
+// hangs tells whether a release failed since it gives no answer, or since so many wait for one that nobody gets into the line
+// any more: connect(2) to a unix socket gives EAGAIN then.
 func hangs(failure error) bool {
 	f := gate.AsFinding(gate.LayerHealth, failure)
-	return f.Answer != nil && f.Answer.Timeout && !f.Proxied
+	return f.Answer != nil && (f.Answer.Timeout || errors.Is(f.Answer.Err, syscall.EAGAIN)) && !f.Proxied
 }
 
 func (d *Deployer) healthy() string {

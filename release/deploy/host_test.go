@@ -46,6 +46,7 @@ type behaviour struct {
 	boot    time.Duration // refuses connections for so long
 	status  int           // of its answers; 0 is 200
 	hangs   bool          // gives no answer
+	full    bool          // its backlog is full
 	crash   time.Duration // dies after so long; 0 lives
 	restart error         // what systemd says of its start
 	proxied int           // what the proxy answers for it; 0 is what it answers itself
@@ -435,6 +436,8 @@ func (p prober) answer() gate.Answer {
 		return gate.Answer{Status: b.proxied}
 	case p.running == "", age < b.boot, b.crash > 0 && age >= b.crash:
 		return gate.Answer{Err: syscall.ECONNREFUSED}
+	case b.full:
+		return gate.Answer{Err: syscall.EAGAIN}
 	case b.hangs:
 		return gate.Answer{Err: errors.New("timeout"), Timeout: true, Connected: true}
 	case b.status != 0:

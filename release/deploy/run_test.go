@@ -1013,6 +1013,7 @@ func TestWhatHangsIsKilled(t *testing.T) {
 		killed versions
 	}{
 		"it gives no answer": {behaviour{hangs: true}, versions{"v2"}},
+		"nobody can ask it":  {behaviour{full: true}, versions{"v2"}},
 		"it answers wrongly": {behaviour{status: 500}, nil},
 		"it crashes":         {behaviour{crash: time.Second}, nil},
 	} {

@@ -83,11 +83,33 @@ func TestAppHangs(t *testing.T) {
 		h.configure("deadline = \"5s\"\ntimeout = \"1s\"")
 		v := h.rolledBack(testbed.Hang())
 		h.failed(v, "app", "no_answer", "takes the request and gives no answer")
-		// Nor does it end when it is asked to, and nobody waits for that.
-		if log := h.Exec(h.t.Context(), "journalctl", "--unit", h.site.Unit, "--grep", "stop-sigterm.*timed out", "--quiet").Stdout; log != "" {
-			h.t.Errorf("its end was waited for: %s", log)
-		}
+		h.wasKilled()
 	})
+}
+
+// So many wait for an app that hangs that nobody can get into the line any more.
+func TestAppHangsAndItsBacklogIsFull(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.command("--workers 2 --backlog 5 BIND project.wsgi:application")
+		h.configure("deadline = \"5s\"")
+		load := h.Load(t.Context(), h.site, "/health/", 50)
+		defer load.Stop()
+		v := h.rolledBack(testbed.Hang())
+		h.failed(v, "socket", "backlog_full", "")
+		h.wasKilled()
+	})
+}
+
+// wasKilled makes sure that nobody waited for a release to end: one that gives no answer doesn't, when it is asked to.
+func (h *host) wasKilled() {
+	h.t.Helper()
+	log := h.Exec(h.t.Context(), "journalctl", "--unit", h.site.Unit, "--output", "cat", "--quiet").Stdout
+	if !strings.Contains(log, "SIGKILL to main process") {
+		h.t.Errorf("it was not killed:\n%s", log)
+	}
+	if strings.Contains(log, "timed out") {
+		h.t.Errorf("its end was waited for:\n%s", log)
+	}
 }
 
 func TestSlowBootPasses(t *testing.T) {
