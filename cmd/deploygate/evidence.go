@@ -70,6 +70,9 @@ func (v *evidence) readUnit() {
 	u.User, u.Program, u.RuntimeDirectories = d.User, d.Program, d.RuntimeDirectories
 	u.WorkingDirectory, u.SocketUnit, u.OfUser = d.WorkingDirectory, d.Listen != "", v.config.Service.Manager == unit.User
 	u.Timeout = v.gunicornTimeout()
+	if live := v.rehearsedFor; live.Name != "" {
+		u.RehearsedFor, u.File = live.Name, live.File
+	}
 	if d.Program != "" {
 		v.needs(gate.ExecMissing, "ExecStart=", d.Program, exists(d.Program))
 		if u.Python = pythonOf(d.Program); u.Python != "" && u.Python != d.Program {

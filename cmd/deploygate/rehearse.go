@@ -51,7 +51,7 @@ func (s rehearser) Begin(ctx context.Context, v release.Version) (deploy.Stage, 
 	config.Service.Unit, config.Health.Bind, config.Proxy.Kind = c.Name, s.bindTo(), kindNone
 	g := newGate(&config, s.manager.Unit(c.Name))
 	deployer.Gate = g
-	beside.config, beside.deployer = &config, &deployer
+	beside.config, beside.deployer, beside.rehearsedFor = &config, &deployer, c.live
 	if err := beside.direct(ctx, g, s.manager.Unit(c.Name), s.log); err != nil {
 		return deploy.Stage{}, err
 	}
@@ -81,6 +81,7 @@ func (s rehearser) bindTo() string {
 // besideCommand is what runs there, and what is to be seen of it.
 type besideCommand struct {
 	unit.Beside
+	live   unit.Description
 	expect gate.Expect
 }
 
@@ -110,6 +111,7 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c besideComm
 	for _, f := range d.EnvironmentFiles {
 		live.Files = append(live.Files, assignments(c.Point(f.Path))...)
 	}
+	c.live = d
 	c.Name, c.RuntimeDirectory, c.Limit = s.unitName(), s.name, s.config.Health.Deadline+rehearseGrace
 	c.expect = gate.Expect{Version: string(v), Dir: dir, Releases: filepath.Dir(dir)}
 	for _, p := range []string{strings.TrimPrefix(s.bind, "unix:"), d.PIDFile, d.Option("--pid", "-p")} {

@@ -30,6 +30,8 @@ type host struct {
 	deployer *deploy.Deployer
 	prober   func(limit time.Duration) gate.Prober // of the app itself; nil if it isn't known where it listens
 	bind     string                                // where the app listens, in gunicorn's syntax; "" unknown
+
+	rehearsedFor unit.Description // of the live unit, where this is a rehearsal beside it
 }
 
 // connect makes it. Nothing on the host is changed by it.

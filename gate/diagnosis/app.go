@@ -34,7 +34,7 @@ const (
 // missingPath names the path of that kind that is missing.
 func missingPath(cause gate.Cause) logProof {
 	return func(f *Facts, _ gate.LogLine, m *match) bool {
-		m.words["missing"] = "see EnvironmentFile="
+		m.words["missing"] = "what EnvironmentFile= names"
 		if p := f.path(cause); p != nil {
 			m.words["missing"] = p.Path
 		}

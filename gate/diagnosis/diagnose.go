@@ -137,11 +137,15 @@ func (f *Facts) words() map[string]string {
 		journal += ` --since "` + f.Asked.Add(-recent).Format(time.DateTime) + `"`
 	}
 	w := map[string]string{
-		"systemctl": systemctl, "journal": journal, "unit": f.Unit.Name, "file": f.Unit.File, "user": f.Unit.user(),
+		"systemctl": systemctl, "journal": journal, "unit": f.Unit.Name, "settings": f.Unit.Name, "file": f.Unit.File, "user": f.Unit.user(),
 		"program": f.Unit.Program, "python": f.Unit.Python, "dir": f.Release.Dir, "previous": f.Release.Previous,
 		"before": path.Join(path.Dir(f.Release.Dir), f.Release.Previous), "bind": f.Bind, "socket": f.socketPath(),
 		"nginx": f.Proxy.Program, "proxyunit": f.Proxy.Unit, "proxyuser": f.Proxy.User, "location": "nginx's configuration",
 		"timeout": "", "at": "", "why": "", "imported": "project.wsgi", "stacks": f.stacks(journal), "workdir": f.Unit.WorkingDirectory,
+	}
+	w["start"], w["restart"] = systemctl+" start "+f.Unit.Name, systemctl+" restart "+f.Unit.Name
+	if live := f.Unit.RehearsedFor; live != "" {
+		w["settings"], w["start"], w["restart"] = live, "release it again", "release it again"
 	}
 	if w["python"] == "" {
 		w["python"] = "python3"

@@ -84,7 +84,8 @@ type Unit struct {
 	State gate.UnitState
 	Name  string
 
-	File               string // the unit's own file
+	RehearsedFor       string // the live unit that this one, a rehearsal's, has its settings from; "" if this is the live one
+	File               string // where the settings are
 	FileState          string // enabled, disabled, static, …
 	StaleOnDisk        bool   // changed on disk, and not loaded
 	Restart            string // no, always, on-failure, …

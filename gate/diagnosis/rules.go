@@ -22,7 +22,7 @@ var startRules = []rule{
 	{
 		gate.LayerService, gate.EnvFileMissing, logged(`Failed to load environment files: (?P<why>.+)`, missingPath(gate.EnvFileMissing)),
 		"{unit} can't start: an environment file can't be read: {missing}",
-		advice{"restore {missing}, or correct EnvironmentFile= in {file}; then {systemctl} restart {unit}"},
+		advice{"restore {missing}, or correct EnvironmentFile= in {file}; then {restart}"},
 	},
 	{
 		gate.LayerService, gate.UserMissing, step("USER", 217, `Failed to determine user credentials: (?P<why>.+)`),
@@ -32,7 +32,7 @@ var startRules = []rule{
 	{
 		gate.LayerService, gate.UserMissing, step("GROUP", 216, `Failed to determine group credentials: (?P<why>.+)`),
 		"{unit} can't start: its group does not exist",
-		advice{"create the group, or correct Group= in {file}: {systemctl} show -p Group {unit}"},
+		advice{"create the group, or correct Group= in {file}: {systemctl} show -p Group {settings}"},
 	},
 	{
 		gate.LayerService, gate.WorkingDirectoryMissing, step("CHDIR", 200, `Changing to the requested working directory failed: (?P<why>.+)`),
@@ -42,12 +42,12 @@ var startRules = []rule{
 	{
 		gate.LayerService, gate.SandboxPathMissing, step("NAMESPACE", 226, `(?:Failed to set up mount namespacing|set up mount namespacing): (?:/run/systemd/unit-root)?(?P<what>[^:]+): (?P<why>.+)`),
 		"{unit} can't start: its sandbox can't be set up: {what}",
-		advice{"make that directory, or put a - before it in ReadWritePaths= (and the like) in {file}: {systemctl} cat {unit}"},
+		advice{"make that directory, or put a - before it in ReadWritePaths= (and the like) in {file}: {systemctl} cat {settings}"},
 	},
 	{
 		gate.LayerService, gate.LogTargetMissing, step("(?:STDOUT|STDERR)", 209, `Failed to set up standard (?:output|error): (?P<why>.+)`),
 		"{unit} can't start: where it is to log can't be opened",
-		advice{"make the directory that StandardOutput= or StandardError= names: {systemctl} cat {unit} | grep -i Standard"},
+		advice{"make the directory that StandardOutput= or StandardError= names: {systemctl} cat {settings} | grep -i Standard"},
 	},
 	{
 		gate.LayerService, gate.ExecMissing, both(step("EXEC", 203), shebang),
@@ -69,12 +69,12 @@ var startRules = []rule{
 	{
 		gate.LayerService, gate.BadOption, logged(`gunicorn: error: (?P<why>.+)`),
 		"gunicorn refuses its arguments: {why}",
-		advice{"correct ExecStart= in {file}: {systemctl} cat {unit}"},
+		advice{"correct ExecStart= in {file}: {systemctl} cat {settings}"},
 	},
 	{
 		gate.LayerService, gate.BadOption, logged(`^(?:Error: )+(?P<why>.*[^: ])`),
 		"gunicorn can't start: {why}",
-		advice{"correct ExecStart= in {file}, or restore what it names: {systemctl} cat {unit}"},
+		advice{"correct ExecStart= in {file}, or restore what it names: {systemctl} cat {settings}"},
 	},
 	{
 		gate.LayerSocket, gate.PortInUse, logged(`Connection in use: (?P<address>.+)`, holder),
@@ -109,7 +109,7 @@ var appRules = []rule{
 			raised(`^KeyError: '(?P<variable>[A-Z_]*SECRET_KEY)'`, fromEnvironment),
 			raised(`(?P<variable>SECRET_KEY) setting must not be empty`)),
 		"Django has no SECRET_KEY{at}",
-		advice{"set {variable} where {unit} gets its environment: {systemctl} cat {unit} | grep Environment"},
+		advice{"set {variable} where {settings} gets its environment: {systemctl} cat {settings} | grep Environment"},
 	},
 	{
 		gate.LayerApp, gate.EnvVarMissing, either(
@@ -117,7 +117,7 @@ var appRules = []rule{
 			raised(`ImproperlyConfigured: Set the (?P<variable>\S+) environment variable`),
 			raised(`UndefinedValueError: (?P<variable>\S+) not found`)),
 		"the environment variable {variable} is not set{at}",
-		advice{"set {variable} where {unit} gets its environment: {systemctl} cat {unit} | grep Environment"},
+		advice{"set {variable} where {settings} gets its environment: {systemctl} cat {settings} | grep Environment"},
 	},
 	{
 		gate.LayerRelease, gate.ReleaseUnreadable, raised(noModule, presentButClosed),
@@ -132,11 +132,11 @@ var appRules = []rule{
 	{
 		gate.LayerApp, gate.SettingsModule, raised(noModule, namedBySettings),
 		"DJANGO_SETTINGS_MODULE names {module}, which does not exist",
-		advice{"correct DJANGO_SETTINGS_MODULE: {systemctl} cat {unit} | grep Environment; grep -rn DJANGO_SETTINGS_MODULE {dir} --include=*.py"},
+		advice{"correct DJANGO_SETTINGS_MODULE: {systemctl} cat {settings} | grep Environment; grep -rn DJANGO_SETTINGS_MODULE {dir} --include=*.py"},
 	},
 	{
 		gate.LayerApp, gate.ImportError, raised(noModule, namedByUnit),
-		"gunicorn finds no module {module}, which ExecStart of {unit} names",
+		"gunicorn finds no module {module}, which ExecStart of {settings} names",
 		advice{"correct ExecStart= or WorkingDirectory= in {file}, or the release: ls {dir}"},
 	},
 	{
@@ -194,7 +194,7 @@ var appRules = []rule{
 	{
 		gate.LayerResources, gate.OOM, outOfMemory,
 		"a process of {unit} was killed for lack of memory",
-		advice{"fewer workers, or a higher limit: {systemctl} show -p MemoryMax,MemoryPeak {unit}; free -m"},
+		advice{"fewer workers, or a higher limit: {systemctl} show -p MemoryMax,MemoryPeak {settings}; free -m"},
 	},
 	{
 		gate.LayerApp, gate.WorkerCrash, either(
@@ -218,7 +218,7 @@ var appRules = []rule{
 	{
 		gate.LayerService, gate.ServiceStopped, stopped,
 		"{unit} is not running{killed}",
-		advice{"{systemctl} start {unit}", "who stopped it: {journal}"},
+		advice{"{start}", "who stopped it: {journal}"},
 	},
 
 	// Its socket can't be reached.

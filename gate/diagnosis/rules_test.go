@@ -237,3 +237,25 @@ func kernelKilled(f *Facts) {
 	pid := logged(`Worker with pid (?P<pid>\d+) was terminated due to signal 9`)(f).words["pid"]
 	f.Killed = []gate.LogLine{{Text: "Memory cgroup out of memory: Killed process " + pid + " (gunicorn) total-vm:1234kB"}}
 }
+
+// What a rehearsal shows is mended where its settings come from: its own unit is gone when its diagnosis is read.
+func TestARehearsalIsMendedInTheLiveUnit(t *testing.T) {
+	for file, want := range map[string]string{
+		"trixie/env_file_missing": "in /etc/systemd/system/gunicorn.service; then release it again",
+		"trixie/env_var_missing":  "set PAYMENTS_URL where gunicorn.service gets its environment: systemctl cat gunicorn.service | grep Environment",
+		"trixie/settings_module":  "systemctl cat gunicorn.service",
+		"trixie/oom":              "MemoryPeak gunicorn.service",
+		"trixie/user_missing":     "correct User= in /etc/systemd/system/gunicorn.service",
+	} {
+		f := load(t, file).directly(gone)
+		f.Unit.Name, f.Unit.RehearsedFor = "deploygate-rehearsal-shop.service", f.Unit.Name
+		var advice []string
+		for _, found := range Diagnose(f) {
+			advice = append(advice, found.Advice...)
+		}
+		text := strings.Join(advice, "\n")
+		if !strings.Contains(text, want) || strings.Contains(text, f.Unit.Name) {
+			t.Errorf("%s: advice %q; want %q", file, text, want)
+		}
+	}
+}

@@ -50,6 +50,11 @@ func (h *host) beside(version, layer, cause string, mods ...testbed.Mod) verdict
 	if v.Changed {
 		h.t.Error("the verdict says that something was changed")
 	}
+	for _, advice := range v.Failure.Advice {
+		if strings.Contains(advice, "systemctl") && strings.Contains(advice, "deploygate-rehearsal") {
+			h.t.Errorf("it advises something for a unit that is gone: %s", advice)
+		}
+	}
 	if after := h.rehearsed(); after != before {
 		h.t.Errorf("before: %s\nafter:  %s", before, after)
 	}
