@@ -327,7 +327,7 @@ func (u Unit) do(ctx context.Context, what string, job func(context.Context, *sd
 			return "", err
 		}
 		if queued(now) || !bytes.Equal(get[[]byte](now, "InvocationID"), get[[]byte](before, "InvocationID")) {
-			return u.await(ctx, conn, done)
+			return u.settled(ctx)
 		}
 	}
 }
@@ -354,8 +354,7 @@ func (u Unit) failed(ctx context.Context, what, result string) error {
 // should.
 const ended = "inactive"
 
-// await waits for a job's result. If D-Bus goes away meanwhile the result never comes: then the unit's state, read
-// over a new connection, says how the job ended.
+// await waits for a job's result. If D-Bus goes away meanwhile the result never comes: then the unit shows how it ended.
 func (u Unit) await(ctx context.Context, conn *sd.Conn, done <-chan string) (string, error) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
@@ -366,22 +365,30 @@ func (u Unit) await(ctx context.Context, conn *sd.Conn, done <-chan string) (str
 		case <-ctx.Done():
 			return "", context.Cause(ctx)
 		case <-tick.C:
-			if conn.Connected() {
-				continue
+			if !conn.Connected() {
+				return u.settled(ctx)
 			}
-			p, err := u.properties(ctx)
-			if err != nil {
-				continue // not back yet
-			}
-			if queued(p) {
-				continue // still at it
-			}
+		}
+	}
+}
+
+// settled waits until the unit has no job, and gives what has become of it as the result of the last one.
+func (u Unit) settled(ctx context.Context) (string, error) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if p, err := u.properties(ctx); err == nil && !queued(p) { // an error: not back yet
 			switch state := get[string](p, "ActiveState"); state {
 			case "active":
 				return "done", nil
 			case "failed", ended:
 				return state, nil
 			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	endian "encoding/binary"
 	"encoding/json"
 	"net"
 	"strings"
@@ -9,13 +10,15 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/godbus/dbus/v5"
+
 	"deploygate/scripts/testbed"
 )
 
 // The line to systemd may break at the worst moment: the call that restarts the app is lost, or its answer, or the news that
-// it is done. Each time the app is restarted, and once.
+// it is done; or the bus says that systemd has left. Each time the app is restarted, and once.
 func TestTheBusBreaksAtTheRestart(t *testing.T) {
-	for _, lost := range []string{"call", "answer", "end"} {
+	for _, lost := range []string{"call", "answer", "end", "systemd"} {
 		t.Run(lost, func(t *testing.T) {
 			onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 				h.configure("")
@@ -53,7 +56,8 @@ func (h *host) boots() int {
 // relayed is the socket on the host that a relay passes on to the system bus.
 const relayed = "/run/relayed-bus"
 
-// relay passes on what is said to the system bus and by it, and breaks every connection once, when a unit is restarted.
+// relay passes on what is said to the system bus and by it, and fails once, when a unit is restarted: it breaks every
+// connection, or has the bus say that systemd has left it.
 type relay struct {
 	loses  string
 	broken atomic.Bool
@@ -103,6 +107,7 @@ func (r *relay) hangUp() {
 
 func (r *relay) connect(client, bus net.Conn) {
 	var restarting atomic.Bool
+	var serial atomic.Uint32 // of the call
 	go passOn(client, bus, func(call []byte, pass func()) {
 		if !bytes.Contains(call, []byte("RestartUnit")) || !r.broken.CompareAndSwap(false, true) {
 			pass()
@@ -112,11 +117,20 @@ func (r *relay) connect(client, bus net.Conn) {
 			r.hangUp()
 			return
 		}
+		serial.Store(endian.LittleEndian.Uint32(call[8:])) // D-Bus Specification, "Message Format"
 		restarting.Store(true)
 		pass()
 	})
 	go passOn(bus, client, func(answer []byte, pass func()) {
 		asked := restarting.Load()
+		if asked && r.loses == "systemd" {
+			restarting.Store(false)
+			_ = (&dbus.Message{Type: dbus.TypeError, Headers: map[dbus.HeaderField]dbus.Variant{
+				dbus.FieldReplySerial: dbus.MakeVariant(serial.Load()),
+				dbus.FieldErrorName:   dbus.MakeVariant("org.freedesktop.DBus.Error.NoReply"),
+			}}).EncodeTo(client, endian.LittleEndian)
+			return
+		}
 		if !asked || r.loses == "end" {
 			pass()
 		}
