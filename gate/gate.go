@@ -185,14 +185,15 @@ func (c *closed) forGood(a *Answer) bool {
 }
 
 // Look asks the app itself once, if it is known where, and gives how its unit is, the answer (nil without one), and what
-// is wrong; nil: nothing.
+// is wrong; nil: nothing. What is dormant is not asked.
 func (g *Gate) Look(ctx context.Context, e Expect) (UnitState, *Answer, *Finding) {
 	var a *Answer
 	var wrong *Finding
-	if g.Direct != nil {
-		a, wrong = ask(ctx, g.Direct, g.Health.of(e))
-	}
 	st, err := g.Unit.State(ctx)
+	if g.Direct != nil && (err != nil || !st.Dormant(e)) {
+		a, wrong = ask(ctx, g.Direct, g.Health.of(e))
+		st, err = g.Unit.State(ctx)
+	}
 	if err != nil {
 		return st, a, NewFinding(LayerService, Unknown, fmt.Sprintf("cannot ask systemd: %v", err))
 	}
@@ -206,7 +207,7 @@ func (g *Gate) Look(ctx context.Context, e Expect) (UnitState, *Answer, *Finding
 	return st, a, wrong
 }
 
-// LookThrough asks it once through the proxy; nil, nil where that isn't configured.
+// LookThrough asks it once through the proxy; nil, nil where that isn't configured. What is dormant has to be left alone.
 func (g *Gate) LookThrough(ctx context.Context, e Expect) (*Answer, *Finding) {
 	if g.Through == nil {
 		return nil, nil

@@ -68,6 +68,9 @@ func (e *Expect) begin(st UnitState) {
 	}
 }
 
+// Dormant tells whether the unit is stopped behind a socket unit, so that it would be started by being asked.
+func (st UnitState) Dormant(e Expect) bool { return e.Socket && st.ActiveState == "inactive" }
+
 // Crash gives the finding that ends the wait at once: the unit failed, was stopped, or systemd has started it again
 // since the gate began. It gives nil while the unit may still become healthy.
 func Crash(st UnitState, e Expect) *Finding {

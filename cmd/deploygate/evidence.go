@@ -97,6 +97,11 @@ func (v *evidence) needs(cause gate.Cause, what, path, problem string) {
 
 // exists says what is wrong with a path; "" if it is there, or can't be looked at.
 func exists(path string) string {
+	if strings.ContainsAny(path, "*?[") { // EnvironmentFile= takes patterns
+		if found, err := filepath.Glob(path); err == nil && len(found) > 0 {
+			return ""
+		}
+	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return "does not exist"
 	}
@@ -255,7 +260,9 @@ func (v *evidence) ask(ctx context.Context, e gate.Expect) {
 	if v.Direct.Answer != nil && (v.Failed == nil || g.Health.Judge(*v.Direct.Answer) != nil) {
 		v.Direct.Finding = v.Failed // else the answer is good, and something else isn't
 	}
-	v.Proxied.Answer, v.Proxied.Finding = g.LookThrough(ctx, e)
+	if !v.Unit.State.Dormant(e) {
+		v.Proxied.Answer, v.Proxied.Finding = g.LookThrough(ctx, e)
+	}
 }
 
 // patience is how long a request may take that has already taken too long.

@@ -208,7 +208,7 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 		}
 	}
 	u := deploy.Unit{
-		Name: d.Name, InLink: d.InLink(s.link), Socket: d.Listen != "", Running: d.Settled && d.MainPID != 0, Invocation: d.InvocationID, Dir: dir,
+		Name: d.Name, InLink: d.InLink(s.link), Unstartable: s.unstartable(d), Socket: d.Listen != "", Running: d.Settled && d.MainPID != 0, Invocation: d.InvocationID, Dir: dir,
 	}
 	if s.reloads() {
 		st, err := s.unit.State(ctx)
@@ -220,6 +220,19 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 		}
 	}
 	return u, nil
+}
+
+// unstartable looks for what systemd itself reads from the host before any release is run. What lies below ROOT may be the
+// release's, or made by a hook.
+func (s *appService) unstartable(d unit.Description) error {
+	for _, f := range d.EnvironmentFiles {
+		if problem := exists(f.Path); problem != "" && !f.Optional && !strings.HasPrefix(f.Path, s.config.Root+"/") {
+			return gate.NewFinding(gate.LayerService, gate.EnvFileMissing,
+				fmt.Sprintf("the next start of %s would fail: EnvironmentFile= %s %s", d.Name, f.Path, problem)).
+				Advise(fmt.Sprintf("restore it, or correct %s: systemctl cat %s", d.File, d.Name))
+		}
+	}
+	return nil
 }
 
 // Restart implements deploy.Service.

@@ -43,6 +43,8 @@ type Unit struct {
 	Invocation string
 	Dir        string // where its main process runs, every link resolved
 	Processes  []int
+	// Unstartable is why its next start would fail, whichever release it is to run; nil: nothing is known.
+	Unstartable error
 }
 
 // Deployer runs deploys of one app.

@@ -64,8 +64,9 @@ type host struct {
 	interrupt   func()
 
 	// on has what happens at an event, once: "restart", "probe", "hook NAME", "started swap", …
-	on       map[string]func()
-	notReady error // why a deploy would be in vain, as the unit has it
+	on          map[string]func()
+	unstartable error // why no start of the unit can work
+	notReady    error // why a deploy would be in vain, as the unit has it
 	// Of the proxy: whether its configuration was invalid before, is invalid now, and has changed.
 	invalidBefore, invalid error
 	reconfigured           bool
@@ -309,7 +310,7 @@ func (s service) Ready(ctx context.Context) (Unit, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	u := Unit{Name: "app.service", InLink: !s.outside, Running: s.running != "", Invocation: fmt.Sprint(s.invocation)}
+	u := Unit{Name: "app.service", Unstartable: s.unstartable, InLink: !s.outside, Running: s.running != "", Invocation: fmt.Sprint(s.invocation)}
 	if u.Running {
 		u.Dir, _ = s.tree.RealDir(s.running)
 		u.Processes = []int{s.pid()}

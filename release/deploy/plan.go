@@ -113,6 +113,7 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 		p.Invocation, p.Reload = unit.Invocation, d.Reload && !p.Live()
 	}
 	refused.add(gate.LayerService, err)
+	refused.add(gate.LayerService, unit.Unstartable)
 	if err == nil {
 		d.baseline(ctx, &p, unit, &refused)
 	}

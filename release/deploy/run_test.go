@@ -272,6 +272,9 @@ func TestOutcomes(t *testing.T) {
 		refusedPreflight("no unit", "there is no unit", func(h *host) {
 			h.notReady = gate.NewFinding(gate.LayerService, gate.Unknown, "there is no unit app.service")
 		}),
+		refusedPreflight("a unit that can't start", "does not exist", func(h *host) {
+			h.unstartable = gate.NewFinding(gate.LayerService, gate.EnvFileMissing, "/etc/app.env does not exist")
+		}),
 		refusedPreflight("newer journal", "written by a newer deploygate", func(h *host) {
 			file := filepath.Join(h.state, "journal.jsonl")
 			old, err := os.ReadFile(file)

@@ -45,6 +45,9 @@ func TestRefusedWithoutTheUnit(t *testing.T) {
 		h.refuses("service", "nginx.service does not go through /srv/app/current", "release", "v2")
 
 		h.reconfigure("nginx.service", "gunicorn.service")
+		h.sh("mv " + h.site.EnvFile() + " /etc/away.env")
+		h.refuses("service", "the next start of gunicorn.service would fail: EnvironmentFile= "+h.site.EnvFile()+" does not exist", "release", "v2")
+		h.sh("mv /etc/away.env " + h.site.EnvFile())
 		h.must(h.Exec(h.t.Context(), "ln", "-sf", "/dev/null", "/etc/systemd/system/"+h.site.Unit).Err)
 		h.must(h.Exec(h.t.Context(), "systemctl", "daemon-reload").Err)
 		h.refuses("service", "gunicorn.service is masked", "release", "v2")

@@ -70,3 +70,24 @@ func TestASocketUnitThatGaveUp(t *testing.T) {
 		}
 	})
 }
+
+// Who only looks starts nothing: an app that is stopped behind its socket unit is reported, not asked.
+func TestLookingDoesNotStartWhatIsStopped(t *testing.T) {
+	onEachSuite(t, withSocket(), func(h *host) {
+		h.configure("")
+		h.add("v1")
+		h.released("v1")
+		h.sh("systemctl stop " + h.site.Unit)
+		for _, command := range []string{"check", "diagnose", "status"} {
+			r := h.run(command)
+			if command != "status" && (r.Code != 1 || !strings.Contains(r.Stdout+r.Stderr, h.site.Unit+" is not running")) {
+				h.t.Errorf("%s: exit %d\n%s%s", command, r.Code, r.Stdout, r.Stderr)
+			}
+			state, err := h.UnitProperty(h.t.Context(), h.site.Unit, "ActiveState")
+			h.must(err)
+			if state != "inactive" {
+				h.t.Fatalf("%s: the app is %s", command, state)
+			}
+		}
+	})
+}
