@@ -15,6 +15,7 @@ import (
 	"deploygate/gate/probe"
 	"deploygate/gate/socket"
 	"deploygate/release"
+	"deploygate/release/journal"
 	"deploygate/release/unit"
 	"deploygate/release/unit/pair"
 )
@@ -107,6 +108,10 @@ func (s *session) init(ctx context.Context, r initReport, unitName string, look 
 		}
 		return s.cannot(err)
 	}
+	if first := Defaults(defaultApp); !look && r.App == defaultApp && f.root != first.Root && deployed(first) {
+		return usagef("%q is the app in %s, which has been deployed; give the one in %s a name of its own: deploygate init --app NAME --unit %s",
+			defaultApp, first.Root, f.root, f.unit)
+	}
 	r.Text = f.text()
 	if err := loads(r.File, r.Text); err != nil {
 		return s.cannot(err)
@@ -132,6 +137,14 @@ func (s *session) init(ctx context.Context, r initReport, unitName string, look 
 	}
 	fmt.Fprintln(s.out, oneLine(fmt.Sprintf("written: %s, for %s in %s; whether it fits: deploygate check%s", r.File, f.unit, f.root, naming(r.App, r.File))))
 	return nil
+}
+
+// deployed tells whether an app is there and has been deployed.
+func deployed(c *Config) bool {
+	_, missing := os.Lstat(filepath.Join(c.Root, "current"))
+	history, err := journal.Load(c.StateDir)
+	_, ever := history.Last()
+	return missing == nil && err == nil && ever
 }
 
 // create is create, with the end that the command comes to.

@@ -442,3 +442,23 @@ func (h *host) override(text string) {
 	h.must(h.WriteFile("/etc/systemd/system/"+h.site.Unit+".d/test.conf", text, 0o644))
 	h.sh("systemctl daemon-reload")
 }
+
+// A second site doesn't get the name, and with it the records, of the first, which needs no configuration.
+func TestInitOfASecondSite(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.add("v1")
+		if r := h.run("release", "v1"); r.Code != 0 {
+			h.t.Fatalf("exit %d\n%s", r.Code, r.Stderr)
+		}
+		h.sh(`cp -r /srv/app /srv/shop; sed s,/srv/app,/srv/shop,g /etc/systemd/system/gunicorn.service > /etc/systemd/system/shop.service
+systemctl daemon-reload`)
+		r := h.run("init", "--unit", "shop.service")
+		if r.Code != 2 || !strings.Contains(r.Stderr, "deploygate init --app NAME --unit shop.service") {
+			h.t.Errorf("exit %d, %q", r.Code, r.Stderr)
+		}
+		h.nothing("/etc/deploygate/app.toml")
+		if r := h.run("init", "--app", "shop", "--unit", "shop.service"); r.Code != 0 {
+			h.t.Errorf("exit %d, %q", r.Code, r.Stderr)
+		}
+	})
+}
