@@ -70,6 +70,18 @@ func create(files ...pair.File) (err error) {
 	return nil
 }
 
+// written tells whether all of the files are there as they would be written.
+func written(files ...pair.File) bool {
+	return !slices.ContainsFunc(files, func(f pair.File) bool {
+		info, err := os.Lstat(f.Path)
+		if err != nil || !info.Mode().IsRegular() || info.Size() != int64(len(f.Text)) {
+			return true
+		}
+		text, err := os.ReadFile(f.Path)
+		return err != nil || string(text) != f.Text
+	})
+}
+
 // missing tells whether none of the files is there yet, else with an existsError.
 func missing(files ...pair.File) error {
 	for _, f := range files {

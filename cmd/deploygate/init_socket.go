@@ -31,6 +31,8 @@ type socketReport struct {
 	Steps   []string    `json:"steps"` // to the socket unit
 	Back    []string    `json:"back"`
 	Notes   []string    `json:"notes"`
+
+	there bool // the files were written before, and systemd doesn't know of them yet
 }
 
 func (c *commands) initSocket(ctx *cli.Context) error {
@@ -67,24 +69,8 @@ func (s *session) initSocket(ctx context.Context, look bool) error {
 	if err != nil {
 		return s.cannot(err)
 	}
-	if other, err := manager.Unit(p.Socket).Describe(ctx); err != nil {
-		return s.cannot(err)
-	} else if other.LoadState != "not-found" && !look {
-		return usagef("there is a %s already (%s), which does not listen for %s; nothing was written", p.Socket, other.File, d.Name)
-	}
-	if !look {
-		if err := missing(p.Files...); err != nil {
-			return s.refused(err)
-		}
-	}
-	if d.StaleOnDisk && !look {
-		return s.cannot(fmt.Errorf("the files of %s were changed and systemd still uses the old ones: systemctl daemon-reload, then again", d.Name))
-	}
-	if ctx.Err() != nil {
-		return s.cannot(errors.New("interrupted; nothing was written"))
-	}
-	if !look {
-		if err := s.create(p.Files...); err != nil {
+	if r.there = !look && written(p.Files...); !look && !r.there {
+		if err := s.writePair(ctx, manager, d, p); err != nil {
 			return err
 		}
 		r.Written = true
@@ -96,6 +82,27 @@ func (s *session) initSocket(ctx context.Context, look bool) error {
 	}
 	s.printSocket(r)
 	return nil
+}
+
+// writePair writes the files, unless something is in the way.
+func (s *session) writePair(ctx context.Context, manager *unit.Manager, d unit.Description, p pair.Pair) error {
+	other, err := manager.Unit(p.Socket).Describe(ctx)
+	if err != nil {
+		return s.cannot(err)
+	}
+	if other.LoadState != "not-found" {
+		return usagef("there is a %s already (%s), which does not listen for %s; nothing was written", p.Socket, other.File, d.Name)
+	}
+	if err := missing(p.Files...); err != nil {
+		return s.refused(err)
+	}
+	if d.StaleOnDisk {
+		return s.cannot(fmt.Errorf("the files of %s were changed and systemd still uses the old ones: systemctl daemon-reload, then again", d.Name))
+	}
+	if ctx.Err() != nil {
+		return s.cannot(errors.New("interrupted; nothing was written"))
+	}
+	return s.create(p.Files...)
 }
 
 // hasSocket says that there is nothing to write, and how to switch to a socket unit that is there and doesn't listen.
@@ -127,9 +134,12 @@ func (s *session) printSocket(r socketReport) {
 		fmt.Fprintf(s.err, "deploygate: %s\n", oneLine(n))
 	}
 	for _, f := range r.Files {
-		if r.Written {
+		switch {
+		case r.Written:
 			fmt.Fprintf(s.out, "written: %s\n", f.Path)
-		} else {
+		case r.there:
+			fmt.Fprintf(s.out, "written already: %s\n", f.Path)
+		default:
 			fmt.Fprintf(s.out, "%s:\n\n%s\n", f.Path, indented(f.Text))
 		}
 	}
@@ -139,7 +149,7 @@ func (s *session) printSocket(r socketReport) {
 // printSteps prints them so that they can be pasted.
 func (s *session) printSteps(r socketReport) {
 	if len(r.Steps) > 0 {
-		fmt.Fprintf(s.out, "\nto switch to it, when requests fail once more until the app has booted, and so does the last command:\n\n%s", indented(strings.Join(r.Steps, "\n")))
+		fmt.Fprintf(s.out, "\nto switch to it (requests fail once more, until the app has booted; the last command passes when it has):\n\n%s", indented(strings.Join(r.Steps, "\n")))
 	}
 	if len(r.Back) > 0 {
 		fmt.Fprintf(s.out, "\nto go back:\n\n%s", indented(strings.Join(r.Back, "\n")))

@@ -272,7 +272,7 @@ func TestPrintSocket(t *testing.T) {
 	s, stdout, stderr := spoken(false)
 	s.printSocket(r)
 	clean(t, "notes", stderr.String())
-	const steps = "\nto switch to it, when requests fail once more until the app has booted, and so does the last command:\n\n    one\n    two\n\nto go back:\n\n    three\n"
+	const steps = "\nto switch to it (requests fail once more, until the app has booted; the last command passes when it has):\n\n    one\n    two\n\nto go back:\n\n    three\n"
 	same(t, "printed", stdout.String(), "/etc/x.socket:\n\n    [Socket]\n    A=b\n\n"+steps)
 	r.Written = true
 	s, stdout, _ = spoken(false)

@@ -104,8 +104,11 @@ func TestInitSocketLoadedEarly(t *testing.T) {
 		h.add("v1")
 		h.released("v1")
 		r := h.run("init", "--socket-activation")
-		if again := h.run("init", "--socket-activation"); again.Code != 2 || !strings.Contains(again.Stderr, "there is a gunicorn.socket already") {
-			h.t.Errorf("again: exit %d, %q", again.Code, again.Stderr)
+		if again := h.run("init", "--socket-activation"); again.Code != 0 || again.Stdout != strings.ReplaceAll(r.Stdout, "written: ", "written already: ") {
+			h.t.Errorf("again: exit %d, %q, %q", again.Code, again.Stdout, again.Stderr)
+		}
+		if shown := h.run("init", "--socket-activation", "--print"); !strings.Contains(shown.Stdout, "ListenStream=") {
+			h.t.Errorf("--print: exit %d, %q", shown.Code, shown.Stdout)
 		}
 		h.sh("systemctl daemon-reload")
 		again := h.run("init", "--socket-activation")
