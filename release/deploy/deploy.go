@@ -215,10 +215,21 @@ func (d *Deployer) tryWays(ctx context.Context, r *run, p Plan, failure error) *
 			d.afterHooks(ctx, r, AfterRollback, w.Version)
 			return r.end(RolledBack, failure)
 		}
+		if alike(err, failure) {
+			r.warn("%s fails as %s does, so the fault is in what they share: %s counts as good, and no older release is tried", w.Version, p.Target, w.Version)
+			break
+		}
 		r.failed(w.Version, err)
 	}
 	r.waysOut = []string{"see how the host is now: deploygate diagnose"}
 	return r.end(Stuck, failure)
+}
+
+// alike tells whether two releases failed in the same way: a wrong health path, a check that can't pass, a database that is
+// down. Crashes are not compared: that both exited with the same status says little.
+func alike(a, b error) bool {
+	one, two := gate.AsFinding(gate.LayerHealth, a), gate.AsFinding(gate.LayerHealth, b)
+	return one.State == nil && two.State == nil && one.Layer == two.Layer && one.Cause == two.Cause && one.Summary == two.Summary
 }
 
 // goForward ends an interrupted deploy that can't be undone: the release is started once more and gated to its end.

@@ -205,6 +205,15 @@ func TestOutcomes(t *testing.T) {
 			good: versions{"v1"}, bad: versions{"v1b", "v2"}, lives: versions{"v1", "v1b", "v2", "v1b", "v1"},
 		},
 		{
+			name: "both fail alike, which is neither's fault", outcome: Stuck, live: "v1b", restarts: versions{"v2", "v1b"},
+			given: all(deployed("v1b"), on("restart", func(h *host) {
+				h.does["v1b"], h.does["v2"] = behaviour{status: 500}, behaviour{status: 500}
+			})),
+			steps: toSwap + "restart !health !rollback", failure: "answers 500",
+			warnings: []string{"v1b fails as v2 does, so the fault is in what they share: v1b counts as good, and no older release is tried"},
+			good:     versions{"v1", "v1b"}, bad: versions{"v2"}, lives: versions{"v1", "v1b", "v2", "v1b"},
+		},
+		{
 			name: "two ways are tried and no third", outcome: Stuck, live: "v1a", restarts: versions{"v2", "v1b", "v1a"},
 			given: all(deployed("v1a", "v1b"), on("restart", func(h *host) {
 				h.does["v1a"], h.does["v1b"], h.does["v2"] = behaviour{status: 502}, behaviour{status: 503}, behaviour{status: 500}

@@ -178,3 +178,32 @@ func TestRollbackToUnhealthy(t *testing.T) {
 		h.refuses("release", "nothing to roll back to", "rollback")
 	})
 }
+
+// What is wrong with the host or the configuration is no release's fault: the way back stays what it was.
+func TestBothReleasesFailAlike(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("give_up = \"1s\"")
+		for _, v := range []string{"v1", "v2"} {
+			h.add(v)
+			h.released(v)
+		}
+		h.configure("give_up = \"1s\"\npath = \"/healthz\"")
+		h.add("v3")
+		v := h.deploy("release", "v3")
+		h.expect(v, "stuck", 5)
+		if !strings.Contains(strings.Join(v.Warnings, "\n"), "v2 fails as v3 does") {
+			h.t.Errorf("warnings %q", v.Warnings)
+		}
+		h.linked("v2")
+		h.running("v2")
+
+		h.configure("")
+		if r := h.run("rollback"); r.Code != 0 {
+			h.t.Errorf("rollback: exit %d\n%s", r.Code, r.Stderr)
+		}
+		h.live("v1")
+		h.add("v4")
+		h.released("v4")
+		h.released("v2") // it was not pruned
+	})
+}
