@@ -2,7 +2,8 @@
 // transient units (org.freedesktop.systemd1(5)).
 //
 // Guaranteed: only the unit that was named is restarted; a restart counts as done only when systemd's job says done;
-// a lost connection to D-Bus is dialled again and the unit's state read, since silence is not failure.
+// a lost connection to D-Bus is dialled again and the unit's state read, since silence is not failure; a restart that was lost
+// with it is asked for again.
 //
 // Not guaranteed: that a unit whose restart is done works. gunicorn tells systemd READY=1 before a worker has loaded
 // the app; that is the gate's to find out.
