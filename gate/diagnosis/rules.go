@@ -86,7 +86,7 @@ var startRules = []rule{
 			logged(`(?:Can't connect to|connection to|Invalid address:?) \(?'?(?P<address>/[^' ]+)`, noSocketDir),
 			raised(`^(?:FileNotFoundError|PermissionError): .*`, binding, noSocketDir)),
 		"gunicorn can't make its socket {socket}: {problem}",
-		advice{"let systemd make the directory: RuntimeDirectory={runtime} in {file}; then {systemctl} daemon-reload and {systemctl} restart {unit}"},
+		advice{"let systemd make the directory: RuntimeDirectory={runtime} in {file}; then {systemctl} daemon-reload and {restart}"},
 	},
 }
 
@@ -208,12 +208,12 @@ var appRules = []rule{
 	{
 		gate.LayerService, gate.StartLimitHit, either(result("start-limit-hit"), logged(`(?P<why>Start request repeated too quickly)`, ended)),
 		"{unit} was started too often and systemd has given up",
-		advice{"what made it end comes first: {journal}", "then: {systemctl} reset-failed {unit} && {systemctl} start {unit}"},
+		advice{"what made it end comes first: {journal}", "then: {systemctl} reset-failed {unit} && {start}"},
 	},
 	{
 		gate.LayerSocket, gate.SocketStale, stale,
 		"{socket} exists and nobody listens on it",
-		advice{"{systemctl} restart {unit}: gunicorn replaces the file"},
+		advice{"{restart}: gunicorn replaces the file"},
 	},
 	{
 		gate.LayerService, gate.ServiceStopped, stopped,
@@ -230,7 +230,7 @@ var appRules = []rule{
 	{
 		gate.LayerSocket, gate.SocketMissing, both(socketGone, listensUnlinked),
 		"{socket} was removed while {unit} listens on it",
-		advice{"{systemctl} restart {unit}", "find out who cleans its directory: a second unit with the same RuntimeDirectory=, tmpfiles.d, or a script"},
+		advice{"{restart}", "find out who cleans its directory: a second unit with the same RuntimeDirectory=, tmpfiles.d, or a script"},
 	},
 	{
 		gate.LayerSocket, gate.SocketMissing, both(logRead, socketGone),
