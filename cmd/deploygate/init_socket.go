@@ -69,7 +69,11 @@ func (s *session) initSocket(ctx context.Context, look bool) error {
 	if err != nil {
 		return s.cannot(err)
 	}
-	if r.there = !look && written(p.Files...); !look && !r.there {
+	switch {
+	case look:
+	case written(p.Files...):
+		r.there = true
+	default:
 		if err := s.writePair(ctx, manager, d, p); err != nil {
 			return err
 		}
