@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	endian "encoding/binary"
-	"encoding/json"
 	"net"
 	"strings"
 	"sync"
@@ -27,12 +26,8 @@ func TestTheBusBreaksAtTheRestart(t *testing.T) {
 				h.add("v2")
 				before := h.boots()
 				bus := h.relay(lost)
-				r := h.Exec(t.Context(), "env", "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+relayed,
-					program, "release", "v2", "--app", h.site.Name, "--output", "json")
-				var v verdict
-				h.must(json.Unmarshal([]byte(r.Stdout), &v))
-				v.Code, v.Stderr = r.Code, r.Stderr
-				h.expect(v, "released", 0)
+				h.expect(h.verdict(h.Exec(t.Context(), "env", "DBUS_SYSTEM_BUS_ADDRESS=unix:path="+relayed,
+					program, "release", "v2", "--app", h.site.Name, "--output", "json")), "released", 0)
 				h.live("v2")
 				if !bus.broken.Load() {
 					t.Error("the line didn't break")

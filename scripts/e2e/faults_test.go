@@ -191,12 +191,8 @@ func TestWithoutGuard(t *testing.T) {
 		h.sh("cp " + program + " /tmp/deploygate")
 		move := func() verdict {
 			h.t.Helper()
-			r := h.Exec(h.t.Context(), "unshare", "--mount", "sh", "-c",
-				"mount -t tmpfs tmpfs /mnt && cp /tmp/deploygate /mnt/ && exec /mnt/deploygate release v2 --output json")
-			var v verdict
-			h.must(json.Unmarshal([]byte(r.Stdout), &v))
-			v.Code = r.Code
-			return v
+			return h.verdict(h.Exec(h.t.Context(), "unshare", "--mount", "sh", "-c",
+				"mount -t tmpfs tmpfs /mnt && cp /tmp/deploygate /mnt/ && exec /mnt/deploygate release v2 --output json"))
 		}
 		before := h.touched()
 		v := move()

@@ -158,8 +158,12 @@ func (h *host) run(args ...string) testbed.Result {
 // deploy runs a deploying command with --output json.
 func (h *host) deploy(args ...string) verdict {
 	h.t.Helper()
-	r := h.run(append(args, "--app", h.site.Name, "--output", "json")...)
-	var v verdict
+	return h.verdict(h.run(append(args, "--app", h.site.Name, "--output", "json")...))
+}
+
+// verdict is what a deploying command with --output json has said.
+func (h *host) verdict(r testbed.Result) (v verdict) {
+	h.t.Helper()
 	if err := json.Unmarshal([]byte(r.Stdout), &v); err != nil {
 		h.t.Fatalf("the verdict is not JSON: %v\n%s%s", err, r.Stdout, r.Stderr)
 	}

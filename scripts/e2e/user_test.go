@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"os"
 	"testing"
 
@@ -45,15 +44,13 @@ CONFIG`)
 		h.sh("chown -R deploy: /home/deploy")
 		h.eventually(func() bool { return h.Exec(h.t.Context(), "test", "-S", "/run/user/1000/bus").Err == nil })
 
-		deploy := func(version string) (v verdict) {
+		deploy := func(version string) verdict {
 			h.t.Helper()
 			r := h.Exec(h.t.Context(), "runuser", "-u", "deploy", "--", "env", "XDG_RUNTIME_DIR=/run/user/1000",
 				"DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus",
 				program, "release", version, "--config", "/home/deploy/shop.toml", "--output", "json")
 			h.t.Logf("release %s: exit %d\n%s%s", version, r.Code, r.Stderr, r.Stdout)
-			h.must(json.Unmarshal([]byte(r.Stdout), &v))
-			v.Code = r.Code
-			return v
+			return h.verdict(r)
 		}
 		if v := deploy("v1"); v.Outcome != "released" || v.Code != 0 || len(v.Warnings) > 0 {
 			h.t.Errorf("outcome %s, exit %d, warnings %q", v.Outcome, v.Code, v.Warnings)
