@@ -100,6 +100,7 @@ const (
 type Finding struct {
 	Layer    Layer      `json:"layer"`
 	Cause    Cause      `json:"cause"`
+	Blames   Blame      `json:"blames"`  // "" until it is known better than by the cause: see Blame
 	Summary  string     `json:"summary"` // one sentence, no final stop
 	Evidence []Evidence `json:"evidence"`
 	Advice   []string   `json:"advice"`
@@ -108,6 +109,9 @@ type Finding struct {
 	State   *UnitState `json:"-"`
 	Answer  *Answer    `json:"-"`
 	Proxied bool       `json:"-"` // Answer came through the proxy
+	// NeverStarted: the release was not run at all, so that nothing is known of it. What was to be swapped or started stayed
+	// as it was, or its start was given up before the main process of this release began.
+	NeverStarted bool `json:"-"`
 }
 
 // Evidence is a line or a few that prove a finding, and where they were read.

@@ -60,7 +60,7 @@ func TestFindingKeepsCleanEvidenceAndNoEmptyOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `{"layer":"app","cause":"unknown","summary":"it failed","evidence":[{"source":"b","text":"` + "\uFFFD" + `x"}],"advice":["look"]}`
+	want := `{"layer":"app","cause":"unknown","blames":"unknown","summary":"it failed","evidence":[{"source":"b","text":"` + "\uFFFD" + `x"}],"advice":["look"]}`
 	if string(got) != want {
 		t.Errorf("%s", got)
 	}
