@@ -17,22 +17,42 @@ import (
 
 var errUnknown = errors.New("its directory is gone, and the record has no word of it")
 
-// Candidates lists the releases that may be gone back to, the likeliest first: the ones that were live before and
-// didn't fail their last gate, latest first. Releases that are gone from disk, and those in not, are left out.
+// Candidates lists the releases that may be gone back to, the most likely first: those that were live before the present
+// one, the latest first, as far as they are good. One that a person rolled back from, or past, is none until it is
+// released again. Releases that are gone from disk, and those in not, are left out.
 func Candidates(h journal.History, onDisk []release.Version, not ...release.Version) []release.Version {
-	left := map[release.Version]bool{}
-	for _, v := range onDisk {
-		left[v] = !slices.Contains(not, v)
-	}
 	var found []release.Version
-	for _, l := range slices.Backward(h.Lives) {
+	for _, l := range slices.Backward(succession(h.Lives)) {
 		v := l.Version
-		if left[v] && !l.HooksOnly && (h.Good(v) || l.ByHand && !h.Bad(v)) {
+		if slices.Contains(onDisk, v) && !slices.Contains(not, v) && (h.Good(v) || l.ByHand && !h.Bad(v)) {
 			found = append(found, v)
-			left[v] = false
 		}
 	}
 	return found
+}
+
+// succession is the order in which releases stand above each other, each once, the oldest first: what a person rolled
+// back from is gone, and what came back for another reason stands on top.
+func succession(lives []journal.Live) (line []journal.Live) {
+	for _, l := range lives {
+		if l.HooksOnly {
+			continue
+		}
+		at := slices.IndexFunc(line, func(o journal.Live) bool { return o.Version == l.Version })
+		switch {
+		case at >= 0:
+			l.ByHand = l.ByHand || line[at].ByHand
+			if l.Rollback {
+				line = line[:at]
+			} else {
+				line = slices.Delete(line, at, at+1)
+			}
+		case l.Rollback && len(line) > 0:
+			line = line[:len(line)-1]
+		}
+		line = append(line, l)
+	}
+	return line
 }
 
 // Crossings lists the releases whose schema target's code would meet, newest first: every one that a release command

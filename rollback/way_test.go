@@ -96,6 +96,46 @@ func TestCandidates(t *testing.T) {
 			s.release("v2", "v1", passed)
 			s.release("v3", "v2", passed)
 		}, "v3", versions{"v1", "v3"}, versions{"v1"}},
+		{"rolled back from", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", passed)
+			s.deploy("rollback", "v2", "v3", passed, nil)
+		}, "v2", versions{"v1", "v2", "v3"}, versions{"v1"}},
+		{"rolled back past", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", passed)
+			s.deploy("rollback", "v1", "v3", passed, nil)
+		}, "v1", versions{"v1", "v2", "v3"}, nil},
+		{"rolled back from, and the next one failed", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", passed)
+			s.deploy("rollback", "v2", "v3", passed, nil)
+			s.release("v4", "v2", failed)
+			s.back("v2", passed)
+		}, "v2", versions{"v1", "v2", "v3", "v4"}, versions{"v1"}},
+		{"rolled back from, and released again", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.deploy("rollback", "v1", "v2", passed, nil)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", passed)
+		}, "v3", versions{"v1", "v2", "v3"}, versions{"v2", "v1"}},
+		{"rolled back from, and put there by hand", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.deploy("rollback", "v1", "v2", passed, nil)
+			s.release("v3", "v2", passed)
+		}, "v3", versions{"v1", "v2", "v3"}, versions{"v2", "v1"}},
+		{"a rollback that failed leaves what lies between", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", passed)
+			s.deploy("rollback", "v1", "v3", failed, nil)
+			s.back("v3", passed)
+		}, "v3", versions{"v1", "v2", "v3"}, versions{"v2"}},
 		{"uploaded, never live", func(s *story) { s.release("v2", "", passed) }, "v2", versions{"v1", "v2", "v3"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

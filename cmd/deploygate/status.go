@@ -19,8 +19,9 @@ import (
 type statusReport struct {
 	App        string           `json:"app"`
 	Current    release.Version  `json:"current"`
-	Good       bool             `json:"good"` // it passed its last gate
-	Bad        bool             `json:"bad"`  // it failed it; neither: it was never gated
+	Good       bool             `json:"good"`     // it passed its last gate
+	Bad        bool             `json:"bad"`      // it failed it, and is at fault
+	Unproven   bool             `json:"unproven"` // it failed it, and whose fault that is isn't known; none of the three: it was never gated
 	WayBack    rollback.WayBack `json:"way_back"`
 	Unit       statusUnit       `json:"unit"`
 	Running    *journal.Holder  `json:"running"`    // the deploy that holds the lock
@@ -105,7 +106,7 @@ func (s *session) showStatus(ctx context.Context, h *host) error {
 		return s.cannot(err)
 	}
 	r := statusReport{
-		App: s.config.App, Current: current, Good: history.Good(current), Bad: history.Bad(current), WayBack: way, TornLines: history.Torn,
+		App: s.config.App, Current: current, Good: history.Good(current), Bad: history.Bad(current), Unproven: history.Unproven(current), WayBack: way, TornLines: history.Torn,
 		Unit: statusUnit{Name: unit.Unit, ActiveState: unit.ActiveState, SubState: unit.SubState, MainPID: unit.MainPID},
 	}
 	for _, p := range unit.Processes {
@@ -141,6 +142,8 @@ func (s *session) printStatus(r statusReport) {
 		row("live", "%s, passed its gate", r.Current)
 	case r.Bad:
 		row("live", "%s, failed its gate", r.Current)
+	case r.Unproven:
+		row("live", "%s, did not pass its gate; that it is at fault is not proved", r.Current)
 	default:
 		row("live", "%s, never gated by deploygate", r.Current)
 	}

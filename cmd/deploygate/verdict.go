@@ -51,6 +51,9 @@ func sentence(r *deploy.Report) string {
 	}
 	switch r.Outcome {
 	case deploy.Released:
+		if r.Command == deploy.Rollback {
+			return fmt.Sprintf("rolled back to %s: it is live and passed its gate%s in %.1f s", r.Current, was, r.Seconds)
+		}
 		return fmt.Sprintf("released: %s is live and passed its gate%s in %.1f s", r.Current, was, r.Seconds)
 	case deploy.Unchanged:
 		if r.Command == deploy.Recover {

@@ -78,7 +78,7 @@ func (d *Deployer) swap(ctx context.Context, r *run, v release.Version) error {
 	before, _ := d.Tree.Current()
 	if v == r.report.Requested { // what is gone back to has been on disk for long
 		if err := d.Tree.Flush(v); err != nil {
-			return err
+			return neverRun(err)
 		}
 	}
 	err := d.Tree.Swap(v)
@@ -86,17 +86,20 @@ func (d *Deployer) swap(ctx context.Context, r *run, v release.Version) error {
 	if after, lookErr := d.Tree.Current(); lookErr != nil || after != before {
 		r.report.Changed = true
 	}
-	return err
+	if err != nil {
+		return neverRun(err)
+	}
+	return nil
 }
 
 // restart restarts or reloads the unit, unless it runs v already, and gives what must be running from then on.
 func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Version) (e gate.Expect, detail string, err error) {
 	unit, err := d.Service.Ready(ctx)
-	if err != nil {
-		return e, "", err
+	if err == nil {
+		e, err = d.expect(v, p, "")
 	}
-	if e, err = d.expect(v, p, ""); err != nil {
-		return e, "", err
+	if err != nil {
+		return e, "", neverRun(err)
 	}
 	if p.stillRuns(v, e.Dir, unit) {
 		return e, fmt.Sprintf("%s runs %s already", unit.Name, v), nil

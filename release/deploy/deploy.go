@@ -199,8 +199,10 @@ func (d *Deployer) manage(v release.Version) string {
 	return fmt.Sprintf("cd %s && %s manage.py", d.Tree.Dir(v), python)
 }
 
-// tryWays goes back to the first release that passes its gate.
+// tryWays goes back to the first release that passes its gate. Where the release that was live and healthy before fails
+// as well, the fault is in what they share, and no older one is tried.
 func (d *Deployer) tryWays(ctx context.Context, r *run, p Plan, failure error) *Report {
+	r.waysOut = []string{"see how the host is now: deploygate diagnose"}
 	for _, w := range p.Ways {
 		if w.Verdict != rollback.Safe {
 			r.warn("%s is not tried: %s", w.Version, w.Reason)
@@ -211,17 +213,22 @@ func (d *Deployer) tryWays(ctx context.Context, r *run, p Plan, failure error) *
 				d.activate(ctx, r, p, w.Version, r.within(say))
 		})
 		if err == nil {
+			r.older, r.waysOut = olderPassed, nil
 			_ = r.passed(w.Version)
 			d.afterHooks(ctx, r, AfterRollback, w.Version)
 			return r.end(RolledBack, failure)
 		}
-		if alike(err, failure) {
-			r.warn("%s fails as %s does, so the fault is in what they share: %s counts as good, and no older release is tried", w.Version, p.Target, w.Version)
+		if gate.AsFinding(gate.LayerRelease, err).NeverStarted {
+			r.waysOut = append([]string{fmt.Sprintf("%s could not be put back: %v; remove that obstacle, then: deploygate recover", w.Version, err)}, r.waysOut...)
 			break
 		}
+		r.older = olderFailed
 		r.failed(w.Version, err)
+		if p.Healthy && w.Version == p.Previous || alike(err, failure) {
+			r.warn("%s fails as well, so the fault is in what it shares with %s: it stays the last good release, and no older one is tried", w.Version, p.Target)
+			break
+		}
 	}
-	r.waysOut = []string{"see how the host is now: deploygate diagnose"}
 	return r.end(Stuck, failure)
 }
 

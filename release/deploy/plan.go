@@ -48,7 +48,7 @@ type Plan struct {
 	Ways []rollback.WayBack
 	// Before is what is broken already.
 	Before []*gate.Finding
-	// Good: the target passed its last gate.
+	// Good: the target passed its gate before.
 	Good bool
 	// Healthy: the live release answered as it should.
 	Healthy bool
@@ -116,6 +116,9 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 	refused.add(gate.LayerService, unit.Unstartable)
 	if err == nil {
 		d.baseline(ctx, &p, unit, &refused)
+	}
+	if p.Healthy {
+		history = history.Healthy(p.Previous)
 	}
 	if found && err == nil && d.rehearses(p) {
 		refused.add(gate.LayerService, d.Rehearsal.Possible(ctx, p.Target))
@@ -216,11 +219,11 @@ func (d *Deployer) planSchema(ctx context.Context, p *Plan, h journal.History, o
 	if p.Command == Rollback && !p.Healthy {
 		not = append(not, p.Previous) // it is what is being fled from
 	}
-	p.Ways = d.ways(h, onDisk, schemas, p.Target, not)
 	p.again = func(applied map[string]bool) []rollback.WayBack {
 		schemas.Applied = applied
-		return d.ways(h, onDisk, schemas, p.Target, not)
+		return p.upTo(d.ways(h, onDisk, schemas, p.Target, not))
 	}
+	p.Ways = p.again(nil)
 	if way := p.WayBack(); p.RequireWayBack && way.Verdict != rollback.Safe && !p.Live() {
 		refused.add(gate.LayerSchema, gate.NewFinding(gate.LayerSchema, gate.RollbackBlocked,
 			fmt.Sprintf("there would be no way back from %s: %s", p.Target, way.Reason)).
@@ -265,6 +268,15 @@ func (d *Deployer) ways(h journal.History, onDisk []release.Version, schemas *ro
 		if len(ways) < maxWays && d.Tree.Inspect(v, d.Require) == nil {
 			ways = append(ways, schemas.WayBack(v, rollback.Crossings(h, v, from, onDisk), d.NoMarker))
 		}
+	}
+	return ways
+}
+
+// upTo leaves out the ways back beyond the release that was live and healthy: if it fails as well, the fault is in what
+// they share, and an older one has that too.
+func (p Plan) upTo(ways []rollback.WayBack) []rollback.WayBack {
+	if p.Healthy && len(ways) > 0 && ways[0].Version == p.Previous {
+		return ways[:1]
 	}
 	return ways
 }

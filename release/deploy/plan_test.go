@@ -79,12 +79,17 @@ func TestPlan(t *testing.T) {
 		same(t, "refused", len(refused), 0)
 		same(t, "target", p.Target, "v4")
 		same(t, "previous", p.Previous, "v3")
-		same(t, "ways", len(p.Ways), 2)
+		same(t, "ways", len(p.Ways), 1) // v3 is healthy: what it fails of, v2 does too
 		same(t, "way", p.Ways[0], rollback.WayBack{Version: "v3", Verdict: rollback.Safe, Reason: "no new migrations: v4"})
+
+		h.does["v3"] = behaviour{status: 500}
+		p, _ = h.d.Plan(h.ctx, Request{Command: Release, Version: "v4"})
+		delete(h.does, "v3")
+		same(t, "ways", len(p.Ways), 2)
 		same(t, "and further", p.Ways[1].Verdict, rollback.Blocked)
 		contains(t, "because", p.Ways[1].Reason, "v2's code can't run after v4's migrations: shop.0002_drop: RemoveField order.legacy")
 		same(t, "live", p.Live(), false)
-		same(t, "healthy", p.Healthy, true)
+		same(t, "healthy", p.Healthy, false)
 		same(t, "good", p.Good, false)
 		same(t, "summary", p.summary(), "v3 → v4; way back v3")
 

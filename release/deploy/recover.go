@@ -119,12 +119,12 @@ func (d *Deployer) resume() (*run, Plan, *journal.Deploy, error) {
 	}
 	p := Plan{
 		Request: Request{Command: Command(u.Command)}, Target: u.Requested, Previous: u.Previous,
-		reloaded: d.Reload, Invocation: u.Invocation, Before: []*gate.Finding{},
+		reloaded: d.Reload, Invocation: u.Invocation, Healthy: u.Healthy, Before: []*gate.Finding{},
 	}
 	schemas := &rollback.Schemas{Dir: d.Tree.Dir, History: h}
 	p.again = func(applied map[string]bool) []rollback.WayBack {
 		schemas.Applied = applied
-		return d.ways(h, onDisk, schemas, u.Requested, []release.Version{u.Requested})
+		return p.upTo(d.ways(h, onDisk, schemas, u.Requested, []release.Version{u.Requested}))
 	}
 	p.Ways = p.again(nil)
 	way := p.WayBack()

@@ -111,11 +111,16 @@ var accidents = []struct {
 		map[release.Version]Outcome{"v1": Refused, "v2": Released},
 	},
 	{
-		"the first way back is bad too", all(deployed("v1b"), on("ended swap", func(h *host) {
+		"the first way back is bad too", all(deployed("v1b"), does("v1b", behaviour{status: 503}), does("v2", behaviour{status: 500})),
+		func(h *host) { h.release("v2") },
+		map[release.Version]Outcome{"v1": RolledBack, "v1b": Refused},
+	},
+	{
+		"what was healthy fails on the way back", all(deployed("v1b"), on("ended swap", func(h *host) {
 			h.does["v1b"], h.does["v2"] = behaviour{status: 503}, behaviour{status: 500}
 		})),
 		func(h *host) { h.release("v2") },
-		map[release.Version]Outcome{"v1": RolledBack, "v1b": Refused},
+		map[release.Version]Outcome{"v1b": Stuck},
 	},
 	{"rollback", deployed("v2"), func(h *host) { h.rollback("v1") }, map[release.Version]Outcome{"v1": Released, "v2": RolledBack}},
 	{
@@ -240,7 +245,7 @@ func TestRecover(t *testing.T) {
 	for _, c := range []scenario{
 		{
 			name: "the way back", outcome: RolledBack, live: "v1", restarts: versions{"v1"}, steps: "rollback", failure: cut,
-			good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2", "v1"},
+			good: versions{"v1"}, lives: versions{"v1", "v2", "v1"},
 		},
 		{
 			name: "forward", given: marked("v2"), outcome: Released, live: "v2", restarts: versions{"v2"},
@@ -250,15 +255,15 @@ func TestRecover(t *testing.T) {
 		{
 			name: "held", given: all(marked("v2"), does("v2", behaviour{status: 500})), outcome: Held, live: "v2", restarts: versions{"v2"},
 			steps: "swap restart !health", warnings: []string{"going forward with v2"}, failure: "answers 500",
-			good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2", "v2"},
+			good: versions{"v1"}, lives: versions{"v1", "v2", "v2"},
 		},
 		{
 			name: "stuck", given: does("v1", behaviour{status: 500}), outcome: Stuck, live: "v1", restarts: versions{"v1"},
-			steps: "!rollback", failure: cut, good: versions{}, bad: versions{"v1", "v2"}, lives: versions{"v1", "v2", "v1"},
+			steps: "!rollback", failure: cut, good: versions{"v1"}, lives: versions{"v1", "v2", "v1"},
 		},
 		{
 			name: "by hand, in between", given: func(h *host) { h.byHand("v1") }, outcome: RolledBack, live: "v1",
-			steps: "rollback", failure: cut, good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2", "v1"},
+			steps: "rollback", failure: cut, good: versions{"v1"}, lives: versions{"v1", "v2", "v1"},
 		},
 	} {
 		c.do = func(h *host) *Report { return h.d.Recover(h.ctx) }

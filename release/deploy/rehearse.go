@@ -56,10 +56,6 @@ func (d *Deployer) rehearse(ctx context.Context, r *run, p Plan) error {
 			return "", context.Cause(ctx)
 		case err != nil:
 			r.trial = trial{stage.Witness, stage.Expect, began}
-			// What couldn't be tried hasn't failed, and what has passed as the live one remains a way back.
-			if stage.Gate != nil && !p.Good && blames(err) {
-				r.failed(p.Target, err)
-			}
 			r.witness(err)
 			if len(d.Hooks[BeforeSwap]) > 0 && !d.RehearseFirst {
 				r.waysOut = []string{"nothing was swapped; what the before_swap hooks did stays"}
@@ -68,12 +64,4 @@ func (d *Deployer) rehearse(ctx context.Context, r *run, p Plan) error {
 		}
 		return fmt.Sprintf("healthy for %s beside the live release", stage.Gate.Stable), nil
 	})
-}
-
-// blames tells whether a failed rehearsal is the release's doing: not where somebody stopped it, nor where systemd could
-// not set it up, which it says by an exit status from 200 on (systemd.exec(5), "Process Exit Codes").
-func blames(failure error) bool {
-	f := gate.AsFinding(gate.LayerRelease, failure)
-	setUp := f.State != nil && (f.State.Result == "timeout" || f.State.Result == "exit-code" && f.State.ExecMainStatus >= 200)
-	return f.Cause != gate.ServiceStopped && !setUp
 }

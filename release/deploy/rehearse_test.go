@@ -81,22 +81,22 @@ func TestRehearse(t *testing.T) {
 		{
 			name: "a bad one touches nothing", given: func(h *host) { h.does["v2"] = behaviour{crash: time.Second} },
 			outcome: Refused, live: "v1", steps: "preflight (before_swap) !rehearse", failure: "the cause in v2",
-			good: v1, bad: versions{"v2"}, lives: v1,
+			good: v1, lives: v1,
 		},
 		{
 			name: "nor does one that answers wrongly", given: func(h *host) { h.does["v2"] = behaviour{status: 500} },
 			outcome: Refused, live: "v1", steps: "preflight (before_swap) !rehearse", failure: "the cause in v2",
-			good: v1, bad: versions{"v2"}, lives: v1,
+			good: v1, lives: v1,
 		},
 		{
 			name: "it comes after the hooks, whose work stays", given: func(h *host) { hook(h); h.does["v2"] = behaviour{status: 500} },
 			outcome: Refused, live: "v1", steps: "preflight before_swap !rehearse", failure: "the cause in v2",
-			good: v1, bad: versions{"v2"}, lives: versions{"v1", "v2"}, advice: "what the before_swap hooks did stays",
+			good: v1, lives: versions{"v1", "v2"}, advice: "what the before_swap hooks did stays",
 		},
 		{
 			name: "or before them", given: func(h *host) { hook(h); h.d.RehearseFirst = true; h.does["v2"] = behaviour{status: 500} },
 			outcome: Refused, live: "v1", steps: "preflight !rehearse", failure: "the cause in v2",
-			good: v1, bad: versions{"v2"}, lives: v1,
+			good: v1, lives: v1,
 		},
 		{
 			name: "what can't be rehearsed is refused before anything is done", given: func(h *host) { hook(h); h.cannotRehearse = errors.New("a wrapper") },
@@ -211,24 +211,3 @@ func TestReload(t *testing.T) {
 }
 
 var v1only = versions{"v1"}
-
-func TestWhatIsNotTheReleasesDoingIsNotItsFailure(t *testing.T) {
-	crash := func(result string, status int) error {
-		f := gate.NewFinding(gate.LayerApp, gate.Unknown, "it failed")
-		f.State = &gate.UnitState{Result: result, ExecMainStatus: status}
-		return f
-	}
-	for _, c := range []struct {
-		failure error
-		want    bool
-	}{
-		{errors.New("it answers 500"), true},
-		{crash("exit-code", 3), true},
-		{crash("signal", 9), true},
-		{crash("exit-code", 226), false}, // NAMESPACE
-		{crash("timeout", 0), false},
-		{gate.NewFinding(gate.LayerService, gate.ServiceStopped, "it was stopped"), false},
-	} {
-		same(t, c.failure.Error(), blames(c.failure), c.want)
-	}
-}

@@ -89,6 +89,7 @@ func TestReportRolledBack(t *testing.T) {
   "failure": {
     "layer": "app",
     "cause": "app_error",
+    "blames": "release",
     "summary": "unix:/run/app.sock /health/ answers 500: the app raised an error (not healthy for 2s within 30s)",
     "evidence": [
       {
@@ -134,6 +135,7 @@ func TestReportLocked(t *testing.T) {
   "failure": {
     "layer": "release",
     "cause": "unknown",
+    "blames": "unknown",
     "summary": "another deploy of this app is running: another deploygate",
     "evidence": [],
     "advice": []

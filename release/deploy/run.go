@@ -34,6 +34,9 @@ type run struct {
 	trial    trial                  // the latest
 	diagnose func() []*gate.Finding // finds the reason of the first failure
 	waysOut  []string               // of a release that failed and stays
+
+	failure *gate.Finding // why the target failed its gate; nil: it didn't
+	older   comparison    // with it
 }
 
 // trial is a release that was started and has to prove itself.
@@ -136,7 +139,7 @@ func (r *run) write(rec journal.Record) error {
 func (r *run) began(p Plan) error {
 	err := r.write(journal.Record{
 		Event: journal.Began, Command: string(p.Command), Requested: p.Target, Previous: p.Previous,
-		User: UserName(), PID: os.Getpid(), Override: p.Override, Schema: p.Schema, Invocation: p.Invocation,
+		User: UserName(), PID: os.Getpid(), Override: p.Override, Schema: p.Schema, Invocation: p.Invocation, Healthy: p.Healthy,
 	})
 	r.begun = err == nil
 	return err
@@ -147,11 +150,19 @@ func (r *run) passed(v release.Version) error {
 	return r.write(journal.Record{Event: journal.Passed, Version: v})
 }
 
-// failed records that v failed its gate. What the host shows of the first failure is looked at now, since the way back
-// changes it.
+// failed records that v failed its gate. Whether it is at fault is decided with the verdict. What the host shows of the
+// first failure is looked at now, since the way back changes it.
 func (r *run) failed(v release.Version, failure error) {
-	_ = r.write(journal.Record{Event: journal.Failed, Version: v, Error: failure.Error()})
+	f := gate.AsFinding(gate.LayerHealth, failure)
+	if v == r.report.Requested {
+		r.failure = f
+	}
+	r.record(v, f, gate.BlamesUnknown)
 	r.witness(failure)
+}
+
+func (r *run) record(v release.Version, failure *gate.Finding, blames gate.Blame) {
+	_ = r.write(journal.Record{Event: journal.Failed, Version: v, Error: failure.Summary, Blames: string(blames)})
 }
 
 // witness has the first failure looked at.
@@ -183,6 +194,7 @@ func (r *run) end(o Outcome, failure error) *Report {
 	rep.Outcome, rep.ExitCode = o, o.ExitCode()
 	if failure != nil {
 		rep.Failure = r.explained(gate.AsFinding(gate.LayerRelease, failure))
+		r.blame(rep.Failure)
 	}
 	if r.d.Tree != nil {
 		rep.Current, _ = r.d.Tree.Current() // what is in its place instead of a link, preflight has said
@@ -209,6 +221,17 @@ func (r *run) explained(failure *gate.Finding) *gate.Finding {
 	}
 	failure.Advice = append(append([]string{}, r.waysOut...), failure.Advice...)
 	return failure
+}
+
+// blame decides who is at fault, and marks the target if it is.
+func (r *run) blame(cause *gate.Finding) {
+	if r.failure == nil {
+		return
+	}
+	cause.Blames = proved(r.failure, cause, r.older)
+	if cause.Blames == gate.BlamesRelease {
+		r.record(r.report.Requested, cause, cause.Blames)
+	}
 }
 
 // seconds rounds to milliseconds: more is noise in a verdict.

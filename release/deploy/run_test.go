@@ -20,6 +20,7 @@ const (
 	wholeGate  = "health proxy (checks) "
 	allOfIt    = toSwap + "restart " + wholeGate + "commit (prune)"
 	rolledBack = " rollback"
+	shared     = "fails as well, so the fault is in what it shares with v2"
 )
 
 // scenario is one deploy of v2 on a host where v1 is live and good.
@@ -173,14 +174,14 @@ func TestOutcomes(t *testing.T) {
 		{
 			name: "failed and marked", given: all(does("v2", behaviour{status: 500}), marked("v2")), outcome: Held, live: "v2",
 			restarts: versions{"v2"}, steps: toSwap + "restart !health", failure: "answers 500",
-			good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2"}, advice: "deploygate rollback v1 --override-marker REASON",
+			good: versions{"v1"}, lives: versions{"v1", "v2"}, advice: "deploygate rollback v1 --override-marker REASON",
 			warnings: []string{"no way back from v2: to v1 it is blocked: v2's marker forbids it"},
 		},
 		{
 			name: "failed with new migrations and no marker", outcome: Held, live: "v2", restarts: versions{"v2"},
 			given: func(h *host) { h.does["v2"] = behaviour{status: 500}; h.migration("0002_drop", "v2") },
 			steps: toSwap + "restart !health", failure: "answers 500",
-			good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2"},
+			good: versions{"v1"}, lives: versions{"v1", "v2"},
 			advice:   "take its migrations back, then the release: cd",
 			warnings: []string{"no way back from v2: to v1 it is blocked: v1's code can't run after v2's migrations: shop.0002_drop"},
 		},
@@ -188,52 +189,56 @@ func TestOutcomes(t *testing.T) {
 			name: "failed, and going back is for a person to say", outcome: Held, live: "v2", restarts: versions{"v2"},
 			given: func(h *host) { h.does["v2"] = behaviour{status: 500}; h.d.Automatic = false },
 			steps: toSwap + "restart !health", failure: "answers 500",
-			good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2"}, advice: "or go back: deploygate rollback v1",
+			good: versions{"v1"}, lives: versions{"v1", "v2"}, advice: "or go back: deploygate rollback v1",
 		},
 		{
 			name: "failed, and so does the way back", outcome: Stuck, live: "v1", restarts: versions{"v2", "v1"},
 			given: on("restart", func(h *host) { h.does["v1"], h.does["v2"] = behaviour{status: 503}, behaviour{status: 500} }),
-			steps: toSwap + "restart !health !rollback", failure: "answers 500",
-			good: versions{}, bad: versions{"v1", "v2"}, lives: versions{"v1", "v2", "v1"},
+			steps: toSwap + "restart !health !rollback", failure: "answers 500", warnings: []string{shared},
+			good: versions{"v1"}, lives: versions{"v1", "v2", "v1"},
 		},
 		{
-			name: "the older good release is the second way back", outcome: RolledBack, live: "v1", restarts: versions{"v2", "v1b", "v1"},
+			name: "what was live and healthy is the only way back", outcome: Stuck, live: "v1b", restarts: versions{"v2", "v1b"},
 			given: all(deployed("v1b"), on("restart", func(h *host) {
-				h.does["v1b"], h.does["v2"] = behaviour{status: 503}, behaviour{status: 500}
+				h.does["v1b"], h.does["v2"] = behaviour{crash: time.Second}, behaviour{status: 500}
 			})),
-			steps: toSwap + "restart !health !rollback rollback", failure: "answers 500",
-			good: versions{"v1"}, bad: versions{"v1b", "v2"}, lives: versions{"v1", "v1b", "v2", "v1b", "v1"},
+			steps: toSwap + "restart !health !rollback", failure: "answers 500",
+			warnings: []string{"v1b fails as well, so the fault is in what it shares with v2: it stays the last good release, and no older one is tried"},
+			good:     versions{"v1", "v1b"}, lives: versions{"v1", "v1b", "v2", "v1b"},
+		},
+		{
+			name: "what was live was not healthy: the older good release is the second way back", outcome: RolledBack, live: "v1",
+			given: all(deployed("v1b"), does("v1b", behaviour{status: 503}), does("v2", behaviour{status: 500})),
+			steps: toSwap + "restart !health !rollback rollback", failure: "answers 500", before: []string{"answers 503"},
+			restarts: versions{"v2", "v1b", "v1"},
+			good:     versions{"v1", "v1b"}, bad: versions{"v2"}, lives: versions{"v1", "v1b", "v2", "v1b", "v1"},
 		},
 		{
 			name: "both fail alike, which is neither's fault", outcome: Stuck, live: "v1b", restarts: versions{"v2", "v1b"},
-			given: all(deployed("v1b"), on("restart", func(h *host) {
-				h.does["v1b"], h.does["v2"] = behaviour{status: 500}, behaviour{status: 500}
-			})),
-			steps: toSwap + "restart !health !rollback", failure: "answers 500",
-			warnings: []string{"v1b fails as v2 does, so the fault is in what they share: v1b counts as good, and no older release is tried"},
-			good:     versions{"v1", "v1b"}, bad: versions{"v2"}, lives: versions{"v1", "v1b", "v2", "v1b"},
+			given: all(deployed("v1b"), does("v1b", behaviour{status: 500}), does("v2", behaviour{status: 500})),
+			steps: toSwap + "restart !health !rollback", failure: "answers 500", before: []string{"answers 500"}, warnings: []string{shared},
+			good: versions{"v1", "v1b"}, lives: versions{"v1", "v1b", "v2", "v1b"},
 		},
 		{
 			name: "two ways are tried and no third", outcome: Stuck, live: "v1a", restarts: versions{"v2", "v1b", "v1a"},
-			given: all(deployed("v1a", "v1b"), on("restart", func(h *host) {
-				h.does["v1a"], h.does["v1b"], h.does["v2"] = behaviour{status: 502}, behaviour{status: 503}, behaviour{status: 500}
+			given: all(deployed("v1a", "v1b"), does("v1b", behaviour{status: 503}), does("v2", behaviour{status: 500}), on("restart", func(h *host) {
+				h.does["v1a"] = behaviour{status: 502}
 			})),
-			steps: toSwap + "restart !health !rollback !rollback", failure: "answers 500",
-			good: versions{"v1"}, bad: versions{"v1a", "v1b", "v2"}, lives: versions{"v1", "v1a", "v1b", "v2", "v1b", "v1a"},
+			steps: toSwap + "restart !health !rollback !rollback", failure: "answers 500", before: []string{"answers 503"},
+			good: versions{"v1", "v1a", "v1b"}, lives: versions{"v1", "v1a", "v1b", "v2", "v1b", "v1a"},
 		},
 		{
 			name: "the second way back is blocked", outcome: Stuck, live: "v1b", restarts: versions{"v2", "v1b"},
-			given: all(deployed("v1b"), marked("v1b"), on("restart", func(h *host) {
-				h.does["v1b"], h.does["v2"] = behaviour{status: 503}, behaviour{status: 500}
-			})),
-			steps: toSwap + "restart !health !rollback", failure: "answers 500", warnings: []string{"v1 is not tried: v1b's marker forbids it"},
-			good: versions{"v1"}, bad: versions{"v1b", "v2"}, lives: versions{"v1", "v1b", "v2", "v1b"},
+			given: all(deployed("v1b"), marked("v1b"), does("v1b", behaviour{status: 503}), does("v2", behaviour{status: 500})),
+			steps: toSwap + "restart !health !rollback", failure: "answers 500", before: []string{"answers 503"},
+			warnings: []string{"v1 is not tried: v1b's marker forbids it"},
+			good:     versions{"v1", "v1b"}, lives: versions{"v1", "v1b", "v2", "v1b"},
 		},
 		{
 			name: "the way back disappears", outcome: Stuck, live: "v2", restarts: versions{"v2"},
 			given: all(does("v2", behaviour{status: 500}), on("restart", func(h *host) { must(h.t, os.RemoveAll(h.tree.Dir("v1"))) })),
-			steps: toSwap + "restart !health !rollback", failure: "answers 500",
-			good: versions{}, bad: versions{"v1", "v2"}, lives: versions{"v1", "v2", "v1"},
+			steps: toSwap + "restart !health !rollback", failure: "answers 500", advice: "v1 could not be put back: cannot point",
+			good: versions{"v1"}, lives: versions{"v1", "v2", "v1"},
 		},
 		{
 			name: "all releases disappear", outcome: Stuck, live: "v2", restarts: versions{"v2"},
@@ -242,7 +247,7 @@ func TestOutcomes(t *testing.T) {
 				must(h.t, os.RemoveAll(filepath.Join(h.root, "releases")))
 			}),
 			steps: toSwap + "restart !health !rollback", failure: "answers 500",
-			good: versions{}, bad: versions{"v1", "v2"}, lives: versions{"v1", "v2", "v1"},
+			good: versions{"v1"}, lives: versions{"v1", "v2", "v1"},
 		},
 		{
 			name: "the unit disappears at the restart", outcome: RolledBack, live: "v1",
@@ -259,7 +264,7 @@ func TestOutcomes(t *testing.T) {
 				r.Changed = false
 				return r
 			},
-			good: versions{"v1"}, bad: versions{"v2"}, lives: versions{"v1", "v2", "v1"},
+			good: versions{"v1"}, lives: versions{"v1", "v2", "v1"},
 		},
 		{
 			name: "the swap fails", outcome: Refused, live: "v1", steps: "preflight (before_swap) !swap", failure: "is in the way",
@@ -536,7 +541,7 @@ func TestInterruptedAfterTheSwap(t *testing.T) {
 				same(t, "running", h.running, "v1")
 				good, bad := goodAndBad(h.history())
 				same(t, "good", good, versions{"v1"})
-				same(t, "bad", bad, versions{"v2"})
+				same(t, "bad", bad, versions{})
 				h.wellWritten()
 			})
 		})
@@ -569,11 +574,10 @@ func TestInterruptedWithoutAWayBack(t *testing.T) {
 		given   func(*host)
 		does    behaviour
 		outcome Outcome
-		bad     versions
 	}{
-		{"marked, healthy", marked("v2"), behaviour{}, Released, versions{}},
-		{"marked, not healthy", marked("v2"), behaviour{status: 500}, Held, versions{"v2"}},
-		{"not automatic", func(h *host) { h.d.Automatic = false }, behaviour{}, Released, versions{}},
+		{"marked, healthy", marked("v2"), behaviour{}, Released},
+		{"marked, not healthy", marked("v2"), behaviour{status: 500}, Held},
+		{"not automatic", func(h *host) { h.d.Automatic = false }, behaviour{}, Released},
 	} {
 		for _, event := range afterSwap[:9] {
 			t.Run(c.name+", "+event, func(t *testing.T) {
@@ -593,7 +597,7 @@ func TestInterruptedWithoutAWayBack(t *testing.T) {
 					same(t, "running", h.running, "v2")
 					same(t, "tasks", len(h.tasks), 1)
 					_, bad := goodAndBad(h.history())
-					same(t, "bad", bad, c.bad)
+					same(t, "bad", bad, versions{})
 					h.wellWritten()
 				})
 			})
@@ -823,7 +827,7 @@ func TestRollback(t *testing.T) {
 				h.does["v2"], h.does["v1"] = behaviour{status: 500}, behaviour{status: 500}
 			}),
 			outcome: Held, live: "v1", restarts: versions{"v1"}, steps: toSwap + "restart !health", failure: "answers 500",
-			before: []string{"answers 500"}, good: versions{"v2"}, bad: versions{"v1"}, lives: versions{"v1", "v2", "v1"},
+			before: []string{"answers 500"}, good: versions{"v1", "v2"}, lives: versions{"v1", "v2", "v1"},
 		},
 	} {
 		t.Run(c.name, c.run)
@@ -995,6 +999,7 @@ func TestJournalTellsTheStory(t *testing.T) {
 			"intent restart v1", "done restart v1",
 			"intent proxy v1", "done proxy v1",
 			"passed v1",
+			"failed v2", // now it is proved
 			"finished",
 		})
 	})

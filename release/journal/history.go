@@ -25,8 +25,10 @@ type Deploy struct {
 	Verdict   json.RawMessage
 
 	Invocation string   // of the app's unit when it began
+	Healthy    bool     // Previous was live and answered as it should when it began
 	Intents    []Change // what it was about to change, oldest first
 	passed     []release.Version
+	failed     []release.Version
 }
 
 // Change is one change of the host that a deploy announced.
@@ -48,6 +50,9 @@ func (d Deploy) Intended(step string) (times int) {
 // Passed tells whether v passed its gate in this deploy.
 func (d Deploy) Passed(v release.Version) bool { return slices.Contains(d.passed, v) }
 
+// Failed reports whether v failed its gate in this deploy, whoever is to blame.
+func (d Deploy) Failed(v release.Version) bool { return slices.Contains(d.failed, v) }
+
 // Finished tells whether the deploy came to a verdict.
 func (d Deploy) Finished() bool { return !d.Ended.IsZero() }
 
@@ -60,6 +65,12 @@ type Live struct {
 	ByHand bool
 	// HooksOnly: its before_swap hooks were begun, so that its migrations may have run; it may never have been live.
 	HooksOnly bool
+	// HooksEnded: all of these hooks ended well, so that its migrations did run.
+	HooksEnded bool
+	// Rollback: a person went back to it and it passed, so that what went live after it is left behind.
+	Rollback bool
+	// Override: a person said that it may run on the schema as it is, whatever a marker says.
+	Override bool
 }
 
 // History is what the journal tells of the app, replayed.
@@ -79,11 +90,21 @@ type History struct {
 	byID    map[string]*Deploy
 }
 
-// gateRecord is the last gate of a version, and the how manieth of all it was.
+// gateRecord is what the gates of a version have proved, and the ordinal number of the gate that proved it.
 type gateRecord struct {
-	passed bool
+	result gateResult
 	at     int
 }
+
+// gateResult is what a gate proved. A failure that isn't proved to be the release's own takes nothing away from one that
+// has passed, and tells nothing new of one that has failed.
+type gateResult string
+
+const (
+	gatePassed   gateResult = "passed"
+	gateFailed   gateResult = "failed"
+	gateUnproven gateResult = "unproven" // it has failed, and whose fault that is isn't known
+)
 
 // Load reads and replays the journal in dir, or as much of it as is not in the snapshot.
 func Load(dir string) (History, error) {
@@ -118,6 +139,9 @@ func Past(dir string, limit int) ([]Deploy, error) {
 	return past, nil
 }
 
+// blamesRelease is gate.BlamesRelease, which this package doesn't know.
+const blamesRelease = "release"
+
 // The steps that leave a trace: swapStep is the one whose intent makes a release count as live: from then on the link may name it, whether or not
 // the result was written.
 const (
@@ -139,10 +163,16 @@ func (h *History) add(r Record) (known bool) {
 	if r.Event == Began {
 		d := &Deploy{
 			ID: r.Deploy, Command: r.Command, Requested: r.Requested, Previous: r.Previous,
-			User: r.User, PID: r.PID, Override: r.Override, Began: r.At, Invocation: r.Invocation,
+			User: r.User, PID: r.PID, Override: r.Override, Began: r.At, Invocation: r.Invocation, Healthy: r.Healthy,
 		}
 		h.deploys, h.byID[r.Deploy] = append(h.deploys, d), d
 		h.wasLive(r.Previous)
+		if r.Healthy {
+			*h = h.Healthy(r.Previous)
+		}
+		if r.Override != "" && r.Requested == r.Previous {
+			h.Lives = append(h.Lives, Live{Version: r.Requested, Override: true})
+		}
 		if r.Schema != nil {
 			text, _ := json.Marshal(h.Schema(r.Requested).and(r.Schema)) // nothing in it can fail
 			h.schemas[r.Requested] = string(text)
@@ -158,21 +188,42 @@ func (h *History) add(r Record) (known bool) {
 		d.Intents = append(d.Intents, Change{r.Step, r.Version})
 		switch r.Step {
 		case swapStep:
-			h.Lives = append(h.Lives, Live{Version: r.Version, Forward: d.Command == "release" && r.Version == d.Requested})
+			asked := r.Version == d.Requested
+			h.Lives = append(h.Lives, Live{
+				Version: r.Version, Forward: d.Command == "release" && asked, Override: d.Override != "" && asked,
+			})
 		case hooksStep:
 			h.Lives = append(h.Lives, Live{Version: r.Version, Forward: true, HooksOnly: true})
 		}
-	case Passed, Failed:
-		h.gated++
-		h.gates[r.Version] = gateRecord{r.Event == Passed, h.gated}
-		if r.Event == Passed {
-			d.passed = append(d.passed, r.Version)
+	case Done:
+		if last := len(h.Lives) - 1; r.Step == hooksStep && r.Error == "" && last >= 0 && h.Lives[last].HooksOnly {
+			h.Lives[last].HooksEnded = true
+		}
+	case Passed:
+		d.passed = append(d.passed, r.Version)
+		h.prove(r.Version, gatePassed)
+		if last := len(h.Lives) - 1; d.Command == "rollback" && r.Version == d.Requested && last >= 0 && h.Lives[last].Version == r.Version {
+			h.Lives[last].Rollback = true
+		}
+	case Failed:
+		d.failed = append(d.failed, r.Version)
+		switch {
+		case r.Blames == "" || r.Blames == blamesRelease: // a record without it is from before it was asked
+			h.prove(r.Version, gateFailed)
+		case !h.Good(r.Version) && !h.Bad(r.Version):
+			h.prove(r.Version, gateUnproven)
 		}
 	case Finished:
 		d.Ended, d.Verdict = r.At, r.Verdict
-	case Began, Done:
+	case Began:
 	}
 	return true
+}
+
+// prove notes what a gate has proved of a release.
+func (h *History) prove(v release.Version, result gateResult) {
+	h.gated++
+	h.gates[v] = gateRecord{result, h.gated}
 }
 
 // wasLive notes a release that a deploy found live though nothing recorded put it there: it went live before
@@ -199,27 +250,35 @@ func (h History) Seen(current release.Version) History {
 	return h
 }
 
-// Bad tells whether the last gate of version failed.
-func (h History) Bad(v release.Version) bool {
-	g, known := h.gate(v)
-	return known && !g.passed
-}
-
-// Good tells whether the last gate of version passed.
-func (h History) Good(v release.Version) bool {
-	g, known := h.gate(v)
-	return known && g.passed
-}
-
-func (h History) gate(v release.Version) (g gateRecord, known bool) {
-	if g, known = h.gates[v]; known {
-		return g, true
+// Healthy is the history as it stands when version is found live and healthy: it is good, whatever it was before.
+func (h History) Healthy(v release.Version) History {
+	if !h.Good(v) {
+		gates := map[release.Version]gateRecord{}
+		maps.Copy(gates, h.gates)
+		h.gates = gates
+		h.prove(v, gatePassed)
 	}
-	text, known := h.oldGates.find(v)
-	return parseGate(text), known
+	return h
 }
 
-// Gated lists the releases that were gated, the latest gate first.
+// Bad reports whether version failed its gate and was proved to be at fault, and has not passed since.
+func (h History) Bad(v release.Version) bool { return h.gate(v).result == gateFailed }
+
+// Good reports whether version passed its gate, or was live and healthy when a deploy began, and has not been proved bad since.
+func (h History) Good(v release.Version) bool { return h.gate(v).result == gatePassed }
+
+// Unproven reports whether version has failed its gate without being proved to be at fault, and never passed one.
+func (h History) Unproven(v release.Version) bool { return h.gate(v).result == gateUnproven }
+
+func (h History) gate(v release.Version) gateRecord {
+	if g, known := h.gates[v]; known {
+		return g
+	}
+	text, _ := h.oldGates.find(v)
+	return parseGate(text)
+}
+
+// Gated lists the releases that are good or bad, the latest gate first.
 func (h History) Gated() []release.Version {
 	type gate struct {
 		version release.Version
@@ -227,7 +286,9 @@ func (h History) Gated() []release.Version {
 	}
 	var gates []gate
 	for v, g := range h.allGates() {
-		gates = append(gates, gate{v, g.at})
+		if g.result != gateUnproven {
+			gates = append(gates, gate{v, g.at})
+		}
 	}
 	slices.SortFunc(gates, func(a, b gate) int { return b.at - a.at })
 	var vs []release.Version

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -68,7 +69,28 @@ func TestReplayKnowsWhatWasLive(t *testing.T) {
 			"rolled back by command",
 			new(story).released("1", "v1", "").released("2", "v2", "v1").began("3", "rollback", "v1", "v2").swapped("3", "v1").
 				gated("3", "v1", true).finished("3"),
-			[]Live{{Version: "v1", Forward: true, ByHand: false}, {Version: "v2", Forward: true, ByHand: false}, {Version: "v1", Forward: false, ByHand: false}},
+			[]Live{{Version: "v1", Forward: true}, {Version: "v2", Forward: true}, {Version: "v1", Rollback: true}},
+		},
+		{
+			"a rollback that failed leaves nothing behind",
+			new(story).released("1", "v1", "").released("2", "v2", "v1").began("3", "rollback", "v1", "v2").swapped("3", "v1").
+				gated("3", "v1", false).swapped("3", "v2").gated("3", "v2", true).finished("3"),
+			[]Live{{Version: "v1", Forward: true}, {Version: "v2", Forward: true}, {Version: "v1"}, {Version: "v2"}},
+		},
+		{
+			"an override, of another release and of what is live",
+			new(story).released("1", "v1", "").released("2", "v2", "v1").
+				add("3", Record{Event: Began, Command: "rollback", Requested: "v1", Previous: "v2", Override: "I know"}).swapped("3", "v1").finished("3").
+				add("4", Record{Event: Began, Command: "rollback", Requested: "v1", Previous: "v1", Override: "I know"}).finished("4"),
+			[]Live{{Version: "v1", Forward: true}, {Version: "v2", Forward: true}, {Version: "v1", Override: true}, {Version: "v1", Override: true}},
+		},
+		{
+			"hooks that ended, and hooks that did not",
+			new(story).released("1", "v1", "").began("2", "release", "v2", "v1").add("2", Record{Event: Intent, Step: hooksStep, Version: "v2"}).
+				add("2", Record{Event: Done, Step: hooksStep, Version: "v2", Error: "it failed"}).finished("2").
+				began("3", "release", "v2", "v1").add("3", Record{Event: Intent, Step: hooksStep, Version: "v2"}).
+				add("3", Record{Event: Done, Step: hooksStep, Version: "v2"}).finished("3"),
+			[]Live{{Version: "v1", Forward: true}, {Version: "v2", Forward: true, HooksOnly: true}, {Version: "v2", Forward: true, HooksOnly: true, HooksEnded: true}},
 		},
 		{
 			"an intent counts, though its process died",
@@ -112,6 +134,43 @@ func TestTheLastGateDecides(t *testing.T) {
 	recovered := Replay(s.began("5", "release", "v3", "v1").gated("5", "v3", true).records)
 	if !recovered.Good("v3") || recovered.Bad("v3") {
 		t.Error("v3 has recovered and is still bad")
+	}
+}
+
+// Only what is proved of a release marks it: whatever else fails takes nothing away, and adds nothing.
+func TestWhatIsNotProvedMarksNoRelease(t *testing.T) {
+	failed := func(s *story, id string, v release.Version, blames string) *story {
+		return s.began(id, "release", v, "v1").swapped(id, v).add(id, Record{Event: Failed, Version: v, Blames: blames}).finished(id)
+	}
+	for _, c := range []struct {
+		name                string
+		s                   *story
+		good, bad, unproven bool
+	}{
+		{"the release's fault", failed(new(story), "1", "v2", "release"), false, true, false},
+		{"by an older deploygate", failed(new(story), "1", "v2", ""), false, true, false},
+		{"the host's", failed(new(story), "1", "v2", "host"), false, false, true},
+		{"not known", failed(new(story), "1", "v2", "unknown"), false, false, true},
+		{"not known, and it was good", failed(new(story).released("1", "v2", "v1"), "2", "v2", "unknown"), true, false, false},
+		{"the release's, and it was good", failed(new(story).released("1", "v2", "v1"), "2", "v2", "release"), false, true, false},
+		{"not known, and it was bad", failed(failed(new(story), "1", "v2", "release"), "2", "v2", "host"), false, true, false},
+		{"not known, and then the release's", failed(failed(new(story), "1", "v2", "host"), "2", "v2", "release"), false, true, false},
+		{"not known, and then good", failed(new(story), "1", "v2", "host").released("2", "v2", "v1"), true, false, false},
+		{
+			"bad, and healthy when the next deploy began",
+			failed(new(story), "1", "v2", "release").add("2", Record{Event: Began, Command: "release", Requested: "v3", Previous: "v2", Healthy: true}),
+			true, false, false,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := Replay(c.s.records)
+			if h.Good("v2") != c.good || h.Bad("v2") != c.bad || h.Unproven("v2") != c.unproven {
+				t.Errorf("good %t, bad %t, unproven %t", h.Good("v2"), h.Bad("v2"), h.Unproven("v2"))
+			}
+			if slices.Contains(h.Gated(), "v2") == c.unproven {
+				t.Errorf("gated: %v", h.Gated())
+			}
+		})
 	}
 }
 

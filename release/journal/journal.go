@@ -67,11 +67,13 @@ type Record struct {
 	Override  string          `json:"override,omitempty"`  // began: why a blocking marker was overridden
 	// Invocation is that of the app's unit when the deploy began: while it is the same, the app was not restarted.
 	Invocation string  `json:"invocation,omitempty"` // began
+	Healthy    bool    `json:"healthy,omitempty"`    // began: Previous was live and answered as it should
 	Schema     *Schema `json:"schema,omitempty"`     // began
 
 	Step    string          `json:"step,omitempty"`    // intent, done
 	Version release.Version `json:"version,omitempty"` // intent, done, passed, failed
-	Error   string          `json:"error,omitempty"`   // done
+	Error   string          `json:"error,omitempty"`   // done, failed
+	Blames  string          `json:"blames,omitempty"`  // failed: release, host or unknown; only the first marks the release
 
 	Verdict json.RawMessage `json:"verdict,omitempty"` // finished: what --output json printed
 }

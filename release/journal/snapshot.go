@@ -23,7 +23,7 @@ const (
 	snapshotName = "snapshot"
 	// snapshotFormat must be another one as soon as the text is written differently, or Replay makes something else of
 	// the same records.
-	snapshotFormat = 1
+	snapshotFormat = 2
 	// snapshotLimit is what some 200,000 deploys take, in bytes.
 	snapshotLimit = 64 << 20
 )
@@ -186,27 +186,20 @@ var lifeWords = []struct {
 }{
 	{"released", Live{Forward: true}},
 	{"back", Live{}},
+	{"rolled-back", Live{Rollback: true}},
+	{"overridden", Live{Override: true}},
+	{"rolled-back-overridden", Live{Rollback: true, Override: true}},
 	{"hooks", Live{Forward: true, HooksOnly: true}},
+	{"hooks-ended", Live{Forward: true, HooksOnly: true, HooksEnded: true}},
 	{"found", Live{Forward: true, ByHand: true}},
 }
 
-const (
-	passedWord = "passed"
-	failedWord = "failed"
-)
-
-func (g gateRecord) String() string {
-	word := failedWord
-	if g.passed {
-		word = passedWord
-	}
-	return fmt.Sprint(word, " ", g.at)
-}
+func (g gateRecord) String() string { return fmt.Sprint(g.result, " ", g.at) }
 
 func parseGate(text string) gateRecord {
 	word, at, _ := strings.Cut(text, " ")
 	n, _ := strconv.Atoi(at) // the checksum vouches for it
-	return gateRecord{word == passedWord, n}
+	return gateRecord{gateResult(word), n}
 }
 
 // encode gives the file's text; none of a journal that holds what no deploygate writes.

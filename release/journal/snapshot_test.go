@@ -452,8 +452,8 @@ func TestADamagedSnapshotIsNoticed(t *testing.T) {
 	}
 	body := string(good[:len(good)-len(trailer(0))])
 	for name, text := range map[string]string{
-		"another format": strings.Replace(body, `{"format":1,`, `{"format":2,`, 1),
-		"no format":      strings.Replace(body, `{"format":1,`, `{`, 1),
+		"another format": strings.Replace(body, `{"format":2,`, `{"format":1,`, 1),
+		"no format":      strings.Replace(body, `{"format":2,`, `{`, 1),
 		"a line more":    body + "v9 passed\n",
 		"lives less":     strings.Replace(body, `"lives":`, `"lives":-`, 1),
 		"many lives":     strings.Replace(body, `"lives":`, `"lives":900000000000`, 1),
@@ -555,30 +555,35 @@ func TestTheSnapshotIsOfThisFormat(t *testing.T) {
 	s := new(story).released("1", "v1", "v0").
 		add("2", Record{Event: Began, Command: "release", Requested: "v2", Previous: "v1", Schema: &Schema{Marker: "safe"}}).
 		add("2", Record{Event: Intent, Step: hooksStep, Version: "v2"}).
+		add("2", Record{Event: Done, Step: hooksStep, Version: "v2"}).
 		swapped("2", "v2").gated("2", "v2", false).swapped("2", "v1").gated("2", "v1", true).finished("2").
 		add("3", Record{Event: Began, Command: "release", Requested: "v2", Previous: "v1", Schema: &Schema{Judged: true, NewMigrations: []string{"shop.0002"}}}).
 		add("3", Record{Event: Began, Command: "release", Requested: "v2", Previous: "v1", Schema: &Schema{
 			Unknown: "unreadable", NewMigrations: []string{"shop.0003"}, Blocking: []Block{{Migration: "shop.0003", Why: "drops x"}},
 		}}).
 		add("4", Record{
-			Event: Began, Command: "rollback", Requested: "v0", Previous: "v9",
+			Event: Began, Command: "rollback", Requested: "v0", Previous: "v9", Override: "I know",
 			Schema: &Schema{"blocked", "r", []string{"m"}, []string{"n"}, "u", true, []Block{{"n", "o", "w", true, "b"}}},
-		}).swapped("4", "v0").gated("4", "v0", true)
+		}).swapped("4", "v0").gated("4", "v0", true).
+		began("5", "release", "v3", "v0").add("5", Record{Event: Failed, Version: "v3", Blames: "unknown"}).
+		swapped("5", "v0").finished("5")
 	made := snapshot{header: header{Offset: 7, Sum: 8, Journal: seal{1, 2, 3}}, history: Replay(s.records)}
 	made.history.Torn = 4
 	got, err := made.encode()
 	must(t, err)
-	want := `{"format":1,"offset":7,"sum":8,"journal":{"inode":1,"size":2,"changed":3},"torn":4,"gated":4,"lives":67,"gates":36,"schemas":341}
+	want := `{"format":2,"offset":7,"sum":8,"journal":{"inode":1,"size":2,"changed":3},"torn":4,"gated":5,"lives":99,"gates":50,"schemas":341}
 v0 found
 v1 released
-v2 hooks
+v2 hooks-ended
 v2 released
 v1 back
 v9 found
+v0 rolled-back-overridden
 v0 back
 v0 passed 4
 v1 passed 3
 v2 failed 2
+v3 unproven 5
 v0 {"marker":"blocked","reason":"r","migrations":["m"],"new_migrations":["n"],"unknown":"u","judged":true,"blocking":[{"migration":"n","operation":"o","why":"w","reversible":true,"reverse":"b"}]}
 v2 {"new_migrations":["shop.0003","shop.0002"],"unknown":"unreadable","blocking":[{"migration":"shop.0003","why":"drops x","reversible":false}]}
 `
