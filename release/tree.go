@@ -9,6 +9,7 @@
 package release
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +27,8 @@ const (
 	// tempName is fixed, so that a process that died in the middle of a swap leaves at most one stale link,
 	// which the next swap takes away.
 	tempName = ".current.deploygate"
+	// reservedPrefix and a version name a link to that release that a swap can use without a new inode.
+	reservedPrefix = ".current.deploygate-"
 	// trashName can't be a version, so what is being removed is no release any more.
 	trashName = ".removing.deploygate"
 )
@@ -212,11 +215,15 @@ func (t *Tree) Swap(v Version) error {
 	if info, err := t.dir.Lstat(currentName); err == nil && info.Mode()&fs.ModeSymlink == 0 {
 		return fmt.Errorf("cannot point %s at %s: it is a %s, not a symbolic link", t.CurrentPath(), v, kind(info))
 	}
-	if err := t.tempLink(path.Join(releasesName, string(v))); err != nil {
-		return err
+	link := t.reserved(v)
+	if link == "" {
+		link = tempName
+		if err := t.replaceLink(link, v); err != nil {
+			return err
+		}
 	}
-	if err := t.dir.Rename(tempName, currentName); err != nil {
-		_ = t.removeTemp()
+	if err := t.dir.Rename(link, currentName); err != nil {
+		_ = t.removeLink(tempName)
 		return fmt.Errorf("cannot point %s at %s: %w", t.CurrentPath(), v, Reason(err))
 	}
 	root, err := t.dir.Open(".")
@@ -261,11 +268,54 @@ func (t *Tree) openRelease(v Version) (*os.File, error) {
 	return d, nil
 }
 
-func (t *Tree) tempLink(target string) error {
-	err := t.dir.Symlink(target, tempName)
+// Reserve makes sure that a later Swap to any of some versions needs no new inode and no new block: on a disk that has
+// become full meanwhile a rename still works. Free gives back what is not used.
+func (t *Tree) Reserve(versions ...Version) error {
+	for _, v := range versions {
+		if err := t.replaceLink(reservedPrefix+string(v), v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reserved is the name of the link that Reserve has left for version; "" without one.
+func (t *Tree) reserved(v Version) string {
+	name := reservedPrefix + string(v)
+	if target, err := t.dir.Readlink(name); err != nil || target != linkTo(v) {
+		return ""
+	}
+	return name
+}
+
+// Free removes the links that Reserve made, also those of a process that died.
+func (t *Tree) Free() error {
+	root, err := t.dir.Open(".")
+	if err != nil {
+		return fmt.Errorf("cannot open %s: %w", t.root, Reason(err))
+	}
+	defer root.Close()
+	names, err := root.Readdirnames(-1)
+	if err != nil {
+		return fmt.Errorf("cannot list %s: %w", t.root, Reason(err))
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, reservedPrefix) {
+			err = cmp.Or(err, t.removeLink(name))
+		}
+	}
+	return err
+}
+
+// linkTo is the target of the live link.
+func linkTo(v Version) string { return path.Join(releasesName, string(v)) }
+
+// replaceLink makes a link to version, in the place of one that a process has left that died.
+func (t *Tree) replaceLink(name string, v Version) error {
+	err := t.dir.Symlink(linkTo(v), name)
 	if errors.Is(err, fs.ErrExist) {
-		if err = t.removeTemp(); err == nil {
-			err = t.dir.Symlink(target, tempName)
+		if err = t.removeLink(name); err == nil {
+			err = t.dir.Symlink(linkTo(v), name)
 		}
 	}
 	if err != nil {
@@ -274,19 +324,19 @@ func (t *Tree) tempLink(target string) error {
 	return nil
 }
 
-// removeTemp removes the temporary link; whatever else bears its name is somebody's, and stays.
-func (t *Tree) removeTemp() error {
-	info, err := t.dir.Lstat(tempName)
+// removeLink removes a link of deploygate's own; whatever else bears its name is somebody's, and stays.
+func (t *Tree) removeLink(name string) error {
+	info, err := t.dir.Lstat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
 		return Reason(err)
 	case info.Mode()&fs.ModeSymlink == 0:
-		return fmt.Errorf("%s is in the way; it is not a link that deploygate made", filepath.Join(t.root, tempName))
+		return fmt.Errorf("%s is in the way; it is not a link that deploygate made", filepath.Join(t.root, name))
 	}
-	if err := t.dir.Remove(tempName); err != nil {
-		return fmt.Errorf("cannot remove %s: %w", filepath.Join(t.root, tempName), Reason(err))
+	if err := t.dir.Remove(name); err != nil {
+		return fmt.Errorf("cannot remove %s: %w", filepath.Join(t.root, name), Reason(err))
 	}
 	return nil
 }

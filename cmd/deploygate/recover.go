@@ -33,20 +33,25 @@ func (c *commands) recover() *cli.Command {
 			case ctx.Bool("boot"):
 				return c.eachApp(ctx, (*session).recoverLink)
 			case ctx.Bool("all"):
-				return c.eachApp(ctx, func(s *session) error { return s.recover(wait) })
+				return c.eachApp(ctx, func(s *session) error { return s.recover(wait, (*deploy.Deployer).Recover) })
 			}
 			s, err := c.begin(ctx, 0)
 			if err != nil {
 				return err
 			}
-			return s.recover(wait)
+			return s.recover(wait, func(d *deploy.Deployer, ctx context.Context) *deploy.Report {
+				if r := d.Recover(ctx); r != nil {
+					return r
+				}
+				return d.RecoverStuck(ctx)
+			})
 		},
 	}
 }
 
-func (s *session) recover(wait time.Duration) error {
+func (s *session) recover(wait time.Duration, do func(*deploy.Deployer, context.Context) *deploy.Report) error {
 	return s.locked(deploy.Request{Command: deploy.Recover}, wait, func(ctx context.Context, d *deploy.Deployer) *deploy.Report {
-		if r := d.Recover(ctx); r != nil {
+		if r := do(d, ctx); r != nil {
 			return r
 		}
 		return d.NotBegun(deploy.Request{Command: deploy.Recover}, deploy.Unchanged, nil)

@@ -11,6 +11,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -105,6 +106,9 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 	if err := r.began(p); err != nil {
 		return r.end(Refused, err)
 	}
+	if err := d.reserve(p); err != nil && p.Command == Release { // a full disk is a reason to go back
+		return r.end(Refused, neverRun(err))
+	}
 	if err := d.prepare(ctx, r, p); err != nil {
 		return r.end(Refused, err)
 	}
@@ -119,6 +123,15 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 		return r.end(Refused, failure)
 	}
 	return d.goBack(ctx, r, p, failure)
+}
+
+// reserve takes what the way back needs of the disk before anything is touched: hooks and the release itself may fill it.
+func (d *Deployer) reserve(p Plan) error {
+	versions := []release.Version{p.Target}
+	for _, w := range p.Ways {
+		versions = append(versions, w.Version)
+	}
+	return cmp.Or(d.Journal.Reserve(), d.Tree.Reserve(versions...))
 }
 
 // prepare does what comes before the swap: whatever fails here leaves the live release as it was.

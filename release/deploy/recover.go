@@ -1,8 +1,11 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 
 	"deploygate/gate"
 	"deploygate/release"
@@ -76,6 +79,56 @@ func (d *Deployer) Recover(ctx context.Context) *Report {
 	return d.goForward(ctx, r, p)
 }
 
+// RecoverStuck takes up the last deploy if it ended stuck and what it made live is live still: where that is healthy by
+// now, this is the verdict, and else the way back is tried again, whose obstacle may be gone. It returns nil where there is
+// nothing to take up. It is for a person who asks for it: a deploy that comes later goes its own way.
+func (d *Deployer) RecoverStuck(ctx context.Context) *Report {
+	r, p, u, err := d.take(journal.History.Last)
+	switch {
+	case err != nil:
+		return r.putOff(err)
+	case u == nil:
+		return nil
+	}
+	verdict := verdictOf(*u)
+	current, err := d.Tree.Current()
+	if err != nil {
+		return r.putOff(err)
+	}
+	swapped := slices.Contains(u.Intents, journal.Change{Step: string(StepSwap), Version: current})
+	if verdict.Outcome != Stuck || !swapped || current != u.Requested && current != p.WayBack().Version {
+		return nil
+	}
+	unit, err := d.Service.Ready(ctx)
+	if err != nil {
+		return r.putOff(err)
+	}
+	p.InLink, p.Socket = unit.InLink, unit.Socket
+	failure := cmp.Or(verdict.Failure, errDied(*u))
+	failure.Advice = []string{} // it was for the host as it was
+	r.diagnose = func() []*gate.Finding { return nil }
+	live := p
+	live.Target = current
+	switch err := d.verify(ctx, r, live); {
+	case ctx.Err() != nil:
+		return r.putOff(context.Cause(ctx))
+	case err == nil && current == u.Requested:
+		_ = r.passed(current)
+		return r.end(Released, nil)
+	case err == nil:
+		_ = r.passed(current)
+		return r.end(RolledBack, failure)
+	}
+	r.report.Before = []*gate.Finding{}
+	return d.tryWays(context.WithoutCancel(ctx), r, p, failure)
+}
+
+// verdictOf is how a deploy ended, as it was recorded; empty without a verdict.
+func verdictOf(u journal.Deploy) (verdict Report) {
+	_ = json.Unmarshal(u.Verdict, &verdict)
+	return verdict
+}
+
 // putOff ends a recovery that couldn't be begun. Nothing is written: the next one begins anew.
 func (r *run) putOff(why error) *Report {
 	r.begun = false
@@ -103,14 +156,17 @@ func (d *Deployer) RecoverLink() (moved release.Version, err error) {
 }
 
 // resume takes up the last deploy if it came to no verdict; nil otherwise.
-func (d *Deployer) resume() (*run, Plan, *journal.Deploy, error) {
+func (d *Deployer) resume() (*run, Plan, *journal.Deploy, error) { return d.take(journal.History.Unfinished) }
+
+// take takes up a deploy of the journal.
+func (d *Deployer) take(which func(journal.History) (journal.Deploy, bool)) (*run, Plan, *journal.Deploy, error) {
 	r := d.begin(Request{Command: Recover})
 	h, err := journal.Load(d.StateDir)
 	if err != nil {
 		return r, Plan{}, nil, err
 	}
-	u, unfinished := h.Unfinished()
-	if !unfinished {
+	u, found := which(h)
+	if !found {
 		return r, Plan{}, nil, nil
 	}
 	onDisk, err := d.Tree.Releases()

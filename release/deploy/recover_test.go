@@ -293,6 +293,70 @@ func TestRecoverWithSomethingInTheWay(t *testing.T) {
 	})
 }
 
+// A deploy that ended stuck is taken up when its obstacle is gone, as long as what it made live is live.
+func TestRecoverStuck(t *testing.T) {
+	blocked := func(h *host) { // v2 is live and fails, and v1 can't be put back
+		h.does["v2"] = behaviour{status: 500}
+		h.on["started rollback"] = func() { must(h.t, os.Rename(h.tree.Dir("v1"), h.tree.Dir("v1")+".away")) }
+	}
+	back := func(h *host) { must(h.t, os.Rename(h.tree.Dir("v1")+".away", h.tree.Dir("v1"))) }
+	broken := on("restart", func(h *host) { // what both need is gone
+		h.does["v1"], h.does["v2"] = behaviour{crash: time.Second}, behaviour{crash: time.Second}
+	})
+	repaired := func(h *host) { h.does = map[release.Version]behaviour{} }
+	for _, c := range []struct {
+		name     string
+		given    func(*host)
+		then     func(*host)
+		outcome  Outcome // "": there is nothing to take up
+		live     release.Version
+		restarts versions
+	}{
+		{"the obstacle is gone", blocked, back, RolledBack, "v1", versions{"v1"}},
+		{"the obstacle is still there", blocked, func(*host) {}, Stuck, "v2", nil},
+		{"what failed is healthy by now", blocked, repaired, Released, "v2", nil},
+		{"the host is repaired, and the way back is restarted", broken, func(h *host) { repaired(h); h.running = "" }, RolledBack, "v1", versions{"v1"}},
+		{"the host is repaired, and the way back runs", broken, func(h *host) { repaired(h); h.start() }, RolledBack, "v1", nil},
+		{"a person has put it back", blocked, func(h *host) { back(h); h.byHand("v1") }, RolledBack, "v1", nil},
+		{"another release is live by hand", blocked, func(h *host) { back(h); h.add("v0"); h.byHand("v0") }, "", "v0", nil},
+		{"another release was released", blocked, func(h *host) { back(h); repaired(h); h.add("v3"); h.release("v3") }, "", "v3", versions{"v3"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onHost(t, func(t *testing.T, h *host) {
+				h.began("v1")
+				h.add("v2")
+				c.given(h)
+				stuck := h.release("v2")
+				same(t, "outcome before", stuck.Outcome, Stuck)
+				if r := h.d.Recover(h.ctx); r != nil {
+					t.Errorf("a deploy that comes later would take it up: %s", r.Outcome)
+				}
+				h.forget()
+				c.then(h)
+				r := h.d.RecoverStuck(h.ctx)
+				if r == nil {
+					r = &Report{DeployID: stuck.DeployID}
+				}
+				same(t, "outcome", r.Outcome, c.outcome)
+				same(t, "deploy", r.DeployID, stuck.DeployID)
+				same(t, "link", h.link(), c.live)
+				same(t, "restarts", h.restarts, c.restarts)
+				if c.outcome == RolledBack {
+					same(t, "failure", summary(r.Failure), summary(stuck.Failure))
+					if again := h.d.RecoverStuck(h.ctx); again != nil {
+						t.Errorf("a second time: %s", again.Outcome)
+					}
+				}
+				good, bad := goodAndBad(h.history())
+				if slices.Contains(bad, "v1") || !slices.Contains(good, "v1") {
+					t.Errorf("good %s, bad %s", good, bad)
+				}
+				h.wellWritten()
+			})
+		})
+	}
+}
+
 // What can't be looked at is not judged: the deploy stays unfinished, and the next recovery ends it.
 func TestRecoverIsPutOff(t *testing.T) {
 	onHost(t, func(t *testing.T, h *host) {

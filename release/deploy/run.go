@@ -199,6 +199,11 @@ func (r *run) end(o Outcome, failure error) *Report {
 	if r.d.Tree != nil {
 		rep.Current, _ = r.d.Tree.Current() // what is in its place instead of a link, preflight has said
 	}
+	if r.begun && o != Stuck { // whoever finishes that needs it still
+		if err := r.d.Tree.Free(); err != nil {
+			r.warn("%v", err)
+		}
+	}
 	rep.FinishedAt = time.Now().UTC()
 	rep.Seconds = seconds(time.Since(r.since))
 	if verdict, err := json.Marshal(rep); err == nil && r.begun {

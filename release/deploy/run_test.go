@@ -268,8 +268,20 @@ func TestOutcomes(t *testing.T) {
 		},
 		{
 			name: "the swap fails", outcome: Refused, live: "v1", steps: "preflight (before_swap) !swap", failure: "is in the way",
-			given: on("started swap", func(h *host) { write(h.t, filepath.Join(h.root, ".current.deploygate"), "") }),
-			good:  versions{"v1"}, lives: versions{"v1", "v2"},
+			given: on("started swap", func(h *host) {
+				must(h.t, h.tree.Free())
+				write(h.t, filepath.Join(h.root, ".current.deploygate"), "")
+			}),
+			good: versions{"v1"}, lives: versions{"v1", "v2"},
+		},
+		{
+			name: "the way back can't be reserved", outcome: Refused, live: "v1", steps: "preflight", failure: "is in the way",
+			given: func(h *host) {
+				h.hooks(BeforeSwap)
+				write(h.t, filepath.Join(h.root, ".current.deploygate-v1"), "")
+			},
+			good: versions{"v1"}, lives: versions{"v1"},
+			warnings: []string{".current.deploygate-v1 is in the way"},
 		},
 		{
 			name: "the release disappears before the swap", outcome: Refused, live: "v1", steps: "preflight (before_swap) !swap",

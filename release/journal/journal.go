@@ -111,6 +111,8 @@ type Journal struct {
 	file *os.File
 	dir  string
 	torn bool // the last write may have ended in the middle of a line
+
+	reserved bool // there may be blocks behind the end of the file
 }
 
 // Open opens the journal in dir for appending, and makes both where they don't exist. The directory belongs to the
@@ -173,8 +175,35 @@ func (j *Journal) mend() error {
 	return nil
 }
 
+// reserve is more than what a deploy writes from its first change to its verdict, in bytes.
+const reserve = 256 << 10
+
+// Reserve sets blocks of the disk aside for the records of one deploy, so that a disk that becomes full meanwhile doesn't
+// keep them from being written. Where the file system can't do that it does nothing.
+func (j *Journal) Reserve() error {
+	info, err := j.file.Stat()
+	if err == nil {
+		err = unix.Fallocate(int(j.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, info.Size(), reserve)
+	}
+	if err == nil || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		j.reserved = err == nil
+		return nil
+	}
+	return fmt.Errorf("cannot reserve space for the journal %s: %w", j.file.Name(), release.Reason(err))
+}
+
+// free gives back what Reserve set aside and no record has used.
+func (j *Journal) free() {
+	if info, err := j.file.Stat(); err == nil && j.reserved {
+		j.reserved = j.file.Truncate(info.Size()) != nil
+	}
+}
+
 // Close closes the file.
-func (j *Journal) Close() error { return j.file.Close() }
+func (j *Journal) Close() error {
+	j.free()
+	return j.file.Close()
+}
 
 // Append writes one record; it is on disk when Append returns nil. After an error it may be there in part, or whole.
 // The lock's holder alone may call it.
@@ -198,6 +227,7 @@ func (j *Journal) Append(r Record) error {
 		return fmt.Errorf("cannot write the journal %s: %w", j.file.Name(), release.Reason(err))
 	}
 	if r.Event == Finished {
+		j.free()         // before the snapshot, which knows the file as it is then
 		_ = j.snapshot() // without it reading takes longer, and gives the same
 	}
 	return nil
