@@ -56,11 +56,12 @@ func succession(lives []journal.Live) (line []journal.Live) {
 }
 
 // Crossings lists the releases whose schema target's code would meet, newest first: every one that a release command
-// made live after target was last live, or whose hooks alone ran then. What hooks did while target was live, it has lived
-// with. A target that was never live is taken to be older than all of them, and the releases on disk that lie between it
-// and current by name are counted as well.
-func Crossings(h journal.History, target, current release.Version, onDisk []release.Version) []release.Version {
-	var crossed, hooks []release.Version
+// made live after target was last live, or whose hooks ran then; those that ran to their end while target was live count
+// too. A target that was never live is taken to be older than all whose migrations it doesn't have, and the releases on
+// disk that lie between it and current by name are counted as well. has reports whether target has all of a release's
+// migrations: where a person has said of such a release that it may run on the schema as it is, what came before is settled.
+func Crossings(h journal.History, target, current release.Version, onDisk []release.Version, has func(release.Version) bool) []release.Version {
+	var crossed, hooks, ended []release.Version
 	known := map[release.Version]bool{}
 	add := func(vs ...release.Version) {
 		for _, v := range vs {
@@ -70,25 +71,32 @@ func Crossings(h journal.History, target, current release.Version, onDisk []rele
 			}
 		}
 	}
+	recorded := map[release.Version]bool{}
+	for _, l := range h.Lives {
+		recorded[l.Version] = recorded[l.Version] || !l.HooksOnly
+	}
 	for _, l := range slices.Backward(h.Lives) {
 		switch {
 		case l.HooksOnly:
 			hooks = append(hooks, l.Version)
+			if l.HooksEnded {
+				ended = append(ended, l.Version)
+			}
 			continue
 		case l.Version == target:
+			add(ended...)
+			return crossed
+		case (l.Override || !recorded[target]) && has(l.Version):
+			add(hooks...)
 			return crossed
 		}
 		add(hooks...)
-		hooks = nil
+		hooks, ended = nil, nil
 		if l.Forward {
 			add(l.Version)
 		}
 	}
 	add(hooks...)
-	recorded := map[release.Version]bool{}
-	for _, l := range h.Lives {
-		recorded[l.Version] = true
-	}
 	for _, v := range slices.Backward(onDisk) {
 		if !recorded[v] && release.Compare(target, v) < 0 && release.Compare(v, current) < 0 {
 			add(v)
@@ -122,6 +130,21 @@ type judgement struct {
 
 // readLimit bounds the reading of one or two releases' migrations.
 const readLimit = time.Minute
+
+// Crossings is the package's, of the history.
+func (s *Schemas) Crossings(h journal.History, target, current release.Version, onDisk []release.Version) []release.Version {
+	return Crossings(h, target, current, onDisk, func(v release.Version) bool {
+		j := s.between(v, target, nil)
+		return j.err == nil && len(j.New) == 0
+	})
+}
+
+// Older reports whether v's code is older than that of another release, by the migrations that it knows.
+func (s *Schemas) Older(v, than release.Version) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
+	defer cancel()
+	return s.read().Older(ctx, s.Dir(v), s.Dir(than))
+}
 
 // WayBack decides whether target's code may run after the crossed releases.
 func (s *Schemas) WayBack(target release.Version, crossed []release.Version, policy Policy) WayBack {

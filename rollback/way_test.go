@@ -34,6 +34,12 @@ func (s *story) deploy(command string, v, previous release.Version, gate journal
 	}
 }
 
+// override is a rollback that a person insisted on.
+func (s *story) override(v, previous release.Version) {
+	s.deploy("rollback", v, previous, passed, nil)
+	(*s)[len(*s)-3].Override = "I know"
+}
+
 // back adds the way back to the latest deploy.
 func (s *story) back(v release.Version, gate journal.Event) {
 	id := (*s)[len(*s)-1].Deploy
@@ -154,55 +160,72 @@ func TestCrossings(t *testing.T) {
 		tell            func(*story)
 		target, current release.Version
 		onDisk          versions
+		has             release.Version // whose migrations target has
 		want            versions
 	}{
-		{"the one before", func(s *story) { s.release("v1", "", passed); s.release("v2", "v1", passed) }, "v1", "v2", nil, versions{"v2"}},
+		{"the one before", func(s *story) { s.release("v1", "", passed); s.release("v2", "v1", passed) }, "v1", "v2", nil, "", versions{"v2"}},
 		{"newest first", func(s *story) {
 			s.release("v1", "", passed)
 			s.release("v2", "v1", passed)
 			s.release("v3", "v2", passed)
-		}, "v1", "v3", nil, versions{"v3", "v2"}},
+		}, "v1", "v3", nil, "", versions{"v3", "v2"}},
 		{"a release that failed has left its schema", func(s *story) {
 			s.release("v1", "", passed)
 			s.release("v2", "v1", passed)
 			s.release("v3", "v2", failed)
 			s.back("v2", passed)
-		}, "v1", "v2", nil, versions{"v3", "v2"}},
+		}, "v1", "v2", nil, "", versions{"v3", "v2"}},
 		{"the target met it already", func(s *story) {
 			s.release("v1", "", passed)
 			s.release("v2", "v1", failed)
 			s.back("v1", passed)
 			s.release("v3", "v1", passed)
-		}, "v1", "v3", nil, versions{"v3"}},
+		}, "v1", "v3", nil, "", versions{"v3"}},
 		{"a rollback brings no schema of its own", func(s *story) {
 			s.release("v1", "", passed)
 			s.release("v2", "v1", passed)
 			s.release("v3", "v2", passed)
 			s.deploy("rollback", "v2", "v3", passed, nil)
-		}, "v1", "v2", nil, versions{"v3", "v2"}},
+		}, "v1", "v2", nil, "", versions{"v3", "v2"}},
 		{"twice live counts once", func(s *story) {
 			s.release("v1", "", passed)
 			s.release("v2", "v1", passed)
 			s.release("v3", "v2", passed)
 			s.release("v2", "v3", passed)
-		}, "v1", "v2", nil, versions{"v2", "v3"}},
-		{"its process died after the swap was announced", func(s *story) { s.release("v1", "", passed); s.release("v2", "v1", "") }, "v1", "v2", nil, versions{"v2"}},
-		{"put there by hand", func(s *story) { s.release("v1", "", passed) }, "v1", "v7", nil, versions{"v7"}},
+		}, "v1", "v2", nil, "", versions{"v2", "v3"}},
+		{"its process died after the swap was announced", func(s *story) { s.release("v1", "", passed); s.release("v2", "v1", "") }, "v1", "v2", nil, "", versions{"v2"}},
+		{"put there by hand", func(s *story) { s.release("v1", "", passed) }, "v1", "v7", nil, "", versions{"v7"}},
 		{"pruned ones too", func(s *story) {
 			s.release("v1", "", passed)
 			s.release("v2", "v1", passed)
 			s.release("v3", "v2", passed)
-		}, "v1", "v3", versions{"v1", "v3"}, versions{"v3", "v2"}},
+		}, "v1", "v3", versions{"v1", "v3"}, "", versions{"v3", "v2"}},
 		{"a target that was never live is older than all", func(s *story) {
 			s.release("v3", "v2", passed)
 			s.release("v5", "v3", passed)
-		}, "v1", "v5", versions{"v1", "v2", "v3", "v4", "v5", "v6"}, versions{"v5", "v3", "v2", "v4"}},
-		{"no journal: what lies between by name", func(*story) {}, "v1", "v10", versions{"v1", "v2", "v9", "v10", "v11"}, versions{"v10", "v9", "v2"}},
+		}, "v1", "v5", versions{"v1", "v2", "v3", "v4", "v5", "v6"}, "", versions{"v5", "v3", "v2", "v4"}},
+		{"a target that was never live and has the migrations of one that was", func(s *story) {
+			s.release("v3", "v2", passed)
+			s.release("v5", "v3", passed)
+		}, "fix", "v5", nil, "v3", versions{"v5"}},
+		{"after an override", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", passed)
+			s.override("v1", "v3")
+		}, "v2", "v1", nil, "v1", nil},
+		{"after an override of a release that it is older than", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.release("v3", "v2", passed)
+			s.override("v2", "v3")
+		}, "v1", "v2", nil, "", versions{"v3", "v2"}},
+		{"no journal: what lies between by name", func(*story) {}, "v1", "v10", versions{"v1", "v2", "v9", "v10", "v11"}, "", versions{"v10", "v9", "v2"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var s story
 			c.tell(&s)
-			if d := cmp.Diff(c.want, Crossings(s.history().Seen(c.current), c.target, c.current, c.onDisk)); d != "" {
+			if d := cmp.Diff(c.want, Crossings(s.history().Seen(c.current), c.target, c.current, c.onDisk, func(v release.Version) bool { return c.has == v })); d != "" {
 				t.Error(d)
 			}
 		})
@@ -285,6 +308,36 @@ func TestWayBackReadsWhatTheReleasesSay(t *testing.T) {
 	}
 }
 
+// What is older is told by the code, whatever it is called.
+func TestOlder(t *testing.T) {
+	s := newSite(t)
+	s.add("v1", "", "0001")
+	s.add("v2", "", "0001", "0002")
+	s.add("copy", "", "0001")
+	s.add("fix", "", "0001", "0002_add_fix")
+	s.add("none", "")
+	s.add("other", "", "0001")
+	write(t, filepath.Join(s.path("other"), "blog/migrations/0001.py"), migrationOf("0001"))
+	for _, c := range []struct {
+		v, than release.Version
+		want    bool
+	}{
+		{"v1", "v2", true},
+		{"copy", "v2", true},
+		{"v2", "v1", false},
+		{"copy", "v1", false},
+		{"fix", "v2", false},   // a branch of its own
+		{"v1", "other", false}, // an app was given up
+		{"none", "v2", false},  // so it was here
+		{"gone", "v2", false},
+		{"v1", "gone", false},
+	} {
+		if got := (&Schemas{Dir: s.path}).Older(c.v, c.than); got != c.want {
+			t.Errorf("%s older than %s: %t", c.v, c.than, got)
+		}
+	}
+}
+
 // A directory that was emptied, or uploaded anew, doesn't take back what was said when it was deployed.
 func TestWhatWasDeployedCountsToo(t *testing.T) {
 	for _, c := range []struct {
@@ -316,19 +369,24 @@ func TestWhatWasDeployedCountsToo(t *testing.T) {
 
 // A release whose before_swap hooks ran has changed the schema, whether or not it ever went live.
 func TestHooksThatRanAreCrossed(t *testing.T) {
-	h := journal.Replay([]journal.Record{
+	records := []journal.Record{
 		{Event: journal.Began, Deploy: "1", Command: "release", Requested: "v1", Previous: "v0"},
 		{Event: journal.Intent, Deploy: "1", Step: "swap", Version: "v1"},
 		{Event: journal.Finished, Deploy: "1"},
 		{Event: journal.Began, Deploy: "2", Command: "release", Requested: "v2", Previous: "v1"},
 		{Event: journal.Intent, Deploy: "2", Step: "before_swap", Version: "v2"},
-		{Event: journal.Finished, Deploy: "2"},
-	})
-	if got := Crossings(h, "v0", "v1", nil); !slices.Equal(got, versions{"v2", "v1"}) {
+	}
+	h := journal.Replay(records)
+	none := func(release.Version) bool { return false }
+	if got := Crossings(h, "v0", "v1", nil, none); !slices.Equal(got, versions{"v2", "v1"}) {
 		t.Errorf("crossings to v0 %v, want v2 and v1", got)
 	}
-	if got := Crossings(h, "v1", "v1", nil); len(got) > 0 {
-		t.Errorf("crossings to v1 %v, want none: it was live all the time", got)
+	if got := Crossings(h, "v1", "v1", nil, none); len(got) > 0 {
+		t.Errorf("crossings to v1 %v, want none: it isn't known what the hooks have done", got)
+	}
+	h = journal.Replay(append(records, journal.Record{Event: journal.Done, Deploy: "2", Step: "before_swap", Version: "v2"}))
+	if got := Crossings(h, "v1", "v1", nil, none); !slices.Equal(got, versions{"v2"}) {
+		t.Errorf("crossings to v1 %v, want v2, whose hooks ran to their end", got)
 	}
 	if got := Candidates(h, versions{"v0", "v1", "v2"}, "v1"); !slices.Equal(got, versions{"v0"}) {
 		t.Errorf("candidates %v, want v0", got)

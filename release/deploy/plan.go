@@ -187,7 +187,11 @@ func (r *refusals) add(layer gate.Layer, err error) {
 // target is the version to make live.
 func target(r Request, h journal.History, onDisk []release.Version, current release.Version) (release.Version, error) {
 	if r.Version != "" || r.Command == Release {
-		return release.ParseVersion(r.Version)
+		v, err := release.ParseVersion(r.Version)
+		if err == nil && r.Command == Rollback && !wasLive(h, v) {
+			err = fmt.Errorf("%s was never live on this host, so there is no going back to it; deploygate release %s makes it live", v, v)
+		}
+		return v, err
 	}
 	ways := rollback.Candidates(h, onDisk, current)
 	if len(ways) == 0 {
@@ -204,8 +208,8 @@ func (d *Deployer) planSchema(ctx context.Context, p *Plan, h journal.History, o
 		refused.add(gate.LayerRelease, err)
 		return
 	}
-	if older := p.older(h); older && !p.Live() {
-		crossed := rollback.Crossings(h, p.Target, p.Previous, onDisk)
+	if !p.Live() && p.older(h, schemas) {
+		crossed := schemas.Crossings(h, p.Target, p.Previous, onDisk)
 		if w := d.mayGoBack(ctx, p, schemas, crossed); w.Verdict != rollback.Safe && p.Override == "" {
 			refused.add(gate.LayerSchema, blocked(w, p.Previous))
 		}
@@ -266,7 +270,7 @@ func (d *Deployer) askApplied(ctx context.Context, with ...release.Version) (app
 func (d *Deployer) ways(h journal.History, onDisk []release.Version, schemas *rollback.Schemas, from release.Version, not []release.Version) (ways []rollback.WayBack) {
 	for _, v := range rollback.Candidates(h, onDisk, not...) {
 		if len(ways) < maxWays && d.Tree.Inspect(v, d.Require) == nil {
-			ways = append(ways, schemas.WayBack(v, rollback.Crossings(h, v, from, onDisk), d.NoMarker))
+			ways = append(ways, schemas.WayBack(v, schemas.Crossings(h, v, from, onDisk), d.NoMarker))
 		}
 	}
 	return ways
@@ -281,11 +285,15 @@ func (p Plan) upTo(ways []rollback.WayBack) []rollback.WayBack {
 	return ways
 }
 
-// older tells whether making the target live means going back: always for a rollback, and for a release that was live
-// before the present one.
-func (p Plan) older(h journal.History) bool {
-	return p.Command == Rollback ||
-		slices.ContainsFunc(h.Lives, func(l journal.Live) bool { return l.Version == p.Target })
+// older reports whether making the target live means going back: always for a rollback, and for a release that was live
+// before the present one, by its name or by its code.
+func (p Plan) older(h journal.History, schemas *rollback.Schemas) bool {
+	return p.Command == Rollback || wasLive(h, p.Target) || p.Previous != "" && schemas.Older(p.Target, p.Previous)
+}
+
+// wasLive reports whether v was live at some time, as far as the record knows.
+func wasLive(h journal.History, v release.Version) bool {
+	return slices.ContainsFunc(h.Lives, func(l journal.Live) bool { return l.Version == v && !l.HooksOnly })
 }
 
 func blocked(w rollback.WayBack, from release.Version) error {

@@ -156,7 +156,9 @@ func (d *Deployer) RecoverLink() (moved release.Version, err error) {
 }
 
 // resume takes up the last deploy if it came to no verdict; nil otherwise.
-func (d *Deployer) resume() (*run, Plan, *journal.Deploy, error) { return d.take(journal.History.Unfinished) }
+func (d *Deployer) resume() (*run, Plan, *journal.Deploy, error) {
+	return d.take(journal.History.Unfinished)
+}
 
 // take takes up a deploy of the journal.
 func (d *Deployer) take(which func(journal.History) (journal.Deploy, bool)) (*run, Plan, *journal.Deploy, error) {

@@ -780,6 +780,52 @@ func TestRollback(t *testing.T) {
 			steps: allOfIt, good: versions{"v1", "v1b", "v2"}, lives: versions{"v1", "v1b", "v2", "v1"},
 		},
 		{
+			name: "twice goes one further back", given: deployed("v1b", "v2"), outcome: Released, live: "v1", restarts: versions{"v1b", "v1"},
+			do:    func(h *host) *Report { h.rollback(""); return h.rollback("") },
+			steps: allOfIt, good: versions{"v1", "v1b", "v2"}, lives: versions{"v1", "v1b", "v2", "v1b", "v1"},
+		},
+		{
+			name: "one that was rolled back from is no way back", outcome: RolledBack, live: "v1", restarts: versions{"v1", "v3", "v1"},
+			given: all(deployed("v2"), does("v3", behaviour{status: 500})),
+			do:    func(h *host) *Report { h.add("v3"); h.rollback(""); return h.release("v3") },
+			steps: toSwap + "restart !health rollback", failure: "answers 500",
+			good: versions{"v1", "v2"}, bad: versions{"v3"}, lives: versions{"v1", "v2", "v1", "v3", "v1"},
+		},
+		{
+			name: "never live", given: func(h *host) { h.add("v0") }, do: rollbackTo("v0"), outcome: Refused, live: "v1", steps: "!preflight",
+			failure: "v0 was never live on this host, so there is no going back to it; deploygate release v0 makes it live",
+			good:    versions{"v1"}, lives: versions{"v1"},
+		},
+		{
+			name: "an override is remembered", given: all(deployed("v2"), marked("v2")), outcome: Released, live: "v2", restarts: versions{"v1", "v2"},
+			do: func(h *host) *Report {
+				h.d.Run(h.ctx, Request{Command: Rollback, Override: "restored the dump"})
+				return h.release("v2")
+			},
+			warnings: []string{"no way back from v2"},
+			steps:    allOfIt, good: versions{"v1", "v2"}, lives: versions{"v1", "v2", "v1", "v2"},
+		},
+		{
+			name: "an override is remembered for what lies between", outcome: Released, live: "v1b", restarts: versions{"v1", "v1b"},
+			given: all(deployed("v1b", "v2"), marked("v2")),
+			do: func(h *host) *Report {
+				h.d.Run(h.ctx, Request{Command: Rollback, Version: "v1", Override: "restored the dump"})
+				return h.release("v1b")
+			},
+			steps: allOfIt, good: versions{"v1", "v1b", "v2"}, lives: versions{"v1", "v1b", "v2", "v1", "v1b"},
+		},
+		{
+			name: "the code of an older release by another name is an older release", outcome: Refused, live: "v2", steps: "!preflight",
+			given: func(h *host) {
+				h.migration("0001_initial", "v1", "v2", "v1copy")
+				h.migration("0002_drop", "v2")
+				write(h.t, filepath.Join(h.tree.Dir("v1copy"), "manage.py"), "")
+				deployed("v2")(h)
+			},
+			do: func(h *host) *Report { return h.release("v1copy") }, failure: "going back from v2 to v1copy is blocked",
+			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"},
+		},
+		{
 			name: "a failed one is passed over", do: rollbackTo(""), outcome: Released, live: "v1", restarts: versions{"v1"}, steps: allOfIt,
 			given: func(h *host) {
 				h.does["v2"] = behaviour{status: 500}

@@ -134,8 +134,9 @@ func BenchmarkTenYears(b *testing.B) {
 	})
 	run("Past", func() error { _, err := journal.Past(d.StateDir, 20); return err })
 	run("Candidates", func() error { rollback.Candidates(h, onDisk, current); return nil })
-	run("Crossings to the oldest", func() error { rollback.Crossings(h, version(1), current, onDisk); return nil })
-	run("Crossings to a stranger", func() error { rollback.Crossings(h, "0", current, onDisk); return nil })
+	none := func(release.Version) bool { return false }
+	run("Crossings to the oldest", func() error { rollback.Crossings(h, version(1), current, onDisk, none); return nil })
+	run("Crossings to a stranger", func() error { rollback.Crossings(h, "0", current, onDisk, none); return nil })
 	run("Prunable", func() error { deploy.Prunable(h, onDisk, current, 5); return nil })
 	run("Unrecorded", func() error { deploy.Unrecorded(h, onDisk, current); return nil })
 	run("a deploy's records", func() error { finishOneMore(b, d.StateDir); return nil })

@@ -86,6 +86,27 @@ func (r *Reader) Judge(ctx context.Context, newer, older string, skip func(*Set)
 	return Judge(n.set, o.set, skipped), nil
 }
 
+// Older reports whether the release in a is an older one than that in b by what its code knows: it brings no migration that
+// b doesn't have, and in an app that has migrations in both it lacks one. An app that b alone has tells nothing, since an
+// app that is given up takes its migrations with it. It is false where either can't be read.
+func (r *Reader) Older(ctx context.Context, a, b string) bool {
+	both := r.list(ctx, a, b)
+	older, newer := both[0], both[1]
+	if older.err != nil || newer.err != nil || !older.within(newer) {
+		return false
+	}
+	shared := map[string]bool{}
+	for _, f := range older.files {
+		shared[f.app.key] = true
+	}
+	for key, f := range newer.files {
+		if older.files[key] == nil && shared[f.app.key] {
+			return true
+		}
+	}
+	return false
+}
+
 // list walks through those releases that it hasn't yet.
 func (r *Reader) list(ctx context.Context, dirs ...string) []*listing {
 	found := make([]*listing, len(dirs))
