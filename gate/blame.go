@@ -59,6 +59,7 @@ var blames = map[Cause]Blame{
 	MigrationUnapplied: BlamesUnknown,
 	MigrationFailed:    BlamesUnknown,
 	RollbackBlocked:    BlamesUnknown,
+	SchemaAhead:        BlamesHost,
 
 	SocketMissing:    BlamesUnknown,
 	SocketStale:      BlamesUnknown,

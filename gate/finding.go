@@ -73,6 +73,7 @@ const (
 	MigrationUnapplied Cause = "migration_unapplied"
 	MigrationFailed    Cause = "migration_failed"
 	RollbackBlocked    Cause = "rollback_blocked"
+	SchemaAhead        Cause = "schema_ahead"
 
 	SocketMissing    Cause = "socket_missing"
 	SocketStale      Cause = "socket_stale"

@@ -30,8 +30,11 @@ func (c *commands) check() *cli.Command {
 				for _, w := range more {
 					h.deployer.Observer.Warned(w)
 				}
+				if f := h.deployer.SchemaAhead(run); f != nil {
+					causes = append(causes, f)
+				}
 				return s.checked(checkReport{
-					Healthy: len(findings) == 0, Current: current, Findings: causes, Warnings: append(warnings, more...),
+					Healthy: len(causes) == 0, Current: current, Findings: causes, Warnings: append(warnings, more...),
 				})
 			})
 		},

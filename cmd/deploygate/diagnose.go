@@ -39,6 +39,9 @@ func (c *commands) diagnose() *cli.Command {
 				current, expect, wrong := h.deployer.Live(run)
 				v := h.examine(run, expect)
 				r.Current, r.Findings, r.Risks = current, v.diagnose(wrong), diagnosis.Risks(&v.Facts)
+				if f := h.deployer.SchemaAhead(run); f != nil {
+					r.Findings = append(r.Findings, f)
+				}
 				r.Unread = append(r.Unread, v.Unread...)
 				r.Healthy = len(r.Findings) == 0
 				return s.diagnosed(r)

@@ -23,6 +23,7 @@ type statusReport struct {
 	Bad        bool             `json:"bad"`      // it failed it, and is at fault
 	Unproven   bool             `json:"unproven"` // it failed it, and whose fault that is isn't known; none of the three: it was never gated
 	WayBack    rollback.WayBack `json:"way_back"`
+	Schema     *gate.Finding    `json:"schema"` // the live release's code can't run on it; null: nothing is known of that
 	Unit       statusUnit       `json:"unit"`
 	Running    *journal.Holder  `json:"running"`    // the deploy that holds the lock
 	Unfinished *pastDeploy      `json:"unfinished"` // the last deploy, if it came to no verdict
@@ -114,6 +115,7 @@ func (s *session) showStatus(ctx context.Context, h *host) error {
 			r.Unit.Directory = p.Dir
 		}
 	}
+	r.Schema = h.deployer.SchemaAhead(ctx)
 	if holder, running := journal.Running(s.config.StateDir); running {
 		r.Running = &holder
 	}
@@ -154,6 +156,12 @@ func (s *session) printStatus(r statusReport) {
 		row("way back", "blocked to %s: %s", r.WayBack.Version, r.WayBack.Reason)
 	case rollback.None:
 		row("way back", "none: %s", r.WayBack.Reason)
+	}
+	if r.Schema != nil {
+		row("schema", "%s", r.Schema.Summary)
+		for _, advice := range r.Schema.Advice {
+			row("", "-> %s", advice)
+		}
 	}
 	row("unit", "%s %s (%s)%s", r.Unit.Name, r.Unit.ActiveState, r.Unit.SubState, prefixed(", runs in ", r.Unit.Directory))
 	if r.Running != nil {

@@ -70,6 +70,10 @@ func sentence(r *deploy.Report) string {
 	case deploy.Held:
 		return fmt.Sprintf("held: %s stays live though it failed: %s; %s", r.Requested, why, heldBecause(r.WayBack))
 	case deploy.Stuck:
+		if !r.Changed && r.WayBack != nil { // only the schema was
+			return fmt.Sprintf("stuck: a person is needed: %s was not made live: %s; %s is live still, and its code can't run on the schema that the hooks left: %s",
+				r.Requested, why, r.Current, r.WayBack.Reason)
+		}
 		return fmt.Sprintf("stuck: a person is needed: %s is live and not healthy, after %s failed: %s", r.Current, r.Requested, why)
 	case deploy.Locked:
 		return "locked: " + r.Failure.Summary

@@ -190,12 +190,17 @@ func (d *Deployer) runChecks(ctx context.Context, r *run, e gate.Expect, say gat
 	return fmt.Sprintf("%d of %d passed", passed, len(d.Checks)), nil
 }
 
-// beforeSwap runs the before_swap hooks in the candidate's directory. A rollback has none: it runs no migrations.
-func (d *Deployer) beforeSwap(ctx context.Context, r *run, p Plan) error {
-	tasks := d.Hooks[BeforeSwap]
+// hooksBefore are the before_swap hooks of a deploy. A rollback has none: it runs no migrations.
+func (d *Deployer) hooksBefore(p Plan) []Task {
 	if p.Command == Rollback {
-		tasks = nil
+		return nil
 	}
+	return d.Hooks[BeforeSwap]
+}
+
+// beforeSwap runs the before_swap hooks in the candidate's directory.
+func (d *Deployer) beforeSwap(ctx context.Context, r *run, p Plan) error {
+	tasks := d.hooksBefore(p)
 	if len(tasks) == 0 {
 		r.skip(StepBeforeSwap, "no hooks")
 		return nil
@@ -208,6 +213,7 @@ func (d *Deployer) beforeSwap(ctx context.Context, r *run, p Plan) error {
 					Advise(fmt.Sprintf("nothing was swapped; what the hooks did stays (%d of %d ended well)", i, len(tasks)))
 			}
 		}
+		r.hooksEnded = true
 		return fmt.Sprintf("%d of %d done", len(tasks), len(tasks)), nil
 	})
 }

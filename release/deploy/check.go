@@ -2,9 +2,12 @@ package deploy
 
 import (
 	"context"
+	"fmt"
 
 	"deploygate/gate"
 	"deploygate/release"
+	"deploygate/release/journal"
+	"deploygate/rollback"
 )
 
 // Live is the release that the link names, and what its unit must be running.
@@ -44,4 +47,33 @@ func (d *Deployer) Check(ctx context.Context) (current release.Version, findings
 		findings = append(findings, gate.AsFinding(gate.LayerHealth, err))
 	}
 	return current, findings, r.report.Warnings
+}
+
+// SchemaAhead returns what is wrong with the live release where the before_swap hooks of another one have left a schema that
+// its code can't live with: its health may not show it. nil: nothing is known of that.
+func (d *Deployer) SchemaAhead(ctx context.Context) *gate.Finding {
+	current, err := d.Tree.Current()
+	h, err2 := journal.Load(d.StateDir)
+	if err != nil || err2 != nil || current == "" {
+		return nil
+	}
+	h = h.Seen(current)
+	schemas := &rollback.Schemas{Dir: d.Tree.Dir, History: h}
+	crossed := schemas.Crossings(h, current, current, nil)
+	w := schemas.WayBack(current, crossed, d.NoMarker)
+	if w.Verdict == rollback.Blocked && d.Applied != nil {
+		if applied, err := d.askApplied(ctx, append([]release.Version{current}, crossed...)...); err == nil {
+			schemas.Applied = applied
+			w = schemas.WayBack(current, crossed, d.NoMarker)
+		}
+	}
+	if w.Verdict != rollback.Blocked {
+		return nil
+	}
+	f := gate.NewFinding(gate.LayerSchema, gate.SchemaAhead,
+		fmt.Sprintf("%s is live, and its code can't run on the schema that the before_swap hooks of %s left: %s", current, join(crossed), w.Reason))
+	for _, out := range w.WaysOut(d.manage(crossed[0])) {
+		f.Advise(out)
+	}
+	return f
 }

@@ -93,7 +93,7 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 		return r.end(Refused, refused)
 	}
 	if p.Live() && d.verify(ctx, r, p) == nil {
-		return d.unchanged(r, p)
+		return d.unchanged(ctx, r, p)
 	}
 	if ctx.Err() != nil {
 		return r.end(Refused, context.Cause(ctx))
@@ -110,7 +110,7 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 		return r.end(Refused, neverRun(err))
 	}
 	if err := d.prepare(ctx, r, p); err != nil {
-		return r.end(Refused, err)
+		return d.abandon(ctx, r, p, err)
 	}
 	failure := d.activate(ctx, r, p, p.Target, r.step)
 	if failure != nil && ctx.Err() != nil {
@@ -120,7 +120,7 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 	case failure == nil:
 		return d.commit(ctx, r, p)
 	case !r.report.Changed:
-		return r.end(Refused, failure)
+		return d.abandon(ctx, r, p, failure)
 	}
 	return d.goBack(ctx, r, p, failure)
 }
@@ -134,11 +134,16 @@ func (d *Deployer) reserve(p Plan) error {
 	return cmp.Or(d.Journal.Reserve(), d.Tree.Reserve(versions...))
 }
 
-// prepare does what comes before the swap: whatever fails here leaves the live release as it was.
+// prepare does what comes before the swap: whatever fails here leaves the live release running as it was. With hooks that may
+// change the schema the candidate has to boot before they run, since what can't boot is not worth a migration; its health is
+// for after them, unless it is wanted before.
 func (d *Deployer) prepare(ctx context.Context, r *run, p Plan) error {
 	steps := []func(context.Context, *run, Plan) error{d.beforeSwap, d.rehearse}
-	if d.RehearseFirst {
+	switch {
+	case d.RehearseFirst:
 		slices.Reverse(steps)
+	case len(d.hooksBefore(p)) > 0:
+		steps = append([]func(context.Context, *run, Plan) error{d.boot}, steps...)
 	}
 	for _, step := range steps {
 		if err := step(ctx, r, p); err != nil {
@@ -146,6 +151,20 @@ func (d *Deployer) prepare(ctx context.Context, r *run, p Plan) error {
 		}
 	}
 	return nil
+}
+
+// abandon ends a deploy before its swap. The live release runs as it was, but on the schema that the hooks have left: if its
+// code can't live with that, the host is not as it was, and a person is needed.
+func (d *Deployer) abandon(ctx context.Context, r *run, p Plan, failure error) *Report {
+	d.reconsider(context.WithoutCancel(ctx), r, &p)
+	way := p.WayBack()
+	if !r.hooksEnded || way.Verdict != rollback.Blocked || way.Version != p.Previous {
+		return r.end(Refused, failure)
+	}
+	r.waysOut = append(
+		[]string{fmt.Sprintf("%s is live still, and its code can't run on the schema that the before_swap hooks left: %s", p.Previous, way.Reason)},
+		way.WaysOut(d.manage(p.Target))...)
+	return r.end(Stuck, failure)
 }
 
 // activate makes v live and gates it. It is the same on the way out and on the way back.

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"context"
 	"slices"
 
 	"deploygate/gate"
@@ -94,10 +95,14 @@ func (d *Deployer) prune(r *run) {
 }
 
 // unchanged ends a deploy of what was live and healthy already. The journal gets to know of it only where it thought
-// otherwise: a release that failed its gate and has recovered is a good one again.
-func (d *Deployer) unchanged(r *run, p Plan) *Report {
-	if !p.Good && r.began(p) == nil {
+// otherwise: a release that failed its gate and has recovered is a good one again, and what a person says of the schema is
+// remembered.
+func (d *Deployer) unchanged(ctx context.Context, r *run, p Plan) *Report {
+	if (!p.Good || p.Override != "") && r.began(p) == nil {
 		_ = r.passed(p.Target)
+	}
+	if f := d.SchemaAhead(ctx); f != nil {
+		return r.end(Refused, f)
 	}
 	return r.end(Unchanged, nil)
 }

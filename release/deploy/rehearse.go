@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -40,28 +41,56 @@ func (d *Deployer) rehearses(p Plan) bool {
 
 // rehearse has the release pass its gate beside the live one.
 func (d *Deployer) rehearse(ctx context.Context, r *run, p Plan) error {
+	return d.beside(ctx, r, p, func(ctx context.Context, s Stage, say gate.Progress) (string, error) {
+		return fmt.Sprintf("healthy for %s beside the live release", s.Gate.Stable), s.Gate.Await(ctx, s.Expect, say)
+	})
+}
+
+// boot has the release boot beside the live one, on the schema as it is before the hooks: any answer will do, since a view may
+// need the schema that they bring. So may the boot itself, and then it is for after them as well.
+func (d *Deployer) boot(ctx context.Context, r *run, p Plan) error {
+	return d.beside(ctx, r, p, func(ctx context.Context, s Stage, say gate.Progress) (string, error) {
+		boots := *s.Gate
+		boots.Health.Any, boots.Stable = true, 0
+		began := time.Now()
+		err := boots.Await(ctx, s.Expect, say)
+		f, failed := errors.AsType[*gate.Finding](err)
+		if !failed || ctx.Err() != nil {
+			return "boots beside the live release; its health is for after the hooks", err
+		}
+		for _, cause := range s.Witness(f, s.Expect, began)() {
+			if cause.Cause == gate.MigrationUnapplied {
+				return "does not boot on the schema as it is: " + cause.Summary + "; the hooks may change that", errSkipped
+			}
+		}
+		return "", err
+	})
+}
+
+// beside runs the release beside the live one, for as long as it is looked at.
+func (d *Deployer) beside(ctx context.Context, r *run, p Plan, look func(context.Context, Stage, gate.Progress) (string, error)) error {
 	if !d.rehearses(p) {
 		return nil
 	}
-	return r.step(StepRehearse, p.Target, func(say gate.Progress) (string, error) {
+	return r.step(StepRehearse, p.Target, func(say gate.Progress) (detail string, err error) {
 		say("booting it beside the live release")
 		began := time.Now()
 		defer d.Rehearsal.End()
 		stage, err := d.Rehearsal.Begin(ctx, p.Target)
 		if err == nil {
-			err = stage.Gate.Await(ctx, stage.Expect, say)
+			detail, err = look(ctx, stage, say)
 		}
 		switch {
 		case ctx.Err() != nil:
 			return "", context.Cause(ctx)
-		case err != nil:
-			r.trial = trial{stage.Witness, stage.Expect, began}
-			r.witness(err)
-			if len(d.Hooks[BeforeSwap]) > 0 && !d.RehearseFirst {
-				r.waysOut = []string{"nothing was swapped; what the before_swap hooks did stays"}
-			}
-			return "", err
+		case err == nil, errors.Is(err, errSkipped):
+			return detail, err
 		}
-		return fmt.Sprintf("healthy for %s beside the live release", stage.Gate.Stable), nil
+		r.trial = trial{stage.Witness, stage.Expect, began}
+		r.witness(err)
+		if r.hooksEnded {
+			r.waysOut = []string{"nothing was swapped; what the before_swap hooks did stays"}
+		}
+		return "", err
 	})
 }

@@ -90,8 +90,40 @@ func TestRehearse(t *testing.T) {
 		},
 		{
 			name: "it comes after the hooks, whose work stays", given: func(h *host) { hook(h); h.does["v2"] = behaviour{status: 500} },
-			outcome: Refused, live: "v1", steps: "preflight before_swap !rehearse", failure: "the cause in v2",
+			outcome: Refused, live: "v1", steps: "preflight rehearse before_swap !rehearse", failure: "the cause in v2",
 			good: v1, lives: versions{"v1", "v2"}, advice: "what the before_swap hooks did stays",
+		},
+		{
+			name: "what can't boot is refused before the hooks run", outcome: Refused, live: "v1", steps: "preflight !rehearse",
+			given: func(h *host) {
+				hook(h)
+				h.does["v2"] = behaviour{crash: time.Second, boot: 2 * time.Second}
+				h.on["task migrate"] = func() { h.t.Error("a hook ran") }
+			},
+			failure: "the cause in v2", good: v1, lives: v1,
+		},
+		{
+			name: "hooks that close the way back make a refusal one for a person", outcome: Stuck, live: "v1",
+			steps: "preflight rehearse before_swap !rehearse", failure: "the cause in v2",
+			given: func(h *host) {
+				hook(h)
+				h.migration("0002_drop", "v2")
+				h.does["v2"] = behaviour{status: 500}
+			},
+			do: func(h *host) *Report {
+				r := h.release("v2")
+				f := h.d.SchemaAhead(h.ctx)
+				contains(h.t, "schema", summary(f), "v1 is live, and its code can't run on the schema that the before_swap hooks of v2 left: v1's code can't run after v2's migrations: shop.0002_drop")
+				same(h.t, "released again", h.release("v1").Outcome, Refused)
+				same(h.t, "overridden", h.d.Run(h.ctx, Request{Command: Rollback, Version: "v1", Override: "taken back"}).Outcome, Unchanged)
+				if f := h.d.SchemaAhead(h.ctx); f != nil {
+					h.t.Errorf("after an override: %v", f)
+				}
+				same(h.t, "released again", h.release("v1").Outcome, Unchanged)
+				return r
+			},
+			warnings: []string{"no way back from v2"}, advice: "v1 is live still, and its code can't run on the schema that the before_swap hooks left",
+			good: v1, lives: versions{"v1", "v2", "v1"},
 		},
 		{
 			name: "or before them", given: func(h *host) { hook(h); h.d.RehearseFirst = true; h.does["v2"] = behaviour{status: 500} },

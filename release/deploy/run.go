@@ -35,6 +35,8 @@ type run struct {
 	diagnose func() []*gate.Finding // finds the reason of the first failure
 	waysOut  []string               // of a release that failed and stays
 
+	hooksEnded bool // all before_swap hooks, well
+
 	failure *gate.Finding // why the target failed its gate; nil: it didn't
 	older   comparison    // with it
 }
