@@ -72,7 +72,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			&cli.BoolFlag{Name: "no-color", Usage: "no colours on a terminal; so does NO_COLOR"},
 		},
 		Commands: []*cli.Command{
-			c.release(), c.rollback(), c.check(), c.diagnose(), c.plan(), c.marker(), c.init(), c.status(), c.history(), c.prune(), c.recover(), c.guard(),
+			c.release(), c.rollback(), c.restart(), c.check(), c.diagnose(), c.plan(), c.marker(), c.init(), c.status(), c.history(), c.prune(), c.recover(), c.guard(),
 		},
 		HideHelpCommand: true,
 		Writer:          stdout,

@@ -194,7 +194,7 @@ func (c *Config) read(d *document) {
 	d.choice("rollback.applied", &c.Rollback.Applied, assume, askDatabase)
 	d.choice("rollback.guard", &c.Rollback.Guard, guardAuto, required)
 
-	for _, hook := range []deploy.HookName{deploy.BeforeSwap, deploy.AfterRelease, deploy.AfterRollback, deploy.OnHeld} {
+	for _, hook := range []deploy.HookName{deploy.BeforeSwap, deploy.AfterRelease, deploy.AfterRollback, deploy.OnHeld, deploy.OnStuck} {
 		d.tables("hooks."+string(hook), func(at string) { c.Hooks[hook] = append(c.Hooks[hook], readTask(d, at)) })
 	}
 	d.tables("checks", func(at string) {

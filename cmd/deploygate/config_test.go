@@ -92,7 +92,7 @@ before_hooks = false             # true: rehearse on the schema as it is, before
 automatic = true
 no_marker = "inspect"            # inspect the migrations | allow | block
 
-[[hooks.before_swap]]            # also after_release, after_rollback, on_held
+[[hooks.before_swap]]            # also after_release, after_rollback, on_held, on_stuck
 run = ["/srv/app/venv/bin/python", "manage.py", "migrate", "--noinput"]   # argv, no shell; runs in the candidate's directory
 user = "www-data"
 timeout = "5m"

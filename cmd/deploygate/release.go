@@ -77,7 +77,22 @@ func (c *commands) rollback() *cli.Command {
 	}
 }
 
-// deploy runs a release or a rollback under the app's lock and prints its verdict.
+func (c *commands) restart() *cli.Command {
+	return &cli.Command{
+		Name:  "restart",
+		Usage: "restart the live release through the same gate, for a changed environment, unit file or configuration",
+		Flags: []cli.Flag{lockWait},
+		Action: func(ctx *cli.Context) error {
+			s, err := c.begin(ctx, 0)
+			if err != nil {
+				return err
+			}
+			return s.deploy(deploy.Request{Command: deploy.Restart}, ctx.Duration("lock-wait"))
+		},
+	}
+}
+
+// deploy runs a release, a rollback or a restart under the app's lock and prints its verdict.
 func (s *session) deploy(request deploy.Request, wait time.Duration) error {
 	return s.locked(request, wait, func(ctx context.Context, d *deploy.Deployer) *deploy.Report {
 		// A deploy whose process died comes first: what follows must not build on half of it.

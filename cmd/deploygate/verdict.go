@@ -51,7 +51,10 @@ func sentence(r *deploy.Report) string {
 	}
 	switch r.Outcome {
 	case deploy.Released:
-		if r.Command == deploy.Rollback {
+		switch r.Command {
+		case deploy.Restart:
+			return fmt.Sprintf("restarted: %s is live and passed its gate in %.1f s", r.Current, r.Seconds)
+		case deploy.Rollback:
 			return fmt.Sprintf("rolled back to %s: it is live and passed its gate%s in %.1f s", r.Current, was, r.Seconds)
 		}
 		return fmt.Sprintf("released: %s is live and passed its gate%s in %.1f s", r.Current, was, r.Seconds)

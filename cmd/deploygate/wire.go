@@ -245,6 +245,9 @@ func (s *appService) Reload(ctx context.Context) error {
 	return s.unit.Reload(ctx, s.config.Service.RestartTimeout)
 }
 
+// Reread implements deploy.Service.
+func (s *appService) Reread(ctx context.Context) (bool, error) { return s.unit.Reread(ctx) }
+
 // Kill implements deploy.Service.
 func (s *appService) Kill(ctx context.Context) error { return s.unit.Kill(ctx) }
 

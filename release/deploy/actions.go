@@ -22,6 +22,7 @@ const (
 	AfterRelease  HookName = "after_release"
 	AfterRollback HookName = "after_rollback"
 	OnHeld        HookName = "on_held"
+	OnStuck       HookName = "on_stuck"
 )
 
 // Task is a command of the user's: argv, no shell.
@@ -111,6 +112,16 @@ func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Versio
 	} else {
 		e.Previous = unit.Invocation
 	}
+	if p.Command == Restart {
+		reread, err := d.Service.Reread(ctx)
+		if err == nil && reread {
+			detail += ", after systemd has read its changed files"
+			_, err = d.Service.Ready(ctx) // what they say now may not work at all
+		}
+		if err != nil {
+			return e, "", neverRun(err)
+		}
+	}
 	r.report.Changed = true
 	if p.hangs && v != p.Target {
 		// Else systemd would wait for its TimeoutStopSec=, while nobody is served.
@@ -184,15 +195,15 @@ func (d *Deployer) runChecks(ctx context.Context, r *run, e gate.Expect, say gat
 		case c.Required || ctx.Err() != nil:
 			return "", err
 		default:
-			r.warn("%v (advisory)", err)
+			r.warn("%s", withOutput(err, " (advisory)"))
 		}
 	}
 	return fmt.Sprintf("%d of %d passed", passed, len(d.Checks)), nil
 }
 
-// hooksBefore are the before_swap hooks of a deploy. A rollback has none: it runs no migrations.
+// hooksBefore are the before_swap hooks of a deploy. Only a release has any: nothing else runs migrations.
 func (d *Deployer) hooksBefore(p Plan) []Task {
-	if p.Command == Rollback {
+	if p.Command != Release {
 		return nil
 	}
 	return d.Hooks[BeforeSwap]
@@ -218,13 +229,25 @@ func (d *Deployer) beforeSwap(ctx context.Context, r *run, p Plan) error {
 	})
 }
 
-// afterHooks runs the tasks of a hook that comes after the verdict: a failure is a warning.
-func (d *Deployer) afterHooks(ctx context.Context, r *run, hook HookName, v release.Version) {
+// afterHooks runs the tasks of a hook that comes after the outcome is known: a failure is a warning.
+func (d *Deployer) afterHooks(ctx context.Context, r *run, hook HookName, v release.Version, o Outcome) {
 	for _, t := range d.Hooks[hook] {
+		t.Environment = append([]string{"DEPLOYGATE_OUTCOME=" + string(o)}, t.Environment...)
 		if err := d.run(ctx, r, t, v); err != nil {
-			r.warn("%v", err)
+			r.warn("%s", withOutput(err, ""))
 		}
 	}
+}
+
+// withOutput is a failure, with a note and the end of what it printed, in one line.
+func withOutput(err error, note string) string {
+	f, is := errors.AsType[*gate.Finding](err)
+	if !is || len(f.Evidence) == 0 {
+		return err.Error() + note
+	}
+	const enough = 3
+	lines := strings.Split(strings.TrimSpace(f.Evidence[len(f.Evidence)-1].Text), "\n")
+	return f.Summary + note + "; its output ends with: " + strings.Join(lines[max(0, len(lines)-enough):], " | ")
 }
 
 // run runs one task in v's directory and turns a failure into a finding with the end of its output.

@@ -31,6 +31,8 @@ type Service interface {
 	Restart(ctx context.Context) error
 	// Reload has it re-read the app, and waits until systemd says that it is done. What was re-read is for the gate to say.
 	Reload(ctx context.Context) error
+	// Reread has systemd read the unit's files again, if they have changed since it did, and reports whether they had.
+	Reread(ctx context.Context) (bool, error)
 	// Kill stops the unit without waiting for what its processes make of that.
 	Kill(ctx context.Context) error
 }
@@ -92,7 +94,7 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 	if refused != nil {
 		return r.end(Refused, refused)
 	}
-	if p.Live() && d.verify(ctx, r, p) == nil {
+	if p.Live() && p.Command != Restart && d.verify(ctx, r, p) == nil {
 		return d.unchanged(ctx, r, p)
 	}
 	if ctx.Err() != nil {
@@ -106,7 +108,7 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 	if err := r.began(p); err != nil {
 		return r.end(Refused, err)
 	}
-	if err := d.reserve(p); err != nil && p.Command == Release { // a full disk is a reason to go back
+	if err := d.reserve(p); err != nil && p.Command != Rollback { // a full disk is a reason to go back
 		return r.end(Refused, neverRun(err))
 	}
 	if err := d.prepare(ctx, r, p); err != nil {
@@ -140,6 +142,8 @@ func (d *Deployer) reserve(p Plan) error {
 func (d *Deployer) prepare(ctx context.Context, r *run, p Plan) error {
 	steps := []func(context.Context, *run, Plan) error{d.beforeSwap, d.rehearse}
 	switch {
+	case p.Command == Restart:
+		return nil
 	case d.RehearseFirst:
 		slices.Reverse(steps)
 	case len(d.hooksBefore(p)) > 0:
@@ -164,19 +168,23 @@ func (d *Deployer) abandon(ctx context.Context, r *run, p Plan, failure error) *
 	r.waysOut = append(
 		[]string{fmt.Sprintf("%s is live still, and its code can't run on the schema that the before_swap hooks left: %s", p.Previous, way.Reason)},
 		way.WaysOut(d.manage(p.Target))...)
-	return r.end(Stuck, failure)
+	return d.stuck(ctx, r, p, failure)
 }
 
 // activate makes v live and gates it. It is the same on the way out and on the way back.
 func (d *Deployer) activate(ctx context.Context, r *run, p Plan, v release.Version, step stepper) error {
 	var expect gate.Expect
-	return inOrder(v, step, append([]action{
+	actions := []action{
 		{StepSwap, func(gate.Progress) (string, error) { return "current → " + string(v), d.swap(ctx, r, v) }},
 		{StepRestart, func(gate.Progress) (detail string, err error) {
 			expect, detail, err = d.restart(ctx, r, p, v)
 			return detail, err
 		}},
-	}, d.gate(ctx, r, p, &expect, d.Gate.Await)...))
+	}
+	if p.Command == Restart {
+		actions = actions[1:]
+	}
+	return inOrder(v, step, append(actions, d.gate(ctx, r, p, &expect, d.Gate.Await)...))
 }
 
 // gate is what a release must pass, cheapest first.
@@ -247,7 +255,7 @@ func (d *Deployer) tryWays(ctx context.Context, r *run, p Plan, failure error) *
 		if err == nil {
 			r.older, r.waysOut = olderPassed, nil
 			_ = r.passed(w.Version)
-			d.afterHooks(ctx, r, AfterRollback, w.Version)
+			d.afterHooks(ctx, r, AfterRollback, w.Version, RolledBack)
 			return r.end(RolledBack, failure)
 		}
 		if gate.AsFinding(gate.LayerRelease, err).NeverStarted {
@@ -261,7 +269,7 @@ func (d *Deployer) tryWays(ctx context.Context, r *run, p Plan, failure error) *
 			break
 		}
 	}
-	return r.end(Stuck, failure)
+	return d.stuck(ctx, r, p, failure)
 }
 
 // alike tells whether two releases failed in the same way: a wrong health path, a check that can't pass, a database that is
@@ -288,8 +296,11 @@ func (d *Deployer) goForward(ctx context.Context, r *run, p Plan) *Report {
 
 // hold leaves a failed release in place.
 func (d *Deployer) hold(ctx context.Context, r *run, p Plan, failure error) *Report {
-	d.afterHooks(ctx, r, OnHeld, p.Target)
+	d.afterHooks(ctx, r, OnHeld, p.Target, Held)
 	r.waysOut = p.WayBack().WaysOut(d.manage(p.Target))
+	if p.Command == Restart {
+		r.waysOut = []string{"put right what was changed since the last start, then: deploygate restart"}
+	}
 	return r.end(Held, failure)
 }
 
@@ -299,13 +310,17 @@ func (d *Deployer) commit(ctx context.Context, r *run, p Plan) *Report {
 	_ = r.step(StepCommit, p.Target, func(gate.Progress) (string, error) {
 		return fmt.Sprintf("%s passed its gate", p.Target), r.passed(p.Target)
 	})
-	d.prune(r)
-	if p.Command == Release {
-		d.afterHooks(ctx, r, AfterRelease, p.Target)
-	} else {
-		d.afterHooks(ctx, r, AfterRollback, p.Target)
+	if p.Command != Restart {
+		d.prune(r)
+		d.afterHooks(ctx, r, map[Command]HookName{Release: AfterRelease, Rollback: AfterRollback}[p.Command], p.Target, Released)
 	}
 	return r.end(Released, nil)
+}
+
+// stuck ends a deploy that left the host without a release that is known to be healthy.
+func (d *Deployer) stuck(ctx context.Context, r *run, p Plan, failure error) *Report {
+	d.afterHooks(context.WithoutCancel(ctx), r, OnStuck, p.Target, Stuck)
+	return r.end(Stuck, failure)
 }
 
 // verify asks whether the target, live already, is healthy as it is. If not, that is how things were before.

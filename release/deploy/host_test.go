@@ -65,6 +65,7 @@ type host struct {
 
 	// on has what happens at an event, once: "restart", "probe", "hook NAME", "started swap", …
 	on          map[string]func()
+	stale       bool  // the unit's files have changed
 	unstartable error // why no start of the unit can work
 	notReady    error // why a deploy would be in vain, as the unit has it
 	// Of the proxy: whether its configuration was invalid before, is invalid now, and has changed.
@@ -350,6 +351,8 @@ func (s service) Reload(context.Context) error {
 	}
 	return nil
 }
+
+func (s service) Reread(context.Context) (bool, error) { return s.stale, nil }
 
 func (s service) Kill(context.Context) error {
 	s.at("kill")

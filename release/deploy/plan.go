@@ -3,6 +3,7 @@ package deploy
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +21,8 @@ type Command string
 const (
 	Release  Command = "release"
 	Rollback Command = "rollback"
+	// Restart restarts what is live. What ran before can't be brought back, since it is the same release.
+	Restart Command = "restart"
 )
 
 // Request is what was asked for, unchecked.
@@ -77,6 +80,9 @@ func (p Plan) stillRuns(v release.Version, dir string, unit Unit) bool {
 
 // WayBack is the first way back, or the word that there is none.
 func (p Plan) WayBack() rollback.WayBack {
+	if p.Command == Restart {
+		return rollback.WayBack{Verdict: rollback.None, Reason: "a restart has none: what ran before is the same release"}
+	}
 	if len(p.Ways) == 0 {
 		return rollback.WayBack{Verdict: rollback.None, Reason: "there is no earlier good release on this host"}
 	}
@@ -110,7 +116,7 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 	unit, err := d.Service.Ready(ctx)
 	p.InLink, p.Socket = unit.InLink, unit.Socket
 	if unit.Running {
-		p.Invocation, p.Reload = unit.Invocation, d.Reload && !p.Live()
+		p.Invocation, p.Reload = unit.Invocation, d.Reload && !p.Live() // a restart's target is live
 	}
 	refused.add(gate.LayerService, err)
 	refused.add(gate.LayerService, unit.Unstartable)
@@ -123,7 +129,7 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 	if found && err == nil && d.rehearses(p) {
 		refused.add(gate.LayerService, d.Rehearsal.Possible(ctx, p.Target))
 	}
-	if found {
+	if found && p.Command != Restart {
 		d.planSchema(ctx, &p, history, onDisk, &refused)
 	}
 	return p, refused
@@ -163,6 +169,9 @@ func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Pl
 
 // summary is what the preflight found, in a few words.
 func (p Plan) summary() string {
+	if p.Command == Restart {
+		return string(p.Target)
+	}
 	from := "nothing"
 	if p.Previous != "" {
 		from = string(p.Previous)
@@ -186,6 +195,12 @@ func (r *refusals) add(layer gate.Layer, err error) {
 
 // target is the version to make live.
 func target(r Request, h journal.History, onDisk []release.Version, current release.Version) (release.Version, error) {
+	if r.Command == Restart {
+		if current == "" {
+			return "", errors.New("no release is live, so there is nothing to restart")
+		}
+		return current, nil
+	}
 	if r.Version != "" || r.Command == Release {
 		v, err := release.ParseVersion(r.Version)
 		if err == nil && r.Command == Rollback && !wasLive(h, v) {
@@ -308,7 +323,7 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 	if d.Gate.Proxy != nil {
 		if err := d.Gate.Proxy.Begin(ctx); err != nil {
 			f := gate.AsFinding(gate.LayerProxy, err)
-			if d.RefuseBroken {
+			if d.refusesBroken(p) {
 				refused.add(gate.LayerProxy, already(f))
 			} else {
 				p.ProxyInvalid = true
@@ -336,7 +351,7 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 		return
 	}
 	f := gate.AsFinding(gate.LayerProxy, err)
-	if d.RefuseBroken {
+	if d.refusesBroken(p) {
 		refused.add(gate.LayerProxy, already(f).
 			Advise(`correct it first (is proxy.url right? "" skips the check), or set proxy.broken_before = "warn"`))
 		return
@@ -344,6 +359,9 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 	p.ProxyBroken = true
 	p.Before = append(p.Before, f)
 }
+
+// refusesBroken reports whether a proxy that is broken already refuses the deploy. A restart may be what is to repair it.
+func (d *Deployer) refusesBroken(p *Plan) bool { return d.RefuseBroken && p.Command != Restart }
 
 // already says of a finding that it isn't the release's doing.
 func already(f *gate.Finding) *gate.Finding {

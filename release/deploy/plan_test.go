@@ -171,7 +171,7 @@ func TestCheck(t *testing.T) {
 		{"an advisory check", func(h *host) {
 			h.d.Checks = []Check{{Task: task("smoke")}}
 			h.fails["smoke"] = errBroken
-		}, nil, []string{"smoke failed: broken (advisory)"}},
+		}, nil, []string{"smoke failed: broken (advisory); its output ends with: output of smoke"}},
 		{"no unit", func(h *host) { h.notReady = errBroken }, []string{"broken"}, nil},
 		{"nothing is live", func(h *host) { must(h.t, os.Remove(h.tree.CurrentPath())) }, []string{"no release is live"}, nil},
 		{"its directory is gone", func(h *host) { must(h.t, os.RemoveAll(h.tree.Dir("v1"))) }, []string{"cannot resolve"}, nil},

@@ -26,7 +26,7 @@ func errDied(u journal.Deploy) *gate.Finding {
 // still has to be put right.
 func settled(u journal.Deploy, current release.Version) Outcome {
 	switch {
-	case u.Intended(string(StepSwap)) == 0:
+	case u.Intended(string(StepSwap)) == 0 && u.Intended(string(StepRestart)) == 0:
 		return Refused // it died before it touched anything
 	case u.Passed(current) && current == u.Requested:
 		return Released
@@ -184,7 +184,11 @@ func (d *Deployer) take(which func(journal.History) (journal.Deploy, bool)) (*ru
 		schemas.Applied = applied
 		return p.upTo(d.ways(h, onDisk, schemas, u.Requested, []release.Version{u.Requested}))
 	}
-	p.Ways = p.again(nil)
+	if p.Command == Restart {
+		p.again = nil
+	} else {
+		p.Ways = p.again(nil)
+	}
 	way := p.WayBack()
 	r.begun = true
 	r.report.DeployID, r.report.Requested, r.report.Previous, r.report.WayBack = u.ID, u.Requested, u.Previous, &way

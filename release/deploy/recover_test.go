@@ -123,6 +123,7 @@ var accidents = []struct {
 		map[release.Version]Outcome{"v1b": Stuck},
 	},
 	{"rollback", deployed("v2"), func(h *host) { h.rollback("v1") }, map[release.Version]Outcome{"v1": Released, "v2": RolledBack}},
+	{"restart", nil, func(h *host) { h.d.Run(h.ctx, Request{Command: Restart}) }, map[release.Version]Outcome{"v1": Released}},
 	{
 		"live and not healthy", does("v1", behaviour{status: 500}), func(h *host) { h.release("v1") },
 		map[release.Version]Outcome{"v1": Held},

@@ -108,7 +108,7 @@ func TestReportRolledBack(t *testing.T) {
   },
   "before": [],
   "warnings": [
-    "notify failed: broken"
+    "notify failed: broken; its output ends with: output of notify"
   ]
 }`)
 	})

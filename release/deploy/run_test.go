@@ -168,7 +168,7 @@ func TestOutcomes(t *testing.T) {
 				h.d.Checks = []Check{{Task: task("smoke"), Required: true}, {Task: task("lint")}}
 				h.fails["lint"] = errBroken
 			},
-			steps: toSwap + "restart health proxy checks commit (prune)", warnings: []string{"lint failed: broken (advisory)"},
+			steps: toSwap + "restart health proxy checks commit (prune)", warnings: []string{"lint failed: broken (advisory); its output ends with: output of lint"},
 			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"},
 		},
 		{
@@ -672,7 +672,7 @@ func TestHooks(t *testing.T) {
 		{"released", nil, nil, []string{"before_swap v2", "smoke v2", "after_release v2"}},
 		{"rolled back", does("v2", behaviour{status: 500}), nil, []string{"before_swap v2", "smoke v1", "after_rollback v1"}},
 		{"held", all(does("v2", behaviour{status: 500}), marked("v2")), nil, []string{"before_swap v2", "on_held v2"}},
-		{"stuck", on("ended swap", func(h *host) { h.does["v1"], h.does["v2"] = behaviour{status: 500}, behaviour{status: 500} }), nil, []string{"before_swap v2"}},
+		{"stuck", on("ended swap", func(h *host) { h.does["v1"], h.does["v2"] = behaviour{status: 500}, behaviour{status: 500} }), nil, []string{"before_swap v2", "on_stuck v2"}},
 		{"refused", func(h *host) { h.fails["before_swap"] = errBroken }, nil, []string{"before_swap v2"}},
 		{"unchanged", nil, func(h *host) *Report { return h.release("v1") }, []string{"smoke v1"}},
 		{"rollback: no migrations", deployed("v2"), func(h *host) *Report { return h.rollback("") }, []string{"smoke v1", "after_rollback v1"}},
@@ -685,7 +685,7 @@ func TestHooks(t *testing.T) {
 				if c.given != nil {
 					c.given(h)
 				}
-				h.hooks(BeforeSwap, AfterRelease, AfterRollback, OnHeld)
+				h.hooks(BeforeSwap, AfterRelease, AfterRollback, OnHeld, OnStuck)
 				h.d.Checks = []Check{{Task: task("smoke"), Required: true}}
 				previous := h.link()
 				do := c.do
@@ -698,9 +698,13 @@ func TestHooks(t *testing.T) {
 					v := filepath.Base(ran.Dir)
 					got = append(got, ran.Name+" "+v)
 					same(t, "directory", ran.Dir, h.tree.Dir(release.Version(v)))
-					same(t, "environment", ran.Environment, []string{
+					environment := []string{
 						"DEPLOYGATE_APP=shop", "DEPLOYGATE_DEPLOY=" + r.DeployID, "DEPLOYGATE_VERSION=" + v, "DEPLOYGATE_PREVIOUS=" + string(previous),
-					})
+					}
+					if strings.HasPrefix(ran.Name, "after_") || strings.HasPrefix(ran.Name, "on_") { // what comes after the outcome is known
+						environment = append(environment, "DEPLOYGATE_OUTCOME="+string(r.Outcome))
+					}
+					same(t, "environment", ran.Environment, environment)
 					same(t, "arguments", ran.Run, []string{ran.Name, "--now"})
 					same(t, "timeout", ran.Timeout, time.Minute)
 				}
@@ -708,6 +712,60 @@ func TestHooks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A restart is gated as a release is, and has no way back.
+func TestRestart(t *testing.T) {
+	restart := func(h *host) *Report { return h.d.Run(h.ctx, Request{Command: Restart}) }
+	const whole = "preflight restart " + wholeGate + "commit"
+	for _, c := range []scenario{
+		{
+			name: "healthy", given: deployed("v2"), outcome: Released, live: "v2", restarts: versions{"v2"}, steps: whole,
+			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"},
+		},
+		{
+			name: "it was broken, the proxy too", outcome: Released, live: "v1", restarts: versions{"v1"}, steps: whole,
+			given: all(does("v1", behaviour{proxied: 502}), on("restart", func(h *host) { delete(h.does, "v1") })),
+			good:  versions{"v1"}, lives: versions{"v1"}, before: []string{"answers 502"},
+		},
+		{
+			name: "not healthy", given: all(deployed("v2"), on("restart", does("v2", behaviour{crash: time.Second}))), outcome: Held, live: "v2",
+			restarts: versions{"v2"}, steps: "preflight restart !health", failure: "exit status 3",
+			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"}, advice: "put right what was changed since the last start, then: deploygate restart",
+		},
+		{
+			name: "interrupted", given: all(deployed("v2"), on("restarted", func(h *host) { h.interrupt() })), outcome: Released, live: "v2",
+			restarts: versions{"v2", "v2"}, steps: "preflight restart !health restart " + wholeGate + "commit",
+			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"}, warnings: []string{"going forward with v2"},
+		},
+		{
+			name: "the unit's files have changed, and can't be used", given: func(h *host) {
+				h.stale = true
+				h.on["started restart"] = func() { h.on["ready"] = func() { h.notReady = errBroken } }
+			},
+			outcome: Refused, live: "v1", steps: "preflight !restart", failure: "broken", good: v1only, lives: v1only,
+		},
+		{
+			name: "hooks are for releases", given: func(h *host) { h.hooks(BeforeSwap, AfterRelease, AfterRollback) },
+			do: func(h *host) *Report {
+				r := restart(h)
+				same(h.t, "tasks", len(h.tasks), 0)
+				return r
+			},
+			outcome: Released, live: "v1", restarts: v1only, steps: whole, good: v1only, lives: v1only,
+		},
+	} {
+		if c.do == nil {
+			c.do = restart
+		}
+		t.Run(c.name, c.run)
+	}
+	onHost(t, func(t *testing.T, h *host) { // a host without a release
+		h.openJournal()
+		r := restart(h)
+		same(t, "outcome", r.Outcome, Refused)
+		contains(t, "failure", summary(r.Failure), "no release is live")
+	})
 }
 
 func TestBeforeSwapHookFails(t *testing.T) {
@@ -735,7 +793,7 @@ func TestLaterHookFails(t *testing.T) {
 		h.fails["notify"] = errBroken
 		r := h.release("v2")
 		same(t, "outcome", r.Outcome, Released)
-		same(t, "warnings", r.Warnings, []string{"notify failed: broken"})
+		same(t, "warnings", r.Warnings, []string{"notify failed: broken; its output ends with: output of notify"})
 		same(t, "tasks", len(h.tasks), 2)
 		same(t, "shown", h.warned, r.Warnings)
 	})

@@ -40,6 +40,9 @@ const (
 // callLimit bounds one D-Bus call; systemd answers within milliseconds unless it is being re-executed.
 const callLimit = 10 * time.Second
 
+// rereadLimit bounds a reload of systemd itself, which runs every generator.
+const rereadLimit = time.Minute
+
 // Manager is a connection to systemd. It is safe for concurrent use.
 type Manager struct {
 	scope Scope
@@ -248,6 +251,25 @@ func (u Unit) revive(ctx context.Context, conn *sd.Conn) {
 			_, _ = u.m.Unit(name).await(ctx, conn, done)
 		}
 	}
+}
+
+// Reread has systemd read its unit files again if this unit's have changed since it did (systemctl daemon-reload), and reports
+// whether they had. A unit that runs is not touched by it.
+func (u Unit) Reread(ctx context.Context) (bool, error) {
+	p, err := u.properties(ctx)
+	if err != nil || !get[bool](p, "NeedDaemonReload") {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, rereadLimit)
+	defer cancel()
+	conn, _, err := u.m.dialled()
+	if err == nil {
+		err = conn.ReloadContext(ctx)
+	}
+	if err != nil {
+		return false, fmt.Errorf("cannot have systemd read its files again: %w", plain(err))
+	}
+	return true, nil
 }
 
 // Reload has the unit re-read its configuration (ExecReload=) and waits for systemd's job. That it is done says nothing of
