@@ -11,6 +11,7 @@ package gate
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -113,6 +114,8 @@ type Finding struct {
 	// NeverStarted: the release was not run at all, so that nothing is known of it. What was to be swapped or started stayed
 	// as it was, or its start was given up before the main process of this release began.
 	NeverStarted bool `json:"-"`
+	// Unseen: the host could not be looked at, so that nothing is known of it. See NotSeen.
+	Unseen bool `json:"-"`
 }
 
 // Evidence is a line or a few that prove a finding, and where they were read.
@@ -179,7 +182,17 @@ func AsFinding(layer Layer, err error) *Finding {
 	}
 	f := NewFinding(layer, Unknown, err.Error())
 	if errors.Is(err, fs.ErrPermission) {
+		f.Unseen = true
 		f.Advise("run deploygate as root")
 	}
 	return f
+}
+
+// NotSeen reports whether the finding says only that the host could not be looked at, for lack of rights or of a service
+// manager. Not to know is not to be unhealthy.
+func (f *Finding) NotSeen() bool { return f.Unseen || f.Cause == ProxyUnverified }
+
+// AllUnseen reports whether there are findings, and none of them says more than that the host could not be looked at.
+func AllUnseen(findings []*Finding) bool {
+	return len(findings) > 0 && !slices.ContainsFunc(findings, func(f *Finding) bool { return !f.NotSeen() })
 }

@@ -118,7 +118,7 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 		// The state is read after the answer: a process that was replaced in between is not taken for its successor.
 		st, err := g.Unit.State(ctx)
 		if err != nil {
-			return NewFinding(LayerService, Unknown, fmt.Sprintf("cannot ask systemd: %v", err)), false
+			return noManager(err), false
 		}
 		if f = Proof(st, e, a.Peer); f == nil {
 			g.passed = a
@@ -195,7 +195,7 @@ func (g *Gate) Look(ctx context.Context, e Expect) (UnitState, *Answer, *Finding
 		st, err = g.Unit.State(ctx)
 	}
 	if err != nil {
-		return st, a, NewFinding(LayerService, Unknown, fmt.Sprintf("cannot ask systemd: %v", err))
+		return st, a, noManager(err)
 	}
 	e.begin(st)
 	if f := Crash(st, e); f != nil {
@@ -226,6 +226,13 @@ func ask(ctx context.Context, p Prober, x Expectation) (answer *Answer, wrong *F
 		return nil, NewFinding(LayerHealth, Unknown, fmt.Sprintf("cannot ask %s: %v", x.Where, err))
 	}
 	return answer, wrong
+}
+
+// noManager is the finding where systemd gives no answer.
+func noManager(err error) *Finding {
+	f := NewFinding(LayerService, Unknown, fmt.Sprintf("cannot ask systemd: %v", err))
+	f.Unseen = true
+	return f
 }
 
 // watch looks at the unit all the time, so that a crash also ends a probe that hangs. It gives nil when ctx ends.

@@ -92,8 +92,10 @@ func (x Expectation) judgeError(a Answer) *Finding {
 		return NewFinding(LayerSocket, SocketMissing, x.Where+": nothing listens there").
 			With("connect", a.Err.Error()).Advise("compare health.bind with the unit's --bind")
 	case errors.Is(a.Err, syscall.EACCES):
-		return NewFinding(LayerSocket, SocketPermission, x.Where+": permission denied").
+		f := NewFinding(LayerSocket, SocketPermission, x.Where+": permission denied").
 			With("connect", a.Err.Error()).Advise("run deploygate as root")
+		f.Unseen = true // it is this process that has no right to ask
+		return f
 	case errors.Is(a.Err, syscall.EAGAIN):
 		return NewFinding(LayerSocket, BacklogFull, x.Where+": the socket's backlog is full").With("connect", a.Err.Error())
 	case a.Timeout:

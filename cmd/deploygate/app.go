@@ -15,7 +15,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"deploygate/gate"
-	"deploygate/release/deploy"
 )
 
 // version is set when a release is built: go build -ldflags "-X main.version=1.2.3".
@@ -40,9 +39,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	// A reader that goes away, or a terminal, must not end a deploy half-way: writes fail, and nothing else does.
 	signal.Ignore(syscall.SIGPIPE)
 	app := newApp(stdout, stderr)
-	args, err := arrange(app, args)
+	arranged, err := arrange(app, args)
 	if err == nil {
-		err = app.Run(args)
+		err = app.Run(arranged)
 	}
 	var verdict *verdictError
 	switch {
@@ -52,6 +51,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return verdict.code
 	}
 	// What is left was found before anything was looked at on the host, or changed.
+	if wantsJSON(args) {
+		_ = (&session{commands: &commands{out: stdout, err: stderr}}).printJSON(struct {
+			Outcome  string   `json:"outcome"`
+			ExitCode int      `json:"exit_code"`
+			Problems []string `json:"problems"`
+		}{"usage", exitUsage, strings.Split(err.Error(), "\n")}, exitUsage)
+	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(stderr, "deploygate: %s\n", line)
 	}
@@ -169,8 +175,9 @@ func (s *session) cannot(err error) error {
 		hint = "; run deploygate as root"
 	}
 	fmt.Fprintf(s.err, "deploygate: %s%s\n", oneLine(err.Error()), hint)
+	o := refusal(err)
 	if s.json {
-		return s.printJSON(map[string]string{"error": oneLine(err.Error())}, deploy.Refused.ExitCode())
+		return s.printJSON(map[string]any{"outcome": o, "exit_code": o.ExitCode(), "error": oneLine(err.Error())}, o.ExitCode())
 	}
-	return &verdictError{deploy.Refused.ExitCode()}
+	return &verdictError{o.ExitCode()}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"slices"
 	"strings"
 
@@ -71,4 +72,22 @@ func find(flags []cli.Flag, name string) cli.Flag {
 		}
 	}
 	return nil
+}
+
+// wantsJSON reports whether a command line that can't be used asks for JSON all the same.
+func wantsJSON(args []string) bool {
+	format := os.Getenv("DEPLOYGATE_OUTPUT")
+	for i, arg := range args {
+		name, value, joined := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		switch {
+		case arg == "--":
+			return format == "json"
+		case !strings.HasPrefix(arg, "-") || name != "output":
+		case joined:
+			format = value
+		case i+1 < len(args):
+			format = args[i+1]
+		}
+	}
+	return format == "json"
 }

@@ -11,6 +11,8 @@ import (
 )
 
 type checkReport struct {
+	Outcome  string          `json:"outcome"` // healthy, unhealthy or unknown
+	ExitCode int             `json:"exit_code"`
 	Healthy  bool            `json:"healthy"`
 	Current  release.Version `json:"current"`
 	Findings []*gate.Finding `json:"findings"`
@@ -33,9 +35,7 @@ func (c *commands) check() *cli.Command {
 				if f := h.deployer.SchemaAhead(run); f != nil {
 					causes = append(causes, f)
 				}
-				return s.checked(checkReport{
-					Healthy: len(causes) == 0, Current: current, Findings: causes, Warnings: append(warnings, more...),
-				})
+				return s.checked(checkReport{Current: current, Findings: causes, Warnings: append(warnings, more...)})
 			})
 		},
 	}
@@ -57,12 +57,10 @@ func (h *host) explain(ctx context.Context, found []*gate.Finding) (causes []*ga
 
 // checked prints what a check found.
 func (s *session) checked(r checkReport) error {
-	code := 0
-	if !r.Healthy {
-		code = 1
-	}
+	r.Outcome, r.ExitCode = judgement(r.Findings)
+	r.Healthy = len(r.Findings) == 0
 	if s.json {
-		return s.printJSON(r, code)
+		return s.printJSON(r, r.ExitCode)
 	}
 	for _, f := range r.Findings {
 		printFinding(s.err, f)
@@ -70,7 +68,7 @@ func (s *session) checked(r checkReport) error {
 	if r.Healthy {
 		fmt.Fprintf(s.out, "healthy: %s passes its gate\n", r.Current)
 	} else {
-		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("unhealthy: %s: %s: %s", r.Current, r.Findings[0].Layer, r.Findings[0].Summary)))
+		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("%s: %s: %s: %s", inWords(r.Outcome), r.Current, r.Findings[0].Layer, r.Findings[0].Summary)))
 	}
-	return exit(code)
+	return exit(r.ExitCode)
 }

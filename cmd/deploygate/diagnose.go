@@ -18,6 +18,8 @@ import (
 )
 
 type diagnosisReport struct {
+	Outcome  string             `json:"outcome"` // healthy, unhealthy or unknown
+	ExitCode int                `json:"exit_code"`
 	Healthy  bool               `json:"healthy"`
 	Current  release.Version    `json:"current"`
 	Findings []*gate.Finding    `json:"findings"`
@@ -43,7 +45,6 @@ func (c *commands) diagnose() *cli.Command {
 					r.Findings = append(r.Findings, f)
 				}
 				r.Unread = append(r.Unread, v.Unread...)
-				r.Healthy = len(r.Findings) == 0
 				return s.diagnosed(r)
 			})
 		},
@@ -282,12 +283,10 @@ func (h *host) survey(ctx context.Context, e gate.Expect) *evidence {
 
 // diagnosed prints a diagnosis: what is wrong, what will be, what couldn't be seen, and the verdict last.
 func (s *session) diagnosed(r diagnosisReport) error {
-	code := 0
-	if !r.Healthy {
-		code = 1
-	}
+	r.Outcome, r.ExitCode = judgement(r.Findings)
+	r.Healthy = len(r.Findings) == 0
 	if s.json {
-		return s.printJSON(r, code)
+		return s.printJSON(r, r.ExitCode)
 	}
 	for _, f := range r.Findings {
 		printFinding(s.out, f)
@@ -307,10 +306,10 @@ func (s *session) diagnosed(r diagnosisReport) error {
 	case r.Healthy:
 		fmt.Fprintf(s.out, "healthy: %s answers as it should\n", r.Current)
 	case len(r.Findings) == 1:
-		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("unhealthy: %s: %s: %s", r.Current, r.Findings[0].Layer, r.Findings[0].Summary)))
+		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("%s: %s: %s: %s", inWords(r.Outcome), r.Current, r.Findings[0].Layer, r.Findings[0].Summary)))
 	default:
-		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("unhealthy: %s: %d findings, begin with the first: %s: %s",
-			r.Current, len(r.Findings), r.Findings[0].Layer, r.Findings[0].Summary)))
+		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("%s: %s: %d findings, begin with the first: %s: %s",
+			inWords(r.Outcome), r.Current, len(r.Findings), r.Findings[0].Layer, r.Findings[0].Summary)))
 	}
-	return exit(code)
+	return exit(r.ExitCode)
 }

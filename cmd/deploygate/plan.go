@@ -15,6 +15,9 @@ import (
 
 type planReport struct {
 	Command   string             `json:"command"`
+	Outcome   deploy.Outcome     `json:"outcome"` // of the release, as far as can be told before it: released, unchanged, refused or unknown
+	ExitCode  int                `json:"exit_code"`
+	Changed   bool               `json:"changed"` // whether it would swap or restart anything
 	App       string             `json:"app"`
 	Requested release.Version    `json:"requested"`
 	Previous  release.Version    `json:"previous"`
@@ -54,15 +57,20 @@ func (s *session) plan(request deploy.Request) error {
 		}
 		_, expect, _ := h.deployer.Live(ctx) // where nothing is live the unit's files can be looked at all the same
 		r.Warnings = append([]string{}, h.survey(ctx, expect).warnings()...)
-		code := 0
-		if len(refused) > 0 {
-			code = deploy.Refused.ExitCode()
+		switch {
+		case len(refused) > 0:
+			r.Outcome = deploy.Refusal(refused...)
+		case p.Live() && p.Healthy:
+			r.Outcome = deploy.Unchanged
+		default:
+			r.Outcome, r.Changed = deploy.Released, true
 		}
+		r.ExitCode = r.Outcome.ExitCode()
 		if s.json {
-			return s.printJSON(r, code)
+			return s.printJSON(r, r.ExitCode)
 		}
 		s.printPlan(r)
-		return exit(code)
+		return exit(r.ExitCode)
 	})
 }
 
@@ -121,7 +129,11 @@ func (s *session) printPlan(r planReport) {
 		printFinding(s.err, f)
 	}
 	if len(r.Refused) > 0 {
-		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("would be refused: %s: %s", r.Refused[0].Layer, r.Refused[0].Summary)))
+		would := "would be refused"
+		if r.Outcome == deploy.Unknown {
+			would = "not known"
+		}
+		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("%s: %s: %s", would, r.Refused[0].Layer, r.Refused[0].Summary)))
 		return
 	}
 	from := string(r.Previous)

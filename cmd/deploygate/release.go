@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"deploygate/gate"
 	"deploygate/release"
 	"deploygate/release/deploy"
 	"deploygate/release/journal"
@@ -112,12 +113,12 @@ func (s *session) locked(request deploy.Request, wait time.Duration, do func(con
 	defer stop()
 	h, err := s.connect(ctx)
 	if err != nil {
-		return s.verdict(s.offline().NotBegun(request, deploy.Refused, err))
+		return s.verdict(s.offline().NotBegun(request, refusal(err), err))
 	}
 	defer h.Close()
 	lock, err := journal.Acquire(ctx, s.config.StateDir, me(string(request.Command), request.Version), wait)
 	if err != nil {
-		outcome := deploy.Refused
+		outcome := refusal(err)
 		if locked := new(journal.LockedError); errors.As(err, &locked) {
 			outcome = deploy.Locked
 		}
@@ -125,11 +126,14 @@ func (s *session) locked(request deploy.Request, wait time.Duration, do func(con
 	}
 	defer lock.Unlock()
 	if h.deployer.Journal, err = journal.Open(s.config.StateDir); err != nil {
-		return s.verdict(h.deployer.NotBegun(request, deploy.Refused, err))
+		return s.verdict(h.deployer.NotBegun(request, refusal(err), err))
 	}
 	defer h.deployer.Journal.Close()
 	return s.verdict(do(ctx, h.deployer))
 }
+
+// refusal is the outcome where a command can't begin.
+func refusal(err error) deploy.Outcome { return deploy.Refusal(gate.AsFinding(gate.LayerRelease, err)) }
 
 // offline is a deployer for a verdict on a host that can't be reached.
 func (s *session) offline() *deploy.Deployer {

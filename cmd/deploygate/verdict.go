@@ -68,6 +68,8 @@ func sentence(r *deploy.Report) string {
 			why = fmt.Sprintf("%s failed its rehearsal: %s", r.Requested, why)
 		}
 		return fmt.Sprintf("refused: %s; %s", why, stillLive(r))
+	case deploy.Unknown:
+		return fmt.Sprintf("not known: %s; %s", why, stillLive(r))
 	case deploy.RolledBack:
 		return fmt.Sprintf("rolled back: %s is live again and passed its gate after %.1f s; %s failed: %s", r.Current, r.Seconds, r.Requested, why)
 	case deploy.Held:
@@ -96,6 +98,25 @@ func heldBecause(w *rollback.WayBack) string {
 		return "automatic rollback is off"
 	}
 	return "there is no way back: " + w.Reason
+}
+
+// judgement is what check and diagnose found, and its exit code: what could not be looked at is not unhealthy.
+func judgement(findings []*gate.Finding) (outcome string, code int) {
+	switch {
+	case len(findings) == 0:
+		return "healthy", 0
+	case gate.AllUnseen(findings):
+		return string(deploy.Unknown), deploy.Unknown.ExitCode()
+	}
+	return "unhealthy", 1
+}
+
+// inWords is a judgement as a line of text begins.
+func inWords(outcome string) string {
+	if outcome == string(deploy.Unknown) {
+		return "not known"
+	}
+	return outcome
 }
 
 // printFinding shows why, what proves it, and what to do.

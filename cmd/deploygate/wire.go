@@ -204,7 +204,10 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 	dir := ""
 	if d.MainPID != 0 {
 		if dir, err = os.Readlink(fmt.Sprintf("/proc/%d/cwd", d.MainPID)); errors.Is(err, fs.ErrPermission) {
-			return refuse(fmt.Sprintf("no right to see which release the processes of %s run", d.Name), "run deploygate as root")
+			_, err := refuse(fmt.Sprintf("no right to see which release the processes of %s run", d.Name), "run deploygate as root")
+			f := gate.AsFinding(gate.LayerService, err)
+			f.Unseen = true
+			return deploy.Unit{}, f
 		}
 	}
 	u := deploy.Unit{

@@ -183,7 +183,7 @@ func (failing) Write([]byte) (int, error) { return 0, fs.ErrClosed }
 
 func TestCannot(t *testing.T) {
 	s, _, stderr := spoken(false)
-	same(t, "exit code", code(s.cannot(fmt.Errorf("cannot open %s: %w", "a\nb", fs.ErrPermission))), 1)
+	same(t, "exit code", code(s.cannot(fmt.Errorf("cannot open %s: %w", "a\nb", fs.ErrPermission))), 7)
 	same(t, "stderr", stderr.String(), "deploygate: cannot open a b: permission denied; run deploygate as root\n")
 }
 

@@ -90,9 +90,9 @@ type Deployer struct {
 // failed gate: the way back is still taken.
 func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 	r := d.begin(request)
-	p, refused := d.preflight(ctx, r, request)
+	p, outcome, refused := d.preflight(ctx, r, request)
 	if refused != nil {
-		return r.end(Refused, refused)
+		return r.end(outcome, refused)
 	}
 	if p.Live() && p.Command != Restart && d.verify(ctx, r, p) == nil {
 		return d.unchanged(ctx, r, p)

@@ -136,7 +136,8 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 }
 
 // preflight is Plan as a step. With several reasons to refuse, the first is the failure and the others are said.
-func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Plan, refused error) {
+func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Plan, o Outcome, refused error) {
+	o = Refused
 	err := r.step(StepPreflight, "", func(gate.Progress) (string, error) {
 		var reasons []*gate.Finding
 		p, reasons = d.Plan(ctx, request)
@@ -150,6 +151,7 @@ func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Pl
 		for _, f := range reasons[1:] {
 			r.warn("also: %s", f.Summary)
 		}
+		o = Refusal(reasons...)
 		return "", reasons[0]
 	})
 	r.report.Previous, r.report.Before = p.Previous, p.Before
@@ -164,7 +166,7 @@ func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Pl
 	for _, f := range p.Before {
 		r.d.Observer.Warned("before this " + string(p.Command) + " already: " + f.Summary)
 	}
-	return p, err
+	return p, o, err
 }
 
 // summary is what the preflight found, in a few words.

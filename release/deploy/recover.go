@@ -133,7 +133,7 @@ func verdictOf(u journal.Deploy) (verdict Report) {
 func (r *run) putOff(why error) *Report {
 	r.begun = false
 	r.report.Unfinished = true
-	return r.end(Refused, why)
+	return r.end(Refusal(gate.AsFinding(gate.LayerRelease, why)), why)
 }
 
 // RecoverLink is the part of Recover that must come before the app starts at boot: it points the link at the way back,

@@ -20,6 +20,7 @@ const (
 	Held       Outcome = "held"        // it failed and stays: there is no way back
 	Stuck      Outcome = "stuck"       // it failed, and so did the way back
 	Locked     Outcome = "locked"      // another deploy is running
+	Unknown    Outcome = "unknown"     // the host can't be looked at; nothing was changed
 )
 
 // ExitCode is the process's exit code for an outcome. 2 is a usage or configuration error, which is no outcome.
@@ -37,8 +38,18 @@ func (o Outcome) ExitCode() int {
 		return 5
 	case Locked:
 		return 6
+	case Unknown:
+		return 7
 	}
 	return 1
+}
+
+// Refusal is the outcome of a deploy that can't begin: Unknown where the reason is that the host can't be looked at.
+func Refusal(why ...*gate.Finding) Outcome {
+	if gate.AllUnseen(why) {
+		return Unknown
+	}
+	return Refused
 }
 
 // StepName names a step of the sequence.

@@ -84,7 +84,9 @@ func (m *Manager) dialled() (*sd.Conn, *dbus.Conn, error) {
 	}
 	conn, raw, err := m.dial()
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot reach systemd (%s manager) over D-Bus: %w", m.scope, err)
+		f := gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("cannot reach systemd (%s manager) over D-Bus: %v", m.scope, err))
+		f.Unseen = true
+		return nil, nil, f
 	}
 	m.conn, m.raw = conn, raw
 	return conn, raw, nil
@@ -429,7 +431,9 @@ func (u Unit) refused(what string, err error) error {
 		case "org.freedesktop.systemd1.NoSuchUnit":
 			return gate.NewFinding(gate.LayerService, gate.Unknown, "there is no unit "+u.name)
 		case "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", "org.freedesktop.DBus.Error.AccessDenied":
-			return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("no right to %s %s", what, u.name)).Advise("run deploygate as root")
+			f := gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("no right to %s %s", what, u.name)).Advise("run deploygate as root")
+			f.NeverStarted = true
+			return f
 		}
 	}
 	return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("cannot %s %s: %v", what, u.name, plain(err)))
