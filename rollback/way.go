@@ -31,11 +31,11 @@ func Candidates(h journal.History, onDisk []release.Version, not ...release.Vers
 	return found
 }
 
-// succession is the order in which releases stand above each other, each once, the oldest first: what a person rolled
-// back from is gone, and what came back for another reason stands on top.
+// succession is the order in which releases stand above each other, each once, the oldest first: what passed last stands on
+// top, and what a person rolled back from is gone. What did not pass changes nothing.
 func succession(lives []journal.Live) (line []journal.Live) {
 	for _, l := range lives {
-		if l.HooksOnly {
+		if l.HooksOnly || !l.Passed && !l.ByHand {
 			continue
 		}
 		at := slices.IndexFunc(line, func(o journal.Live) bool { return o.Version == l.Version })

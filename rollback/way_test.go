@@ -129,11 +129,20 @@ func TestCandidates(t *testing.T) {
 			s.release("v2", "v1", passed)
 			s.release("v3", "v2", passed)
 		}, "v3", versions{"v1", "v2", "v3"}, versions{"v2", "v1"}},
-		{"rolled back from, and put there by hand", func(s *story) {
+		{"rolled back from, put there by hand, and healthy", func(s *story) {
 			s.release("v1", "", passed)
 			s.release("v2", "v1", passed)
 			s.deploy("rollback", "v1", "v2", passed, nil)
 			s.release("v3", "v2", passed)
+			(*s)[len(*s)-3].Healthy = true
+		}, "v3", versions{"v1", "v2", "v3"}, versions{"v2", "v1"}},
+		{"on the way back and not healthy, it doesn't stand before the last healthy one", func(s *story) {
+			s.release("v1", "", passed)
+			s.release("v2", "v1", passed)
+			s.add(journal.Record{Deploy: "x", Event: journal.Began, Command: "release", Requested: "v3", Previous: "v2"})
+			s.add(journal.Record{Deploy: "x", Event: journal.Intent, Step: "swap", Version: "v3"})
+			s.add(journal.Record{Deploy: "x", Event: journal.Intent, Step: "swap", Version: "v2"})
+			s.add(journal.Record{Deploy: "x", Event: journal.Intent, Step: "swap", Version: "v1"})
 		}, "v3", versions{"v1", "v2", "v3"}, versions{"v2", "v1"}},
 		{"a rollback that failed leaves what lies between", func(s *story) {
 			s.release("v1", "", passed)

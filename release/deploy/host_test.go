@@ -74,6 +74,7 @@ type host struct {
 	fails                  map[string]error // tasks, by name
 	unwritable, torn       bool             // the journal; torn allows for lines that are
 
+	broken         bool // whatever is started now crashes; what runs is not affected
 	cannotRehearse error
 	staged         release.Version // what is rehearsed; "" is nothing
 	stagedAt       time.Time
@@ -84,6 +85,7 @@ type host struct {
 	running    release.Version // "" is stopped
 	invocation int
 	started    time.Time
+	faulty     bool // what runs was started while the host was broken
 	restarts   versions
 	reloads    int // of the proxy
 	reloaded   int // the unit
@@ -211,7 +213,7 @@ func (h *host) start() {
 	v, _ := h.tree.Current()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.running, h.started = v, time.Now()
+	h.running, h.started, h.faulty = v, time.Now(), h.broken
 	h.invocation++
 }
 
@@ -389,7 +391,7 @@ func (s service) State(context.Context) (gate.UnitState, error) {
 		Unit: "app.service", ActiveState: "active", SubState: "running", Result: "success",
 		InvocationID: fmt.Sprint(s.invocation), MainPID: s.pid(),
 	}
-	b := s.does[s.running]
+	b := s.behaves()
 	switch {
 	case s.running == "":
 		st.ActiveState, st.SubState, st.MainPID = "inactive", "dead", 0
@@ -400,6 +402,14 @@ func (s service) State(context.Context) (gate.UnitState, error) {
 		st.Processes = []gate.Process{{PID: s.pid(), Dir: dir}}
 	}
 	return st, nil
+}
+
+// behaves is how what runs behaves.
+func (h *host) behaves() behaviour {
+	if h.faulty {
+		return behaviour{crash: time.Millisecond, boot: time.Second}
+	}
+	return h.does[h.running]
 }
 
 func (h *host) pid() int { return 100 + h.invocation + 1000*h.reloaded }
@@ -434,7 +444,7 @@ func probe(ctx context.Context, ask func() gate.Answer, observe func(gate.Answer
 func (p prober) answer() gate.Answer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b, age := p.does[p.running], time.Since(p.started)
+	b, age := p.behaves(), time.Since(p.started)
 	switch {
 	case p.event == "through" && b.proxied != 0:
 		return gate.Answer{Status: b.proxied}

@@ -67,6 +67,8 @@ type Live struct {
 	HooksOnly bool
 	// HooksEnded: all of these hooks ended well, so that its migrations did run.
 	HooksEnded bool
+	// Passed: it passed its gate then, or was found healthy.
+	Passed bool
 	// Rollback: a person went back to it and it passed, so that what went live after it is left behind.
 	Rollback bool
 	// Override: a person said that it may run on the schema as it is, whatever a marker says.
@@ -168,7 +170,7 @@ func (h *History) add(r Record) (known bool) {
 		h.deploys, h.byID[r.Deploy] = append(h.deploys, d), d
 		h.wasLive(r.Previous)
 		if r.Healthy {
-			*h = h.Healthy(r.Previous)
+			h.foundHealthy(r.Previous)
 		}
 		if r.Override != "" && r.Requested == r.Previous {
 			h.Lives = append(h.Lives, Live{Version: r.Requested, Override: true})
@@ -202,9 +204,7 @@ func (h *History) add(r Record) (known bool) {
 	case Passed:
 		d.passed = append(d.passed, r.Version)
 		h.prove(r.Version, gatePassed)
-		if last := len(h.Lives) - 1; d.Command == "rollback" && r.Version == d.Requested && last >= 0 && h.Lives[last].Version == r.Version {
-			h.Lives[last].Rollback = true
-		}
+		h.lived(r.Version, d.Command == "rollback" && r.Version == d.Requested)
 	case Failed:
 		d.failed = append(d.failed, r.Version)
 		switch {
@@ -220,27 +220,41 @@ func (h *History) add(r Record) (known bool) {
 	return true
 }
 
+// lived notes that the release that went live last has passed.
+func (h *History) lived(v release.Version, rollback bool) {
+	for i, l := range slices.Backward(h.Lives) {
+		if l.Version == v && !l.HooksOnly {
+			h.Lives[i].Passed, h.Lives[i].Rollback = true, l.Rollback || rollback
+			return
+		}
+	}
+}
+
 // prove notes what a gate has proved of a release.
 func (h *History) prove(v release.Version, result gateResult) {
 	h.gated++
 	h.gates[v] = gateRecord{result, h.gated}
 }
 
-// wasLive notes a release that a deploy found live though nothing recorded put it there: it went live before
-// deploygate came to the host, or by somebody's hand, with whatever migrations it has.
+// wasLive notes a release that a deploy found live though it is not the last one that was announced: it went live before
+// deploygate came to the host, or by a person's hand, with whatever migrations it has; or what was announced did not come
+// about, and then it is one that was live before.
 func (h *History) wasLive(v release.Version) {
 	if v == "" {
 		return
 	}
+	known := false
+	last := true
 	for _, l := range slices.Backward(h.Lives) {
-		if !l.HooksOnly {
-			if l.Version == v {
-				return
-			}
-			break
+		if l.HooksOnly {
+			continue
 		}
+		if last && l.Version == v {
+			return
+		}
+		last, known = false, known || l.Version == v
 	}
-	h.Lives = append(h.Lives, Live{Version: v, Forward: true, ByHand: true})
+	h.Lives = append(h.Lives, Live{Version: v, Forward: true, ByHand: !known})
 }
 
 // Seen is the history as it stands when current is live: a release that was put there by hand is counted.
@@ -252,13 +266,19 @@ func (h History) Seen(current release.Version) History {
 
 // Healthy is the history as it stands when version is found live and healthy: it is good, whatever it was before.
 func (h History) Healthy(v release.Version) History {
+	h.Lives = slices.Clone(h.Lives)
+	gates := map[release.Version]gateRecord{}
+	maps.Copy(gates, h.gates)
+	h.gates = gates
+	h.foundHealthy(v)
+	return h
+}
+
+func (h *History) foundHealthy(v release.Version) {
+	h.lived(v, false)
 	if !h.Good(v) {
-		gates := map[release.Version]gateRecord{}
-		maps.Copy(gates, h.gates)
-		h.gates = gates
 		h.prove(v, gatePassed)
 	}
-	return h
 }
 
 // Bad reports whether version failed its gate and was proved to be at fault, and has not passed since.

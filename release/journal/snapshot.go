@@ -179,19 +179,41 @@ func readSnapshot(dir string) *snapshot {
 	return s
 }
 
-// lifeWords are the words for every kind of Live that Replay makes.
-var lifeWords = []struct {
+// lifeFlags are the words for what Replay knows of a Live.
+var lifeFlags = []struct {
 	word string
-	Live
+	of   func(*Live) *bool
 }{
-	{"released", Live{Forward: true}},
-	{"back", Live{}},
-	{"rolled-back", Live{Rollback: true}},
-	{"overridden", Live{Override: true}},
-	{"rolled-back-overridden", Live{Rollback: true, Override: true}},
-	{"hooks", Live{Forward: true, HooksOnly: true}},
-	{"hooks-ended", Live{Forward: true, HooksOnly: true, HooksEnded: true}},
-	{"found", Live{Forward: true, ByHand: true}},
+	{"forward", func(l *Live) *bool { return &l.Forward }},
+	{"by-hand", func(l *Live) *bool { return &l.ByHand }},
+	{"hooks", func(l *Live) *bool { return &l.HooksOnly }},
+	{"ended", func(l *Live) *bool { return &l.HooksEnded }},
+	{"passed", func(l *Live) *bool { return &l.Passed }},
+	{"rollback", func(l *Live) *bool { return &l.Rollback }},
+	{"override", func(l *Live) *bool { return &l.Override }},
+}
+
+// flags are the words for l, with commas.
+func (l Live) flags() string {
+	var words []string
+	for _, f := range lifeFlags {
+		if *f.of(&l) {
+			words = append(words, f.word)
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+func parseLive(v release.Version, flags string) Live {
+	l := Live{Version: v}
+	for word := range strings.SplitSeq(flags, ",") {
+		for _, f := range lifeFlags {
+			if f.word == word {
+				*f.of(&l) = true
+			}
+		}
+	}
+	return l
 }
 
 func (g gateRecord) String() string { return fmt.Sprint(g.result, " ", g.at) }
@@ -213,11 +235,7 @@ func (s *snapshot) encode() ([]byte, error) {
 		body = append(append(append(append(body, v...), ' '), what...), '\n')
 	}
 	for _, l := range s.history.Lives {
-		for _, w := range lifeWords {
-			if w.Version = l.Version; w.Live == l {
-				line(l.Version, w.word)
-			}
-		}
+		line(l.Version, l.flags())
 	}
 	s.Lives = len(body)
 	gates := s.history.allGates()
@@ -279,12 +297,7 @@ func decodeSnapshot(from io.Reader, size int) *snapshot {
 	h.Torn, h.gated, h.oldGates, h.oldSchemas = s.Torn, s.Gated, index(gates), index(schemas)
 	h.Lives = make([]Live, 0, strings.Count(lives, "\n"))
 	for v, word := range index(lives).all() {
-		for _, w := range lifeWords {
-			if w.word == word {
-				w.Version = v
-				h.Lives = append(h.Lives, w.Live)
-			}
-		}
+		h.Lives = append(h.Lives, parseLive(v, word))
 	}
 	return s
 }

@@ -571,15 +571,15 @@ func TestTheSnapshotIsOfThisFormat(t *testing.T) {
 	made.history.Torn = 4
 	got, err := made.encode()
 	must(t, err)
-	want := `{"format":2,"offset":7,"sum":8,"journal":{"inode":1,"size":2,"changed":3},"torn":4,"gated":5,"lives":99,"gates":50,"schemas":341}
-v0 found
-v1 released
-v2 hooks-ended
-v2 released
-v1 back
-v9 found
-v0 rolled-back-overridden
-v0 back
+	want := `{"format":2,"offset":7,"sum":8,"journal":{"inode":1,"size":2,"changed":3},"torn":4,"gated":5,"lives":132,"gates":50,"schemas":341}
+v0 forward,by-hand
+v1 forward,passed
+v2 forward,hooks,ended
+v2 forward
+v1 passed
+v9 forward,by-hand
+v0 passed,rollback,override
+v0 
 v0 passed 4
 v1 passed 3
 v2 failed 2

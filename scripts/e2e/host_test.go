@@ -142,9 +142,9 @@ type verdict struct {
 }
 
 type finding struct {
-	Layer, Cause, Summary string
-	Evidence              []struct{ Source, Text string }
-	Advice                []string
+	Layer, Cause, Blames, Summary string
+	Evidence                      []struct{ Source, Text string }
+	Advice                        []string
 }
 
 // run runs deploygate as root.
