@@ -80,6 +80,7 @@ var blames = map[Cause]Blame{
 	Redirect:         BlamesUnknown,
 	UnexpectedStatus: BlamesUnknown,
 	UnexpectedBody:   BlamesUnknown,
+	IncompleteAnswer: BlamesUnknown,
 	TooSlow:          BlamesUnknown,
 }
 

@@ -95,6 +95,7 @@ const (
 	Redirect         Cause = "redirect"
 	UnexpectedStatus Cause = "unexpected_status"
 	UnexpectedBody   Cause = "unexpected_body"
+	IncompleteAnswer Cause = "incomplete_answer"
 	TooSlow          Cause = "too_slow"
 )
 

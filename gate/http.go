@@ -13,9 +13,9 @@ import (
 
 // Answer is what one request got.
 type Answer struct {
-	Err     error // no whole answer: refused, timed out, cut off
+	Err     error // no whole answer: refused, timed out, cut off, without an end
 	Timeout bool  // Err is the probe's own time limit
-	Status  int
+	Status  int   // with an Err as well, where the answer began
 	Header  http.Header
 	Body    string // bounded
 	Peer    int    // process that listens on the unix socket (SO_PEERCRED); 0 unknown
@@ -65,15 +65,39 @@ func (x Expectation) Judge(a Answer) *Finding {
 	}
 	if slices.Contains(x.Status, a.Status) {
 		if x.Body != "" && !strings.Contains(a.Body, x.Body) {
-			return NewFinding(LayerHealth, UnexpectedBody, fmt.Sprintf("%s answers %d, but without %q", x.Where, a.Status, x.Body)).
-				With("http", statusLine(a)).With("body", firstLines(a.Body))
+			return x.lacksText(a)
 		}
 		return nil
 	}
 	return x.judgeStatus(a)
 }
 
+func (x Expectation) lacksText(a Answer) *Finding {
+	f := NewFinding(LayerHealth, UnexpectedBody, fmt.Sprintf("%s answers %d, but without %q", x.Where, a.Status, x.Body)).With("http", statusLine(a))
+	if encoding := a.Header.Get("Content-Encoding"); encoding != "" {
+		f.Summary += fmt.Sprintf(": its body is encoded (%s), though none was asked for", Clean(encoding))
+		return f
+	}
+	return f.With("body", firstLines(a.Body))
+}
+
+// judgeEnd is about an answer that began and wasn't whole.
+func (x Expectation) judgeEnd(a Answer) *Finding {
+	layer := LayerApp
+	if x.Proxy {
+		layer = LayerProxy
+	}
+	f := NewFinding(layer, IncompleteAnswer, fmt.Sprintf("%s answers %d, but not with a whole body: %v", x.Where, a.Status, a.Err))
+	if a.Timeout {
+		f.Summary = fmt.Sprintf("%s answers %d, but its body has no end within %s", x.Where, a.Status, a.Took.Round(100*time.Millisecond))
+	}
+	return f.With("http", fmt.Sprintf("%s, then: %v", statusLine(a), a.Err)).With("body", firstLines(a.Body))
+}
+
 func (x Expectation) judgeError(a Answer) *Finding {
+	if a.Status != 0 {
+		return x.judgeEnd(a)
+	}
 	if x.Proxy {
 		if errors.Is(a.Err, syscall.ECONNREFUSED) {
 			return NewFinding(LayerProxy, ProxyStopped, x.Where+": nothing listens there").

@@ -404,6 +404,24 @@ func answersLate(f *Facts) *match {
 		with("http", fmt.Sprintf("%d after %s", f.Patient.Answer.Status, seconds(f.Patient.Answer.Took)))
 }
 
+// incomplete: an answer began, and had no end.
+func incomplete(f *Facts) *match {
+	a := f.Direct.Answer
+	if a == nil || a.Err == nil || a.Status == 0 {
+		return nil
+	}
+	asked := "http://" + f.Bind + f.Path
+	if f.socketPath() != "" {
+		asked = "--unix-socket " + f.socketPath() + " http://" + f.Host + f.Path
+	}
+	why := a.Err.Error()
+	if a.Timeout {
+		why = "it has no end within " + f.Limit.String()
+	}
+	return newMatch("status", strconv.Itoa(a.Status), "why", why, "asked", asked).
+		with("http", fmt.Sprintf("%d, Content-Length %q, then: %v", a.Status, a.Header.Get("Content-Length"), a.Err))
+}
+
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 
 // timedOut: the connection was made, and no answer came.

@@ -250,6 +250,11 @@ var appRules = []rule{
 		advice{"profile the health view, or set health.timeout above that"},
 	},
 	{
+		gate.LayerApp, gate.IncompleteAnswer, incomplete,
+		"the app answers {status}, but its body is not whole: {why}",
+		advice{"see what the view sends: curl -sv {asked} | head -c 1000; a health view answers a few bytes"},
+	},
+	{
 		gate.LayerApp, gate.BootHang, nobodyAccepts,
 		"the app hangs while it loads: its workers accept no connection",
 		advice{

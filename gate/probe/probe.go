@@ -1,7 +1,9 @@
 // Package probe asks an app for its health over HTTP, at a unix socket or a TCP address, without proxies, redirects,
 // connection reuse or cookies: every probe is a connection of its own, as a fresh client's would be.
 //
-// Guaranteed: one probe ends within its timeout, whole answer included; at most MaxBody bytes of a body are read.
+// Guaranteed: an answer is one that was read to its end, within the probe's timeout and MaxAnswer bytes. One that is cut
+// off, never ends or is longer is an error, whatever its status says. At most MaxBody bytes of it are kept, and nothing is
+// decompressed: no encoding is asked for, and one that comes all the same is left as it is.
 package probe
 
 import (
@@ -29,8 +31,15 @@ import (
 	"deploygate/gate"
 )
 
-// MaxBody bounds what is read of an answer, in bytes.
-const MaxBody = 64 << 10
+// The bounds of an answer, in bytes. A health path may be a whole page, so the bounds are far above one.
+const (
+	MaxBody   = 1 << 20  // of a body are kept, to be looked through
+	MaxAnswer = 16 << 20 // of a body are read until it counts as one without an end
+	maxHeader = 256 << 10
+)
+
+// errEndless is the error of an answer that is longer than MaxAnswer.
+var errEndless = fmt.Errorf("the body has no end within %d MiB", MaxAnswer>>20)
 
 // Address is where an app listens.
 type Address struct {
@@ -138,6 +147,9 @@ func (p *Prober) Probe(ctx context.Context, observe func(gate.Answer) (next time
 	transport := &http.Transport{
 		TLSClientConfig:   p.tls(),
 		DisableKeepAlives: true, // the next probe must not reach a worker that no longer accepts
+		// A few bytes of gzip can stand for gigabytes.
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxHeader,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			if p.request.Via.Network != "" {
 				network, addr = p.request.Via.Network, p.request.Via.Addr
@@ -200,14 +212,14 @@ func (p *Prober) tls() *tls.Config {
 	return &tls.Config{ServerName: host, InsecureSkipVerify: ip != nil && ip.IsLoopback()} //nolint:gosec // see above
 }
 
-// answer reads a whole answer within the client's timeout.
+// answer reads a whole answer within the client's timeout. What came of one that has no end is kept beside the error.
 func answer(resp *http.Response, err error) gate.Answer {
 	var a gate.Answer
 	if err == nil {
-		var body []byte
-		body, err = io.ReadAll(io.LimitReader(resp.Body, MaxBody))
+		var body string
+		body, err = whole(resp.Body)
 		resp.Body.Close()
-		a = gate.Answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
+		a = gate.Answer{Status: resp.StatusCode, Header: resp.Header, Body: body}
 	}
 	if err == nil {
 		return a
@@ -217,6 +229,19 @@ func answer(resp *http.Response, err error) gate.Answer {
 	a.Timeout = errors.As(err, &timeout) && timeout.Timeout() && !errors.Is(err, syscall.EAGAIN)
 	a.Err = bare(err)
 	return a
+}
+
+// whole reads a body to its end and gives its beginning.
+func whole(r io.Reader) (string, error) {
+	var kept strings.Builder
+	n, err := io.Copy(&kept, io.LimitReader(r, MaxBody))
+	if err == nil && n == MaxBody {
+		n, err = io.Copy(io.Discard, io.LimitReader(r, MaxAnswer-MaxBody+1))
+		if err == nil && n > MaxAnswer-MaxBody {
+			err = errEndless
+		}
+	}
+	return kept.String(), err
 }
 
 // bare drops the method and URL that net/http puts before the cause: a URL may carry credentials.

@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -197,16 +199,88 @@ func TestRetryAfterIsNotObeyed(t *testing.T) {
 	}
 }
 
-func TestAnEndlessBodyIsCut(t *testing.T) {
-	at := serve(t, "tcp", func(w http.ResponseWriter, _ *http.Request) {
-		for {
-			if _, err := w.Write(make([]byte, 4<<10)); err != nil {
-				return
+func TestOnlyAWholeBodyIsAnAnswer(t *testing.T) {
+	send := func(n int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			for part := make([]byte, 64<<10); n != 0; {
+				size, err := w.Write(part[:min(uint(n), uint(len(part)))]) //nolint:gosec // -1 is without an end
+				if err != nil {
+					return
+				}
+				n -= size
 			}
 		}
+	}
+	// raw is a server that sends just that and closes the connection.
+	raw := func(text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack() //nolint:errcheck // it panics, as a test should
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			fmt.Fprint(conn, "HTTP/1.1 200 OK\r\n"+text)
+		}
+	}
+	for name, c := range map[string]struct {
+		serve http.HandlerFunc
+		kept  int
+		err   error
+	}{
+		"nothing":                  {send(0), 0, nil},
+		"a page":                   {send(300_000), 300_000, nil},
+		"as much as is kept":       {send(MaxBody), MaxBody, nil},
+		"a large page":             {send(MaxBody + 1), MaxBody, nil},
+		"the largest":              {send(MaxAnswer), MaxBody, nil},
+		"one byte more":            {send(MaxAnswer + 1), MaxBody, errEndless},
+		"no end":                   {send(-1), MaxBody, errEndless},
+		"shorter than it says":     {raw("Content-Length: 100000\r\n\r\nhalf"), 4, io.ErrUnexpectedEOF},
+		"shorter than a large one": {raw("Content-Length: 9000000\r\n\r\n" + strings.Repeat("x", MaxBody)), MaxBody, io.ErrUnexpectedEOF},
+		"no last chunk":            {raw("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"), 4, io.ErrUnexpectedEOF},
+		"half a chunk":             {raw("Transfer-Encoding: chunked\r\n\r\n9\r\nhalf"), 4, io.ErrUnexpectedEOF},
+		"chunks and their end":     {raw("Transfer-Encoding: chunked\r\n\r\n4\r\nfine\r\n0\r\n\r\n"), 4, nil},
+		"until it is closed":       {raw("Connection: close\r\n\r\nfine"), 4, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := collect(t, to(serve(t, "unix", c.serve)), 1)[0]
+			if !errors.Is(a.Err, c.err) || (a.Err == nil) != (c.err == nil) || len(a.Body) != c.kept || a.Status != http.StatusOK || a.Timeout {
+				t.Errorf("%d bytes of a %d, %v; want %d, %v", len(a.Body), a.Status, a.Err, c.kept, c.err)
+			}
+		})
+	}
+}
+
+// Four thousand bytes of gzip would be four million.
+func TestNothingIsDecompressed(t *testing.T) {
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write(make([]byte, 4<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	at := serve(t, "unix", func(w http.ResponseWriter, r *http.Request) {
+		if accepted := r.Header.Values("Accept-Encoding"); len(accepted) > 0 {
+			t.Errorf("it accepts %q", accepted)
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(packed.Bytes())
 	})
-	if a := collect(t, to(at), 1)[0]; a.Err != nil || len(a.Body) != MaxBody {
+	if a := collect(t, to(at), 1)[0]; a.Err != nil || a.Body != packed.String() {
 		t.Errorf("%d bytes, %v", len(a.Body), a.Err)
+	}
+}
+
+func TestEndlessHeadersAreNoAnswer(t *testing.T) {
+	at := serve(t, "unix", func(w http.ResponseWriter, _ *http.Request) {
+		for i := range 10_000 {
+			w.Header().Set(fmt.Sprintf("X-%d", i), name(100))
+		}
+	})
+	if a := collect(t, to(at), 1)[0]; a.Err == nil || a.Timeout {
+		t.Errorf("%d, %v", a.Status, a.Err)
 	}
 }
 
