@@ -66,6 +66,7 @@ var blames = map[Cause]Blame{
 	SocketPermission: BlamesUnknown,
 	PortInUse:        BlamesHost,
 	BacklogFull:      BlamesUnknown,
+	StrayProcess:     BlamesUnknown, // left over by another start, or started by the release outside of its unit
 
 	ProxyStopped:       BlamesHost,
 	ProxyConfigInvalid: BlamesUnknown, // it may include files of the release

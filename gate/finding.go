@@ -81,6 +81,7 @@ const (
 	SocketPermission Cause = "socket_permission"
 	PortInUse        Cause = "port_in_use"
 	BacklogFull      Cause = "backlog_full"
+	StrayProcess     Cause = "stray_process"
 
 	ProxyStopped       Cause = "proxy_stopped"
 	ProxyConfigInvalid Cause = "proxy_config_invalid"

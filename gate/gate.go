@@ -50,6 +50,9 @@ type Gate struct {
 	// Busy counts the connections that the app has accepted; nil: unknown. It tells an app that hangs in a request from
 	// one that hangs before it takes any.
 	Busy func() int
+	// Holders finds the processes that have the socket open at an address, as Answer.Remote; nil: unknown. Those of another
+	// user or PID namespace may be missing.
+	Holders func(addr string) []Holder
 	// Ended gives a channel that is closed when a process has ended, or ctx has; nil where that can't be told. It may be
 	// nil itself: then the unit is looked at every Interval.
 	Ended func(ctx context.Context, pid int) <-chan struct{}
@@ -125,6 +128,7 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 		}
 		return f, false
 	}
+	w.confirm = func(ctx context.Context, a *Answer) *Finding { return g.stray(ctx, e, a) }
 	w.watch = func(ctx context.Context) *Finding { return g.watch(ctx, e) }
 	return w.run(ctx, say)
 }
@@ -202,7 +206,7 @@ func (g *Gate) Look(ctx context.Context, e Expect) (UnitState, *Answer, *Finding
 		return st, a, f
 	}
 	if wrong == nil && a != nil {
-		wrong = Proof(st, e, a.Peer)
+		wrong = cmp.Or(Proof(st, e, a.Peer), g.stray(ctx, e, a))
 	}
 	return st, a, wrong
 }

@@ -75,7 +75,7 @@ func (u unit) State(context.Context) (UnitState, error) { return u.state(time.Si
 func running() UnitState {
 	return UnitState{
 		Unit: "g.service", ActiveState: "active", SubState: "running", Result: "success", InvocationID: "new", MainPID: 7,
-		Processes: []Process{{7, "/r/v42"}},
+		Processes: []Process{{PID: 7, Dir: "/r/v42"}},
 	}
 }
 
@@ -145,7 +145,7 @@ func TestAwait(t *testing.T) {
 	}
 	wrongDir := func(time.Duration) (UnitState, error) {
 		st := running()
-		st.Processes = []Process{{7, "/r/v41"}}
+		st.Processes = []Process{{PID: 7, Dir: "/r/v41"}}
 		return st, nil
 	}
 	for _, c := range []struct {

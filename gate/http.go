@@ -19,6 +19,7 @@ type Answer struct {
 	Header  http.Header
 	Body    string // bounded
 	Peer    int    // process that listens on the unix socket (SO_PEERCRED); 0 unknown
+	Remote  string // the address that the connection was made to: HOST:PORT, or a path
 	Took    time.Duration
 
 	Connected bool    // a connection was made

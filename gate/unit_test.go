@@ -133,27 +133,27 @@ func TestProof(t *testing.T) {
 		cause Cause // "" is proven
 		layer Layer
 	}{
-		{name: "master and worker run it", st: state(Process{7, v42}, Process{8, v42 + "/src"}), e: in, peer: 7},
-		{name: "a worker answered", st: state(Process{7, v42}, Process{8, v42}), e: in, peer: 8},
-		{name: "a port: nobody says who answered", st: state(Process{7, v42}), e: in},
-		{name: "the service manager listens for it", st: state(Process{7, v42}), e: Expect{Dir: in.Dir, Releases: in.Releases, InDir: true, Socket: true}, peer: 1},
-		{name: "helpers may run elsewhere", st: state(Process{7, v42}, Process{8, "/"}, Process{9, ""}), e: in, peer: 7},
-		{name: "a unit that does not run in the release", st: state(Process{7, "/"}), e: out, peer: 7},
+		{name: "master and worker run it", st: state(Process{PID: 7, Dir: v42}, Process{PID: 8, Dir: v42 + "/src"}), e: in, peer: 7},
+		{name: "a worker answered", st: state(Process{PID: 7, Dir: v42}, Process{PID: 8, Dir: v42}), e: in, peer: 8},
+		{name: "a port: nobody says who answered", st: state(Process{PID: 7, Dir: v42}), e: in},
+		{name: "the service manager listens for it", st: state(Process{PID: 7, Dir: v42}), e: Expect{Dir: in.Dir, Releases: in.Releases, InDir: true, Socket: true}, peer: 1},
+		{name: "helpers may run elsewhere", st: state(Process{PID: 7, Dir: v42}, Process{PID: 8, Dir: "/"}, Process{PID: 9, Dir: ""}), e: in, peer: 7},
+		{name: "a unit that does not run in the release", st: state(Process{PID: 7, Dir: "/"}), e: out, peer: 7},
 
 		{name: "starting", st: UnitState{ActiveState: "activating", InvocationID: "new", MainPID: 7}, e: in, layer: LayerService, cause: Unknown},
 		{name: "no process", st: UnitState{ActiveState: "active", InvocationID: "new"}, e: in, layer: LayerService, cause: Unknown},
 		{
-			name: "not restarted yet", st: UnitState{ActiveState: "active", InvocationID: "old", MainPID: 7, Processes: []Process{{7, v42}}},
+			name: "not restarted yet", st: UnitState{ActiveState: "active", InvocationID: "old", MainPID: 7, Processes: []Process{{PID: 7, Dir: v42}}},
 			e: in, peer: 7, layer: LayerRelease, cause: OldReleaseRunning,
 		},
-		{name: "the old release", st: state(Process{7, v41}), e: in, peer: 7, layer: LayerRelease, cause: OldReleaseRunning},
-		{name: "the old release below", st: state(Process{7, v41 + "/src"}), e: out, peer: 7, layer: LayerRelease, cause: OldReleaseRunning},
-		{name: "a worker of the old release", st: state(Process{7, v42}, Process{8, v41}), e: in, peer: 7, layer: LayerRelease, cause: OldReleaseRunning},
-		{name: "a release with a longer name", st: state(Process{7, v42 + "1"}), e: in, peer: 7, layer: LayerRelease, cause: OldReleaseRunning},
-		{name: "uploaded anew under it", st: state(Process{7, v42 + " (deleted)"}), e: in, peer: 7, layer: LayerRelease, cause: Unknown},
-		{name: "unreadable", st: state(Process{7, ""}), e: in, peer: 7, layer: LayerRelease, cause: Unknown},
-		{name: "outside of all releases", st: state(Process{7, "/"}), e: in, peer: 7, layer: LayerRelease, cause: Unknown},
-		{name: "somebody else answered", st: state(Process{7, v42}), e: in, peer: 4711, layer: LayerSocket, cause: Unknown},
+		{name: "the old release", st: state(Process{PID: 7, Dir: v41}), e: in, peer: 7, layer: LayerRelease, cause: OldReleaseRunning},
+		{name: "the old release below", st: state(Process{PID: 7, Dir: v41 + "/src"}), e: out, peer: 7, layer: LayerRelease, cause: OldReleaseRunning},
+		{name: "a worker of the old release", st: state(Process{PID: 7, Dir: v42}, Process{PID: 8, Dir: v41}), e: in, peer: 7, layer: LayerRelease, cause: OldReleaseRunning},
+		{name: "a release with a longer name", st: state(Process{PID: 7, Dir: v42 + "1"}), e: in, peer: 7, layer: LayerRelease, cause: OldReleaseRunning},
+		{name: "uploaded anew under it", st: state(Process{PID: 7, Dir: v42 + " (deleted)"}), e: in, peer: 7, layer: LayerRelease, cause: Unknown},
+		{name: "unreadable", st: state(Process{PID: 7, Dir: ""}), e: in, peer: 7, layer: LayerRelease, cause: Unknown},
+		{name: "outside of all releases", st: state(Process{PID: 7, Dir: "/"}), e: in, peer: 7, layer: LayerRelease, cause: Unknown},
+		{name: "somebody else answered", st: state(Process{PID: 7, Dir: v42}), e: in, peer: 4711, layer: LayerSocket, cause: StrayProcess},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := Proof(c.st, c.e, c.peer)

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,9 @@ type wait struct {
 	strict           bool // the first bad answer is final
 	// judge gives nil for a good answer, and whether what is wrong makes all further waiting vain.
 	judge func(context.Context, *Answer) (f *Finding, final bool)
-	watch func(context.Context) *Finding // returns early with what makes all further waiting vain; may be nil
+	// confirm is asked once the answers have been good for long enough, with the last of them: nil is healthy. It may be nil.
+	confirm func(context.Context, *Answer) *Finding
+	watch   func(context.Context) *Finding // returns early with what makes all further waiting vain; may be nil
 }
 
 // pace is when the next probe follows one that failed: quickly while the app starts, so that its health is noticed within
@@ -56,17 +59,25 @@ func (w wait) run(ctx context.Context, say Progress) error {
 	defer func() { end(nil); <-stopped }()
 
 	var streak Streak
-	var last *Finding
+	var last, doubted *Finding // what is wrong with the last answer; with the last health that was held
 	strict := w.strict
 	began := time.Now()
 	err := w.prober.Probe(watched, func(a Answer) (next time.Duration, again bool) {
 		f, final := w.judge(watched, &a)
+		held := time.Duration(0)
+		if f == nil {
+			if held = streak.Hold(time.Now()); held >= w.stable && w.confirm != nil {
+				if f = w.confirm(watched, &a); f != nil {
+					doubted = f
+				}
+			}
+		}
 		if watched.Err() != nil {
 			return 0, false // cut off by the end of the wait: it proves nothing
 		}
 		if last = f; f != nil {
 			f.Answer, f.Proxied = &a, w.proxied
-			if a.Timeout && streak.Ever() {
+			if a.Timeout && a.Status == 0 && streak.Ever() {
 				f.Cause = NoAnswer // it did answer before, so it is not the boot that hangs
 			}
 			streak.Break()
@@ -74,7 +85,6 @@ func (w wait) run(ctx context.Context, say Progress) error {
 			strict = strict || final
 			return w.pace(time.Since(began), a.Err == nil || streak.Ever()), !strict
 		}
-		held := streak.Hold(time.Now())
 		if held >= w.stable {
 			end(errHealthy)
 			return 0, false
@@ -93,7 +103,8 @@ func (w wait) run(ctx context.Context, say Progress) error {
 		return context.Cause(ctx)
 	case last != nil && strict:
 		return last
-	case last != nil:
+	case last != nil || doubted != nil:
+		last = cmp.Or(last, doubted)
 		last.Summary += fmt.Sprintf(" (not healthy for %s within %s%s)", w.stable, w.deadline, streak.broken())
 		return last
 	case errors.Is(cause, errDeadline) && streak.Ever():

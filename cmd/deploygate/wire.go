@@ -116,6 +116,7 @@ func (h *host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolo
 		})
 	}
 	g.Direct, g.Patient, g.Busy = h.prober(c.Health.Timeout), h.prober(c.Health.Deadline), accepted(via)
+	g.Holders = holders(via)
 	g.Health = gate.Expectation{
 		Where: "GET " + c.Health.Path + " on " + via.String(), URL: address, Host: c.Health.Host,
 		Status: c.Health.Status, Body: c.Health.Body, Setting: "health",

@@ -141,6 +141,7 @@ func (p *Prober) Probe(ctx context.Context, observe func(gate.Answer) (next time
 		req.Header.Set(name, value)
 	}
 	var connected atomic.Bool
+	var remote atomic.Value
 	var peer atomic.Int64 // a dial that has timed out may still end, in a goroutine of its own
 	var began time.Time
 	var next time.Duration
@@ -156,6 +157,9 @@ func (p *Prober) Probe(ctx context.Context, observe func(gate.Answer) (next time
 			}
 			conn, err := p.dialer.DialContext(ctx, network, addr)
 			peer.Store(int64(peerOf(conn)))
+			if err == nil {
+				remote.Store(conn.RemoteAddr().String())
+			}
 			connected.Store(err == nil)
 			return conn, err
 		},
@@ -166,6 +170,7 @@ func (p *Prober) Probe(ctx context.Context, observe func(gate.Answer) (next time
 		RequestLogHook: func(retryablehttp.Logger, *http.Request, int) {
 			began = time.Now()
 			peer.Store(0)
+			remote.Store("")
 			connected.Store(false)
 		},
 		// The default obeys Retry-After, which would let the app decide how long it is watched.
@@ -178,6 +183,7 @@ func (p *Prober) Probe(ctx context.Context, observe func(gate.Answer) (next time
 			}
 			a := answer(resp, err)
 			a.Peer, a.Took, a.Connected = int(peer.Load()), time.Since(began), connected.Load()
+			a.Remote, _ = remote.Load().(string)
 			var again bool
 			next, again = observe(a)
 			return again, nil

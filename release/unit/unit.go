@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploygate/gate"
+	"deploygate/gate/socket"
 )
 
 // Scope is which systemd manages the unit.
@@ -183,7 +184,8 @@ func (u Unit) State(ctx context.Context) (gate.UnitState, error) {
 		MainPID:        int(get[uint32](p, "MainPID")),
 		NRestarts:      int(get[uint32](p, "NRestarts")),
 		ExecMainStatus: int(get[int32](p, "ExecMainStatus")),
-		Started:        time.UnixMicro(int64(get[uint64](p, "ExecMainStartTimestamp"))), //nolint:gosec // microseconds since 1970
+		Started:        time.UnixMicro(int64(get[uint64](p, "ExecMainStartTimestamp"))),                    //nolint:gosec // microseconds since 1970
+		Begun:          time.Duration(get[uint64](p, "InactiveExitTimestampMonotonic")) * time.Microsecond, //nolint:gosec // since the boot
 	}
 	if st.MainPID == 0 {
 		return st, nil
@@ -217,7 +219,8 @@ func (u Unit) processes(ctx context.Context) ([]gate.Process, error) {
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it has ended
 		}
-		ps = append(ps, gate.Process{PID: int(l.PID), Dir: dir})
+		process, _ := socket.OfPID(int(l.PID))
+		ps = append(ps, gate.Process{PID: int(l.PID), Dir: dir, Parent: process.Parent, Born: process.Born, Args: process.Args})
 	}
 	return ps, nil
 }

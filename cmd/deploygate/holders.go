@@ -1,0 +1,45 @@
+package main
+
+import (
+	"deploygate/gate"
+	"deploygate/gate/probe"
+	"deploygate/gate/socket"
+)
+
+// holders finds the processes that have the socket open at which an app was asked. at is where it was asked; a port is looked
+// up at the address that the connection was made to, since a name may stand for several.
+func holders(at probe.Address) func(remote string) []gate.Holder {
+	return func(remote string) []gate.Holder {
+		if at.Network == "tcp" {
+			at.Addr = remote
+		}
+		return heldAt(at)
+	}
+}
+
+// heldAt gives nothing where it isn't known: without the right to look, or where the socket is of another namespace.
+func heldAt(at probe.Address) (found []gate.Holder) {
+	all, err := socket.Listeners()
+	if err != nil {
+		return nil
+	}
+	there := serving(all, at)
+	if at.Network == "unix" && len(there) > 1 {
+		return nil // a path that was bound again: which of them a client reaches, /proc doesn't tell, and SO_PEERCRED does
+	}
+	var inodes []uint64
+	for _, l := range there {
+		inodes = append(inodes, l.Inode)
+	}
+	held, _ := socket.Holders(inodes...) // what was seen counts, even if not everything was
+	for _, l := range there {
+		for _, h := range held[l.Inode] {
+			p, ok := socket.OfPID(h.PID)
+			if !ok {
+				continue // it has ended
+			}
+			found = append(found, gate.Holder{At: l.Addr, PID: h.PID, Name: gate.Clean(h.Name), Unit: h.Unit, Born: p.Born})
+		}
+	}
+	return found
+}

@@ -1,0 +1,67 @@
+package socket
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+)
+
+// Process is what /proc tells of a process.
+type Process struct {
+	PID, Parent int
+	// Born is when it started, since the machine booted. Together with PID it tells a process from one that had its
+	// number before.
+	Born time.Duration
+	// Args are its arguments, each followed by a zero byte, as it was started with them or has changed them since: the
+	// first 4 KiB. A process that forked and runs the same program has those of its parent. "" is unknown.
+	Args string
+}
+
+const (
+	// tick is the unit of time in /proc/PID/stat: USER_HZ is 100 on every architecture that Debian has.
+	tick    = time.Second / 100
+	maxStat = 4 << 10
+	maxArgs = 4 << 10
+)
+
+// OfPID looks a process up (proc_pid_stat(5), proc_pid_cmdline(5)); ok is false if there is none, or it has ended and
+// only waits for its parent to notice.
+func OfPID(pid int) (p Process, ok bool) {
+	stat, err := readSome(fmt.Sprintf("/proc/%d/stat", pid), maxStat)
+	if err != nil {
+		return p, false
+	}
+	if p, ok = parseStat(stat); !ok {
+		return p, false
+	}
+	args, _ := readSome(fmt.Sprintf("/proc/%d/cmdline", pid), maxArgs)
+	p.PID, p.Args = pid, string(args)
+	return p, true
+}
+
+// parseStat reads "PID (NAME) STATE PARENT …", where the name may hold anything.
+func parseStat(stat []byte) (p Process, ok bool) {
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	const state, parent, started = 0, 1, 19 // of what follows the name
+	if len(fields) <= started || bytes.ContainsAny(fields[state], "ZXx") {
+		return p, false
+	}
+	n, err := strconv.Atoi(string(fields[parent]))
+	ticks, err2 := strconv.ParseInt(string(fields[started]), 10, 64)
+	if err != nil || err2 != nil {
+		return p, false
+	}
+	return Process{Parent: n, Born: time.Duration(ticks) * tick}, true
+}
+
+func readSome(file string, limit int64) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit))
+}

@@ -1,0 +1,145 @@
+package gate
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestStray(t *testing.T) {
+	const at = "127.0.0.1:8000"
+	st := UnitState{
+		Unit: "g.service", ActiveState: "active", InvocationID: "new", MainPID: 7, Begun: 100 * time.Second,
+		Processes: []Process{
+			{PID: 7, Parent: 1, Born: 99_990 * time.Millisecond},
+			{PID: 8, Parent: 7, Born: 101 * time.Second},
+			{PID: 6, Parent: 1, Born: 40 * time.Second}, // KillMode=process left it
+		},
+	}
+	slow := st // its ExecStartPre= took a while, and left something that belongs to this start
+	slow.Processes = []Process{{PID: 7, Parent: 1, Born: 150 * time.Second}, {PID: 9, Born: 110 * time.Second}}
+	unreadable := st
+	unreadable.Processes = []Process{{PID: 7}, {PID: 8}}
+	none := st
+	none.MainPID, none.Processes = 0, nil
+	of := func(pid int, unit string, born time.Duration) Holder {
+		return Holder{At: at, PID: pid, Name: "python3", Unit: unit, Born: born}
+	}
+	var (
+		main   = of(7, "g.service", 99_990*time.Millisecond)
+		worker = of(8, "g.service", 101*time.Second)
+		old    = of(6, "g.service", 40*time.Second)
+		other  = of(50, "other.service", 105*time.Second)
+		adrift = of(51, "", 30*time.Second)
+		init   = of(1, "init.scope", 0)
+		user   = of(900, "user@1000.service", 20*time.Second)
+	)
+	ofUser := st
+	ofUser.Processes = []Process{{PID: 7, Parent: 900, Born: 100 * time.Second}}
+	for _, c := range []struct {
+		name    string
+		st      UnitState
+		e       Expect
+		holders []Holder
+		says    string // "" is nothing
+	}{
+		{"nothing is known", st, Expect{}, nil, ""},
+		{"main process and worker", st, Expect{}, []Holder{main, worker}, ""},
+		{"from before the main process, in this start", slow, Expect{}, []Holder{of(9, "g.service", 110*time.Second)}, ""},
+		{"no process to compare with", none, Expect{}, []Holder{other}, ""},
+		{"births unknown", unreadable, Expect{}, []Holder{of(7, "g.service", 0), of(8, "g.service", 0)}, ""},
+		{"behind a socket unit", st, Expect{Socket: true}, []Holder{init, main, worker}, ""},
+		{"behind a socket unit, nobody has taken it yet", st, Expect{Socket: true}, []Holder{init}, ""},
+		{"behind a user's socket unit", ofUser, Expect{Socket: true}, []Holder{user, main}, ""},
+
+		{"another unit's", st, Expect{}, []Holder{other}, "process 50 (python3) of other.service listens at 127.0.0.1:8000"},
+		{"nobody's", st, Expect{}, []Holder{adrift}, "process 51 (python3) listens at"},
+		{"shared with another's (SO_REUSEPORT)", st, Expect{}, []Holder{main, worker, other}, "of other.service"},
+		{"left in the group by an earlier start", st, Expect{}, []Holder{old}, "process 6 listens at 127.0.0.1:8000, and is left over from an earlier start"},
+		{"shared with what an earlier start left", st, Expect{}, []Holder{old, main, worker}, "is left over"},
+		{"left behind a socket unit", st, Expect{Socket: true}, []Holder{init, old, main}, "is left over"},
+		{"another's behind a socket unit", st, Expect{Socket: true}, []Holder{init, other}, "of other.service"},
+		{"the service manager without a socket unit", st, Expect{}, []Holder{init}, "process 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := Stray(c.st, c.e, c.holders)
+			if (f == nil) != (c.says == "") || f != nil && (f.Cause != StrayProcess || f.Layer != LayerSocket || !strings.Contains(f.Summary, c.says) || len(f.Advice) == 0) {
+				t.Errorf("Stray() = %+v, want …%s…", f, c.says)
+			}
+		})
+	}
+
+	for _, c := range []struct {
+		name string
+		peer int
+		e    Expect
+		want bool
+	}{
+		{"the main process", 7, Expect{}, true},
+		{"a worker", 8, Expect{}, true},
+		{"one of another namespace", 0, Expect{}, true},
+		{"the service manager", 1, Expect{Socket: true}, true},
+		{"left in the group by an earlier start", 6, Expect{}, false},
+		{"not of the unit", 50, Expect{}, false},
+	} {
+		if f := Proof(st, c.e, c.peer); (f == nil) != c.want || f != nil && f.Cause != StrayProcess {
+			t.Errorf("%s: %+v", c.name, f)
+		}
+	}
+}
+
+// An answer is none of the release's while another process may have given it.
+func TestHealthWaitsUntilOnlyTheUnitListens(t *testing.T) {
+	mine := []Holder{{At: ":8000", PID: 7}}
+	shared := []Holder{{At: ":8000", PID: 7}, {At: ":8000", PID: 50}}
+	for name, c := range map[string]struct {
+		until time.Duration // it is shared
+		took  time.Duration
+		says  string
+	}{
+		"never shared":  {0, 2 * time.Second, ""},
+		"for a while":   {5 * time.Second, 8 * time.Second, ""}, // looked at after 2 s, 4.1 s, and 6.2 s
+		"for ever":      {time.Hour, 30 * time.Second, "process 50 listens at :8000"},
+		"just at first": {time.Second, 2 * time.Second, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			took, err := in(t, func(ctx context.Context) error {
+				g := newGate(alive, good)
+				began := time.Now()
+				g.Holders = func(string) []Holder {
+					if time.Since(began) < c.until {
+						return shared
+					}
+					return mine
+				}
+				return g.Await(ctx, v42, silent)
+			})
+			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Errorf("Await() = %v, want …%s…", err, c.says)
+			}
+			if took > c.took {
+				t.Errorf("after %v, want %v at most", took, c.took)
+			}
+		})
+	}
+}
+
+// A worker that is born between the look at the holders and the look at the unit is no stray process.
+func TestTwoLooksAreNotOneMoment(t *testing.T) {
+	took, err := in(t, func(ctx context.Context) error {
+		g := newGate(alive, good)
+		first := true
+		g.Holders = func(string) []Holder {
+			defer func() { first = false }()
+			if first {
+				return []Holder{{At: ":8000", PID: 7}, {At: ":8000", PID: 8}}
+			}
+			return []Holder{{At: ":8000", PID: 7}}
+		}
+		return g.Await(ctx, v42, silent)
+	})
+	if err != nil || took != 2*time.Second {
+		t.Errorf("after %v: %v", took, err)
+	}
+}
