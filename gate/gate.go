@@ -57,7 +57,11 @@ type Gate struct {
 	// nil itself: then the unit is looked at every Interval.
 	Ended func(ctx context.Context, pid int) <-chan struct{}
 
+	// Flaps says of a unit that is up and that systemd had to start again whether that happens over and over; nil: unknown.
+	Flaps func(context.Context, UnitState) *Finding
+
 	passed *Answer
+	start  Expect // the start that was healthy; no Version is none
 }
 
 // Passed is the app's own last good answer, nil if there was none.
@@ -94,6 +98,9 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 		if f := Crash(first, e); f != nil {
 			return f
 		}
+		if f := g.flaps(ctx, first); w.strict && f != nil { // what was just restarted has no past
+			return f
+		}
 	}
 	w.prober, w.every = g.Direct, g.Interval
 	health := g.Health.of(e)
@@ -124,13 +131,41 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 			return noManager(err), false
 		}
 		if f = Proof(st, e, a.Peer); f == nil {
-			g.passed = a
+			e.begin(st)
+			g.passed, g.start = a, e
 		}
 		return f, false
 	}
 	w.confirm = func(ctx context.Context, a *Answer) *Finding { return g.stray(ctx, e, a) }
-	w.watch = func(ctx context.Context) *Finding { return g.watch(ctx, e) }
+	begun := e
+	w.watch = func(ctx context.Context) *Finding { return g.watch(ctx, begun) }
 	return w.run(ctx, say)
+}
+
+// flaps asks whether a unit that is up was started again by systemd over and over.
+func (g *Gate) flaps(ctx context.Context, st UnitState) *Finding {
+	if g.Flaps == nil || st.NRestarts == 0 {
+		return nil
+	}
+	return g.Flaps(ctx, st)
+}
+
+// Still says what has become of the unit since it was healthy: nothing, or a crash.
+func (g *Gate) Still(ctx context.Context, e Expect) error {
+	if st, err := g.Unit.State(ctx); err == nil {
+		if f := Crash(st, g.since(e)); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// since is what was expected of a release, with the start of its unit that was healthy.
+func (g *Gate) since(e Expect) Expect {
+	if e.Version != "" && g.start.Version == e.Version {
+		return g.start
+	}
+	return e
 }
 
 // hung is what is learnt of an app that gives no answer in time.
@@ -206,7 +241,7 @@ func (g *Gate) Look(ctx context.Context, e Expect) (UnitState, *Answer, *Finding
 		return st, a, f
 	}
 	if wrong == nil && a != nil {
-		wrong = cmp.Or(Proof(st, e, a.Peer), g.stray(ctx, e, a))
+		wrong = cmp.Or(g.flaps(ctx, st), Proof(st, e, a.Peer), g.stray(ctx, e, a))
 	}
 	return st, a, wrong
 }
@@ -325,5 +360,8 @@ func (g *Gate) through(ctx context.Context, e Expect, w wait, say Progress) erro
 	w.prober, w.every, w.proxied = g.Through, g.Interval, true
 	proxied := g.Proxied.of(e)
 	w.judge = func(_ context.Context, a *Answer) (*Finding, bool) { return proxied.Judge(*a), false }
+	if g.Unit != nil {
+		w.watch = func(ctx context.Context) *Finding { return g.watch(ctx, g.since(e)) }
+	}
 	return w.run(ctx, say)
 }

@@ -143,3 +143,80 @@ func TestTwoLooksAreNotOneMoment(t *testing.T) {
 		t.Errorf("after %v: %v", took, err)
 	}
 }
+
+// What crashed since it was healthy, while the proxy was asked or the user's checks ran, isn't healthy any more.
+func TestACrashAfterTheHealthIsOne(t *testing.T) {
+	again := func(after time.Duration) (UnitState, error) {
+		st := running()
+		if after > 3*time.Second {
+			st.InvocationID, st.NRestarts = "newer", 1
+		}
+		return st, nil
+	}
+	for name, c := range map[string]struct {
+		state func(time.Duration) (UnitState, error)
+		says  string
+	}{"it does": {again, "g.service crashed"}, "it goes on": {alive, ""}} {
+		_, err := in(t, func(ctx context.Context) error {
+			g := newGate(c.state, good)
+			g.Through, g.Proxied = prober(good), proxied
+			if err := g.Await(ctx, v42, silent); err != nil {
+				t.Errorf("%s: Await() = %v", name, err)
+			}
+			pause(ctx, 2*time.Second)
+			for what, err := range map[string]error{"Still": g.Still(ctx, v42), "PassProxy": g.PassProxy(ctx, v42, true, silent)} {
+				if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+					t.Errorf("%s: %s() = %v, want …%s…", name, what, err, c.says)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A unit that is up between two crashes isn't healthy, whatever it answers. What was just restarted has no past.
+func TestAUnitThatFlapsIsNotHealthy(t *testing.T) {
+	restarted := func(n int) func(time.Duration) (UnitState, error) {
+		return func(time.Duration) (UnitState, error) {
+			st := running()
+			st.NRestarts = n
+			return st, nil
+		}
+	}
+	live := v42
+	live.Previous = ""
+	for _, c := range []struct {
+		restarts int
+		flaps    bool
+		want     bool
+	}{{3, true, false}, {3, false, true}, {0, true, true}} {
+		for what, ask := range map[string]func(context.Context, *Gate) error{
+			"Glance": func(ctx context.Context, g *Gate) error { return g.Glance(ctx, live) },
+			"Verify": func(ctx context.Context, g *Gate) error { return g.Verify(ctx, live, silent) },
+			"Look": func(ctx context.Context, g *Gate) error {
+				if _, _, f := g.Look(ctx, live); f != nil {
+					return f
+				}
+				return nil
+			},
+			"": func(ctx context.Context, g *Gate) error { return g.Await(ctx, v42, silent) },
+		} {
+			_, err := in(t, func(ctx context.Context) error {
+				g := newGate(restarted(c.restarts), good)
+				g.Flaps = func(context.Context, UnitState) *Finding {
+					if !c.flaps {
+						return nil
+					}
+					return NewFinding(LayerApp, Unknown, "crashes again and again")
+				}
+				return ask(ctx, g)
+			})
+			if want := c.want || what == ""; (err == nil) != want {
+				t.Errorf("%+v: %s() = %v", c, what, err)
+			}
+		}
+	}
+}

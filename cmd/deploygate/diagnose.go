@@ -82,9 +82,6 @@ func (h *host) examine(ctx context.Context, e gate.Expect) *evidence {
 	if v.wrong() || v.Unit.State.NRestarts > 0 {
 		v.logs(ctx, unit.LogQuery{Last: lastEntries})
 	}
-	if v.Failed == nil {
-		v.Failed = diagnosis.Flaps(v.Unit.State, v.Log, v.Asked)
-	}
 	if v.wrong() {
 		v.askAgain(ctx, e)
 		v.proxyLog(ctx, v.Asked.Truncate(time.Second), time.Now().Add(time.Second))

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"deploygate/gate"
+	"deploygate/gate/diagnosis"
 	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
 	"deploygate/release"
@@ -67,7 +68,16 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 func newGate(c *Config, u unit.Unit) *gate.Gate {
 	return &gate.Gate{
 		Unit: u, Ended: unit.Ended, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline,
-		GiveUp: c.Health.GiveUp,
+		GiveUp: c.Health.GiveUp, Flaps: flaps(u),
+	}
+}
+
+// flaps asks the journal how often systemd had to start a unit again.
+func flaps(u unit.Unit) func(context.Context, gate.UnitState) *gate.Finding {
+	return func(ctx context.Context, st gate.UnitState) *gate.Finding {
+		now := time.Now()
+		log, err := u.Events(ctx, diagnosis.LoopSince(now), diagnosis.ScheduledRestart, diagnosis.Stopping)
+		return diagnosis.Flaps(st, log, err == nil, now)
 	}
 }
 

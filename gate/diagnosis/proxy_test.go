@@ -253,28 +253,3 @@ func TestSecretsAreHidden(t *testing.T) {
 		t.Errorf("%s", text)
 	}
 }
-
-func TestAUnitFlaps(t *testing.T) {
-	now := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
-	st := gate.UnitState{Unit: "shop.service", ActiveState: "active", NRestarts: 2, Started: now.Add(-3 * time.Second)}
-	log := []gate.LogLine{{Text: "Main process exited"}, {MessageID: scheduledRestart, Text: "Scheduled restart job"}, {Text: "Starting"}}
-	if f := Flaps(st, log, now); f == nil || !strings.Contains(f.Summary, "crashes again and again") {
-		t.Errorf("%+v", f)
-	}
-	for name, is := range map[string]func() *gate.Finding{
-		"by hand since": func() *gate.Finding {
-			return Flaps(st, append(log, gate.LogLine{MessageID: unitStopping}, gate.LogLine{Text: "Starting"}), now)
-		},
-		"long ago":           func() *gate.Finding { return Flaps(st, log, now.Add(time.Hour)) },
-		"nothing in its log": func() *gate.Finding { return Flaps(st, nil, now) },
-		"never": func() *gate.Finding {
-			st := st
-			st.NRestarts = 0
-			return Flaps(st, log, now)
-		},
-	} {
-		if f := is(); f != nil {
-			t.Errorf("%s: %+v", name, f)
-		}
-	}
-}

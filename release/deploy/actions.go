@@ -198,7 +198,8 @@ func (d *Deployer) runChecks(ctx context.Context, r *run, e gate.Expect, say gat
 			r.warn("%s", withOutput(err, " (advisory)"))
 		}
 	}
-	return fmt.Sprintf("%d of %d passed", passed, len(d.Checks)), nil
+	// They may have taken their time.
+	return fmt.Sprintf("%d of %d passed", passed, len(d.Checks)), d.Gate.Still(ctx, e)
 }
 
 // hooksBefore are the before_swap hooks of a deploy. Only a release has any: nothing else runs migrations.

@@ -37,10 +37,7 @@ type LogQuery struct {
 // be read whole it is the beginning, since the first crash says the most, and the last entries, or, where only these were
 // asked for, the last of them. An error that is fs.ErrPermission says that more may be there.
 func (u Unit) Log(ctx context.Context, q LogQuery) ([]gate.LogLine, error) {
-	match := "--unit=" + u.name
-	if u.m.scope == User {
-		match = "--user-unit=" + u.name
-	}
+	match := u.match()
 	lines, whole, err := journal(ctx, q, match)
 	if err == nil && !whole && q.Last == 0 {
 		q.Last = lastOfMany
@@ -49,6 +46,23 @@ func (u Unit) Log(ctx context.Context, q LogQuery) ([]gate.LogLine, error) {
 		lines = append(lines, end...)
 	}
 	return lines, err
+}
+
+// Events reads what systemd said of the unit in messages of these kinds, by their ids in its catalogue.
+func (u Unit) Events(ctx context.Context, since time.Time, ids ...string) ([]gate.LogLine, error) {
+	match := []string{u.match()}
+	for _, id := range ids {
+		match = append(match, "MESSAGE_ID="+id)
+	}
+	lines, _, err := journal(ctx, LogQuery{Since: since}, match...)
+	return lines, err
+}
+
+func (u Unit) match() string {
+	if u.m.scope == User {
+		return "--user-unit=" + u.name
+	}
+	return "--unit=" + u.name
 }
 
 // lastOfMany entries are read of a log that is too long.
@@ -60,13 +74,13 @@ func KernelLog(ctx context.Context, q LogQuery) ([]gate.LogLine, error) {
 	return lines, err
 }
 
-func journal(ctx context.Context, q LogQuery, match string) (lines []gate.LogLine, whole bool, err error) {
+func journal(ctx context.Context, q LogQuery, match ...string) (lines []gate.LogLine, whole bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, logLimit)
 	defer cancel()
 	// What a process wrote just before it died may not be in the files yet. Only root may ask for that.
 	_ = exec.CommandContext(ctx, "journalctl", "--sync").Run()
 	var complaint bytes.Buffer
-	cmd := exec.CommandContext(ctx, "journalctl", append(q.args(), match)...)
+	cmd := exec.CommandContext(ctx, "journalctl", append(q.args(), match...)...)
 	cmd.Stderr = &complaint
 	out, err := cmd.StdoutPipe()
 	if err == nil {
