@@ -89,6 +89,8 @@ func (w *walk) conditional(d *Directive, triesFiles bool) (effect, error) {
 		inner := &d.Block[i]
 		switch {
 		case slices.Contains(harmless, inner.Name) && !triesFiles:
+		case inner.Name == "return" && !known && w.notTaken(inner):
+			return goesOn, nil
 		case inner.Name == "set" && !known:
 			w.vars[variableName(inner.first())] = unknown
 		case known && slices.Contains([]string{"set", "break", "return", "rewrite"}, inner.Name):

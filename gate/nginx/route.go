@@ -24,6 +24,8 @@ type Request struct {
 	Host string
 	// Path is the request target: an absolute path, encoded as it is sent. A query counts for nothing.
 	Path string
+	// Status is that of the answer, where there was one, so that a way to another one was not taken; 0 unknown.
+	Status int
 }
 
 // Route is where a request ends. What is known of it is there even where Known is false.
@@ -44,6 +46,14 @@ type Route struct {
 	Returns string
 	// ErrorLogs are the files in force, as written; "syslog:…", "stderr" and "memory:…" likewise.
 	ErrorLogs []string
+	// Tries are the files that are served instead, if they are there. The path of one that isn't known is "".
+	Tries []Try
+	// Cache is where what is passed is cached, so that the answer may be an old one: "proxy_cache at FILE:LINE"; "" nowhere.
+	Cache string
+	// Masks is what may turn the failure of what it is passed to into such an answer: "error_page at FILE:LINE"; "" nothing.
+	Masks string
+	// PathPassed is the path that is asked for where it is passed to; "" where nothing is passed or it isn't known.
+	PathPassed string
 	// HostPassed is the Host that the app gets, as written in proxy_set_header: "$host", or "$proxy_host", which is the
 	// default. "" where nothing is proxied, or none is sent.
 	HostPassed string
@@ -57,6 +67,13 @@ const (
 	// maxRedirects is nginx's own bound of internal redirects (NGX_HTTP_MAX_URI_CHANGES).
 	maxRedirects = 10
 )
+
+// Try is a file, or a directory, that try_files looks for.
+type Try struct {
+	Path string
+	Dir  bool
+	At   string // "FILE:LINE"
+}
 
 // unknown stands in an expanded string for what only a real request could tell. It can't be in a configuration.
 const unknown = "\x00"
@@ -268,6 +285,7 @@ func (w *walk) decidedByCode() error {
 // tryFiles follows the last argument. The earlier ones are files that may be there or not.
 func (w *walk) tryFiles(d *Directive) (next string, err error) {
 	fallback := d.Args[len(d.Args)-1]
+	w.noteTries(d)
 	switch {
 	case strings.HasPrefix(fallback, "@"):
 		return fallback, nil

@@ -25,7 +25,9 @@ func TestRouteOnDebian(t *testing.T) {
 		{
 			"nobody's name",
 			Request{Port: 80, Host: "203.0.113.9", Path: "/"},
-			Route{Known: true, Server: "/etc/nginx/sites-enabled/default:21", Location: "/etc/nginx/sites-enabled/default:48", Returns: "try_files =404", ErrorLogs: []string{main}},
+			Route{Known: true, Server: "/etc/nginx/sites-enabled/default:21", Location: "/etc/nginx/sites-enabled/default:48", Returns: "try_files =404", ErrorLogs: []string{main}, Tries: []Try{
+				{Path: "/var/www/html/", At: "/etc/nginx/sites-enabled/default:51"}, {Path: "/var/www/html//", Dir: true, At: "/etc/nginx/sites-enabled/default:51"},
+			}},
 		},
 		{
 			"to https",
@@ -37,7 +39,7 @@ func TestRouteOnDebian(t *testing.T) {
 			Request{Port: 443, TLS: true, Host: "shop.example:443", Path: "/health/"},
 			Route{
 				Known: true, Server: shop + ":12", Location: shop + ":25", Pass: upstream, PassAt: shop + ":28", Targets: socket,
-				ConnectTimeout: time.Minute, ReadTimeout: 5 * time.Second, ErrorLogs: []string{shopLog}, HostPassed: "$host",
+				ConnectTimeout: time.Minute, ReadTimeout: 5 * time.Second, ErrorLogs: []string{shopLog}, HostPassed: "$host", PathPassed: "/health/",
 			},
 		},
 		{
@@ -45,7 +47,8 @@ func TestRouteOnDebian(t *testing.T) {
 			Request{Port: 443, Addr: "[::1]", TLS: true, Host: "shop.example", Path: "/cart"},
 			Route{
 				Known: true, Server: shop + ":12", Location: shop + ":36", Pass: upstream, PassAt: shop + ":40", Targets: socket,
-				ConnectTimeout: 2 * time.Second, ReadTimeout: 90 * time.Second, ErrorLogs: []string{shopLog}, HostPassed: "$host",
+				ConnectTimeout: 2 * time.Second, ReadTimeout: 90 * time.Second, ErrorLogs: []string{shopLog}, HostPassed: "$host", PathPassed: "/cart",
+				Tries: []Try{{Path: "/srv/shop/public/cart", At: shop + ":33"}},
 			},
 		},
 		{
@@ -419,7 +422,7 @@ func TestInheritance(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := parse(t, dump(c.text)).Route(Request{Port: 80, Path: "/x"})
-			ignore := cmpopts.IgnoreFields(Route{}, "Server", "Location", "Pass", "PassAt", "Targets", "Known")
+			ignore := cmpopts.IgnoreFields(Route{}, "Server", "Location", "Pass", "PassAt", "Targets", "Known", "PathPassed")
 			if d := cmp.Diff(c.want, got, ignore); d != "" || !got.Known {
 				t.Error(d, got.Why)
 			}

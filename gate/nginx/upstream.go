@@ -33,7 +33,8 @@ func (w *walk) pass(d *Directive) error {
 	w.route.Pass, w.route.PassAt = d.first(), d.at()
 	w.route.ConnectTimeout = w.timeout(name + "_connect_timeout")
 	w.route.ReadTimeout = w.timeout(name + "_read_timeout")
-	w.route.HostPassed = w.hostPassed(name)
+	w.route.HostPassed, w.route.PathPassed = w.hostPassed(name), w.pathPassed(d)
+	w.route.Cache, w.route.Masks = w.cache(name), w.masks(name)
 	var err error
 	w.route.Targets, err = targets(d, w.vars, w.upstreams)
 	return err
