@@ -71,6 +71,7 @@ var blames = map[Cause]Blame{
 	ProxyStopped:       BlamesHost,
 	ProxyConfigInvalid: BlamesUnknown, // it may include files of the release
 	ProxyUnverified:    BlamesHost,
+	ProxyUnproven:      BlamesHost,
 	ProxyTimeout:       BlamesUnknown,
 	BindMismatch:       BlamesUnknown,
 

@@ -86,6 +86,7 @@ const (
 	ProxyStopped       Cause = "proxy_stopped"
 	ProxyConfigInvalid Cause = "proxy_config_invalid"
 	ProxyUnverified    Cause = "proxy_unverified"
+	ProxyUnproven      Cause = "proxy_unproven"
 	ProxyTimeout       Cause = "proxy_timeout"
 	BindMismatch       Cause = "bind_mismatch"
 
@@ -127,6 +128,9 @@ type Evidence struct {
 }
 
 func (f *Finding) Error() string { return f.Summary }
+
+// Warning is a risk in one line: what it is, and what to do about it.
+func (f *Finding) Warning() string { return f.Summary + ": " + strings.Join(f.Advice, "; ") }
 
 // With gives the finding one more piece of evidence; empty text adds none.
 func (f *Finding) With(source, text string) *Finding {

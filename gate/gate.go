@@ -38,6 +38,8 @@ type Gate struct {
 	Proxy   Proxy
 	Through Prober
 	Proxied Expectation
+	// Routes tells what a request through the proxy proves; nil: it is taken to reach the app.
+	Routes Routes
 
 	Interval time.Duration // between two probes
 	Stable   time.Duration // of uninterrupted health
@@ -252,6 +254,9 @@ func (g *Gate) LookThrough(ctx context.Context, e Expect) (*Answer, *Finding) {
 		return nil, nil
 	}
 	a, wrong := ask(ctx, g.Through, g.Proxied.of(e))
+	if wrong == nil {
+		_, wrong = g.reached(ctx, a.Status)
+	}
 	return a, wrong
 }
 
@@ -340,7 +345,7 @@ func (g *Gate) TestProxy(ctx context.Context) (reloaded bool, err error) {
 
 // PassProxy asks the app through the proxy. One good answer is enough, since the app's own health was held already;
 // after a reload it is held for Stable, since the proxy's old workers may still be the ones that answer.
-func (g *Gate) PassProxy(ctx context.Context, e Expect, reloaded bool, say Progress) error {
+func (g *Gate) PassProxy(ctx context.Context, e Expect, reloaded bool, say Progress) (Reach, error) {
 	w := wait{deadline: min(g.Deadline, proxyGrace)}
 	if reloaded {
 		w.stable, w.deadline = g.Stable, w.deadline+g.Stable
@@ -349,19 +354,31 @@ func (g *Gate) PassProxy(ctx context.Context, e Expect, reloaded bool, say Progr
 }
 
 // GlanceProxy is one probe through the proxy.
-func (g *Gate) GlanceProxy(ctx context.Context, e Expect) error {
+func (g *Gate) GlanceProxy(ctx context.Context, e Expect) (Reach, error) {
 	return g.through(ctx, e, wait{deadline: g.Deadline, strict: true}, silent)
 }
 
-func (g *Gate) through(ctx context.Context, e Expect, w wait, say Progress) error {
+func (g *Gate) through(ctx context.Context, e Expect, w wait, say Progress) (r Reach, err error) {
 	if g.Through == nil {
-		return nil
+		return r, nil
 	}
+	status := 0
 	w.prober, w.every, w.proxied = g.Through, g.Interval, true
 	proxied := g.Proxied.of(e)
-	w.judge = func(_ context.Context, a *Answer) (*Finding, bool) { return proxied.Judge(*a), false }
+	w.judge = func(_ context.Context, a *Answer) (*Finding, bool) {
+		status = a.Status
+		return proxied.Judge(*a), false
+	}
 	if g.Unit != nil {
 		w.watch = func(ctx context.Context) *Finding { return g.watch(ctx, g.since(e)) }
 	}
-	return w.run(ctx, say)
+	if err := w.run(ctx, say); err != nil {
+		return r, err
+	}
+	r, wrong := g.reached(ctx, status)
+	if wrong != nil {
+		wrong.Proxied = true
+		return r, wrong
+	}
+	return r, nil
 }

@@ -313,7 +313,8 @@ func TestTheProxyIsTestedAndAskedThrough(t *testing.T) {
 				if reloaded, err = g.TestProxy(ctx); err != nil {
 					return err
 				}
-				return g.PassProxy(ctx, v42, reloaded, silent)
+				_, err = g.PassProxy(ctx, v42, reloaded, silent)
+				return err
 			})
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("PassProxy() = %v, want …%s…", err, c.want)
@@ -326,11 +327,17 @@ func TestTheProxyIsTestedAndAskedThrough(t *testing.T) {
 }
 
 func TestGlanceProxyIsOneProbe(t *testing.T) {
-	took, err := in(t, func(ctx context.Context) error { return throughGate(nil, prober(refused)).GlanceProxy(ctx, v42) })
+	took, err := in(t, func(ctx context.Context) error {
+		_, err := throughGate(nil, prober(refused)).GlanceProxy(ctx, v42)
+		return err
+	})
 	if err == nil || took != 0 {
 		t.Errorf("%v after %v", err, took)
 	}
-	if _, err := in(t, func(ctx context.Context) error { return throughGate(nil, nil).GlanceProxy(ctx, v42) }); err != nil {
+	if _, err := in(t, func(ctx context.Context) error {
+		_, err := throughGate(nil, nil).GlanceProxy(ctx, v42)
+		return err
+	}); err != nil {
 		t.Errorf("no proxy: %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -29,6 +30,7 @@ func (c *commands) check() *cli.Command {
 			}, func(run context.Context, s *session, h *host) error {
 				current, findings, warnings := h.deployer.Check(run)
 				causes, more := h.explain(run, findings)
+				more = slices.DeleteFunc(more, func(w string) bool { return slices.Contains(warnings, w) })
 				for _, w := range more {
 					h.deployer.Observer.Warned(w)
 				}

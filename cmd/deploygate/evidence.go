@@ -421,17 +421,35 @@ func (v *evidence) route(ctx context.Context) {
 	}
 	p.User = cmp.Or(p.User, config.User())
 	if all, known := config.Upstreams(); known {
-		p.Upstreams = all
+		p.Upstreams = v.asBind(all)
 	}
 	request, ok := requestOf(p.URL, p.Host)
 	if !ok {
 		return
 	}
 	route := config.Route(request)
-	p.Route = &route
+	route.Targets = v.asBind(route.Targets)
+	p.Route, p.Unproven = &route, v.deployer.Gate.Unproven(ctx)
 	if v.config.Proxy.ErrorLog == Defaults("").Proxy.ErrorLog && len(route.ErrorLogs) > 0 {
 		p.LogFiles = route.ErrorLogs
 	}
+}
+
+// asBind writes addresses that lead to where the app listens as that is written: a path may go through a symlink, a port be
+// reached at several addresses.
+func (v *evidence) asBind(targets []string) []string {
+	bind, err := probe.ParseBind(v.Bind)
+	all, err2 := socket.Listeners()
+	if err != nil || err2 != nil {
+		return targets
+	}
+	targets = slices.Clone(targets)
+	for i, target := range targets {
+		if at, err := probe.ParseBind(target); err == nil && sameListener(all, at, bind) {
+			targets[i] = v.Bind
+		}
+	}
+	return targets
 }
 
 // requestOf is the request through the proxy as nginx sees it.

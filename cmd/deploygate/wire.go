@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -147,7 +148,7 @@ func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) erro
 		return gate.NewFinding(gate.LayerProxy, gate.Unknown, "nginx is not installed on this host").
 			Advise(`set proxy.kind = "none" if there is no proxy here`)
 	}
-	g.Proxy = &nginx.Nginx{
+	n := &nginx.Nginx{
 		Program: program, NeverReload: c.Proxy.Reload == never, ErrorLog: c.Proxy.ErrorLog,
 		Master: func(ctx context.Context) int {
 			st, err := h.manager.Unit(nginxUnit).State(ctx)
@@ -157,8 +158,13 @@ func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) erro
 			return st.MainPID
 		},
 	}
+	g.Proxy = n
 	if c.Proxy.URL == "" {
 		return nil
+	}
+	g.Routes = routes{
+		nginx: n, unit: h.manager.Unit(c.Service.Unit), config: c, bind: h.bind,
+		ask: func(path string) (through, direct gate.Prober) { return h.bothWays(path, log) },
 	}
 	g.Through = probe.New(probe.Request{
 		URL: c.Proxy.URL, Host: c.Proxy.Host, Headers: c.Health.Headers, Timeout: c.Health.Timeout, Log: probeLog{log},
@@ -172,6 +178,22 @@ func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) erro
 		Proxy: true, Setting: "proxy",
 	}
 	return nil
+}
+
+// bothWays asks for another path than the health path, through the proxy and at the app itself; nil where that isn't known.
+func (h *host) bothWays(path string, log zerolog.Logger) (through, direct gate.Prober) {
+	c := h.config
+	site, err := url.Parse(c.Proxy.URL)
+	via, err2 := probe.ParseBind(h.bind)
+	if err != nil || err2 != nil {
+		return nil, nil
+	}
+	site.Path, site.RawPath, site.RawQuery = path, "", ""
+	request := probe.Request{URL: site.String(), Host: c.Proxy.Host, Headers: c.Health.Headers, Timeout: c.Health.Timeout, Log: probeLog{log}}
+	through = probe.New(request)
+	site.Scheme, site.Host, site.User = "http", cmp.Or(c.Proxy.Host, site.Host), nil
+	request.URL, request.Via = site.String(), via
+	return through, probe.New(request)
 }
 
 // appService is the app's unit, as a deploy sees it.

@@ -150,6 +150,7 @@ type Proxy struct {
 	User      string        // of its workers
 	Route     *nginx.Route  // of the health request; nil unknown
 	Upstreams []string      // all that any request is sent to; nil unknown
+	Unproven  *gate.Finding // what a good answer through it leaves open; nil: nothing is known to
 	Log       []nginx.Entry // since Asked, oldest first
 	LogFiles  []string
 }

@@ -69,6 +69,9 @@ func Risks(f *Facts) []*gate.Finding {
 			found = append(found, row.finding(f, m))
 		}
 	}
+	if f.Proxy.Unproven != nil {
+		found = append(found, f.shown(f.Proxy.Unproven))
+	}
 	return found
 }
 

@@ -170,13 +170,14 @@ func (d *Deployer) passProxy(ctx context.Context, r *run, p Plan, e gate.Expect,
 	if reloaded {
 		did = append(did, "reloaded")
 	}
-	err = d.Gate.PassProxy(ctx, e, reloaded, say)
+	reach, err := d.Gate.PassProxy(ctx, e, reloaded, say)
 	switch {
 	case excused(err, p.ProxyBroken):
 	case err != nil:
 		return "", err
 	case d.Gate.Through != nil:
-		did = append(did, "healthy through it")
+		did = append(did, reach.Detail)
+		r.risk(reach.Risk)
 	}
 	return strings.Join(did, ", "), nil
 }

@@ -59,6 +59,8 @@ type Plan struct {
 	ProxyInvalid bool
 	// again decides the ways back once more, by what the database has.
 	again func(applied map[string]bool) []rollback.WayBack
+	// Reach is what the request through the proxy proved of the live release.
+	Reach gate.Reach
 	// ProxyBroken: the app was healthy and the proxy didn't reach it, so the proxy's failure is not Target's.
 	ProxyBroken bool
 }
@@ -163,6 +165,7 @@ func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Pl
 	if way := p.WayBack(); err == nil && p.Command == Release && way.Verdict == rollback.Blocked {
 		r.warn("no way back from %s: to %s it is blocked: %s", p.Target, way.Version, way.Reason)
 	}
+	r.risk(p.Reach.Risk)
 	for _, f := range p.Before {
 		r.d.Observer.Warned("before this " + string(p.Command) + " already: " + f.Summary)
 	}
@@ -348,7 +351,7 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 		return // what the proxy answers follows from it
 	}
 	p.Healthy = true
-	err = d.Gate.GlanceProxy(ctx, expect)
+	p.Reach, err = d.Gate.GlanceProxy(ctx, expect)
 	if err == nil {
 		return
 	}

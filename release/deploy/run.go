@@ -190,6 +190,13 @@ func (r *run) warnOnce(text string) {
 	}
 }
 
+// risk warns of what is no failure, once; nil is nothing.
+func (r *run) risk(f *gate.Finding) {
+	if f != nil {
+		r.warnOnce(gate.Clean(f.Warning()))
+	}
+}
+
 // end is the verdict.
 func (r *run) end(o Outcome, failure error) *Report {
 	rep := r.report
