@@ -75,6 +75,9 @@ var blames = map[Cause]Blame{
 	ProxyTimeout:       BlamesUnknown,
 	BindMismatch:       BlamesUnknown,
 
+	CertificateExpiring: BlamesHost,
+	CertificateInvalid:  BlamesHost,
+
 	OOM:      BlamesUnknown,
 	DiskFull: BlamesHost,
 

@@ -90,6 +90,9 @@ const (
 	ProxyTimeout       Cause = "proxy_timeout"
 	BindMismatch       Cause = "bind_mismatch"
 
+	CertificateExpiring Cause = "certificate_expiring"
+	CertificateInvalid  Cause = "certificate_invalid"
+
 	OOM      Cause = "oom"
 	DiskFull Cause = "disk_full"
 

@@ -38,6 +38,8 @@ type Gate struct {
 	Proxy   Proxy
 	Through Prober
 	Proxied Expectation
+	// Certificate gives the risk of the certificate that the proxy shows, nil if there is none; nil itself: not looked at.
+	Certificate func(context.Context) *Finding
 	// Routes tells what a request through the proxy proves; nil: it is taken to reach the app.
 	Routes Routes
 
@@ -55,6 +57,8 @@ type Gate struct {
 	// Holders finds the processes that have the socket open at an address, as Answer.Remote; nil: unknown. Those of another
 	// user or PID namespace may be missing.
 	Holders func(addr string) []Holder
+	// Log gives what the unit and its processes logged since a moment; nil: unknown.
+	Log func(context.Context, time.Time) []LogLine
 	// Ended gives a channel that is closed when a process has ended, or ctx has; nil where that can't be told. It may be
 	// nil itself: then the unit is looked at every Interval.
 	Ended func(ctx context.Context, pid int) <-chan struct{}
@@ -95,13 +99,18 @@ func (g *Gate) Glance(ctx context.Context, e Expect) error {
 }
 
 func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error {
+	var workers turnover
+	began, ended := time.Now(), 0 // ended: how many workers had, when the streak began
 	if first, err := g.Unit.State(ctx); err == nil {
 		e.begin(first)
 		if f := Crash(first, e); f != nil {
 			return f
 		}
-		if f := g.flaps(ctx, first); w.strict && f != nil { // what was just restarted has no past
-			return f
+		workers.see(first)
+		if w.strict { // what was just restarted has no past
+			if f := cmp.Or(g.flaps(ctx, first), g.respawning(ctx, &workers, first)); f != nil {
+				return f
+			}
 		}
 	}
 	w.prober, w.every = g.Direct, g.Interval
@@ -125,6 +134,7 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 			return f, true
 		}
 		if f != nil {
+			ended = workers.count()
 			return f, closed.forGood(a)
 		}
 		// The state is read after the answer: a process that was replaced in between is not taken for its successor.
@@ -132,15 +142,25 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 		if err != nil {
 			return noManager(err), false
 		}
+		workers.see(st)
 		if f = Proof(st, e, a.Peer); f == nil {
 			e.begin(st)
 			g.passed, g.start = a, e
 		}
 		return f, false
 	}
-	w.confirm = func(ctx context.Context, a *Answer) *Finding { return g.stray(ctx, e, a) }
+	w.confirm = func(ctx context.Context, a *Answer) *Finding {
+		f := g.steady(ctx, &workers, began, ended, w.strict)
+		ended = workers.count()
+		return cmp.Or(f, g.stray(ctx, e, a))
+	}
 	begun := e
-	w.watch = func(ctx context.Context) *Finding { return g.watch(ctx, begun) }
+	w.watch = func(ctx context.Context) *Finding {
+		return g.watch(ctx, begun, func(st UnitState) *Finding {
+			workers.see(st)
+			return g.overAndOver(ctx, &workers, st, began)
+		})
+	}
 	return w.run(ctx, say)
 }
 
@@ -243,7 +263,7 @@ func (g *Gate) Look(ctx context.Context, e Expect) (UnitState, *Answer, *Finding
 		return st, a, f
 	}
 	if wrong == nil && a != nil {
-		wrong = cmp.Or(g.flaps(ctx, st), Proof(st, e, a.Peer), g.stray(ctx, e, a))
+		wrong = cmp.Or(g.flaps(ctx, st), Proof(st, e, a.Peer), g.stray(ctx, e, a), g.respawning(ctx, &turnover{}, st))
 	}
 	return st, a, wrong
 }
@@ -283,7 +303,9 @@ func noManager(err error) *Finding {
 //
 // The end of the main process is the first proof of a crash. The kernel tells it at once, and systemd some milliseconds
 // later what it makes of it, so that is when the unit is looked at most closely.
-func (g *Gate) watch(ctx context.Context, e Expect) *Finding {
+//
+// more is what else is to be said of each look.
+func (g *Gate) watch(ctx context.Context, e Expect, more func(UnitState) *Finding) *Finding {
 	const (
 		closely = 5 * time.Millisecond
 		enough  = time.Second // for systemd to notice
@@ -294,7 +316,7 @@ func (g *Gate) watch(ctx context.Context, e Expect) *Finding {
 		st, err := g.Unit.State(ctx)
 		if err == nil {
 			e.begin(st)
-			if f := cmp.Or(Crash(st, e), Unread(st, e)); f != nil {
+			if f := cmp.Or(Crash(st, e), Unread(st, e), more(st)); f != nil {
 				return f
 			}
 			ends.of(ctx, g, st.MainPID)
@@ -370,12 +392,15 @@ func (g *Gate) through(ctx context.Context, e Expect, w wait, say Progress) (r R
 		return proxied.Judge(*a), false
 	}
 	if g.Unit != nil {
-		w.watch = func(ctx context.Context) *Finding { return g.watch(ctx, g.since(e)) }
+		w.watch = func(ctx context.Context) *Finding {
+			return g.watch(ctx, g.since(e), func(UnitState) *Finding { return nil })
+		}
 	}
 	if err := w.run(ctx, say); err != nil {
 		return r, err
 	}
 	r, wrong := g.reached(ctx, status)
+	r.add(g.certificate(ctx))
 	if wrong != nil {
 		wrong.Proxied = true
 		return r, wrong

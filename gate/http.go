@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -103,6 +104,10 @@ func (x Expectation) judgeError(a Answer) *Finding {
 		if errors.Is(a.Err, syscall.ECONNREFUSED) {
 			return NewFinding(LayerProxy, ProxyStopped, x.Where+": nothing listens there").
 				With("connect", a.Err.Error()).Advise("is the proxy running, and is proxy.url right? systemctl status nginx")
+		}
+		if untrusted, is := errors.AsType[*tls.CertificateVerificationError](a.Err); is {
+			return NewFinding(LayerProxy, CertificateInvalid, fmt.Sprintf("%s: its certificate is refused: %s", x.Where, Clean(untrusted.Err.Error()))).
+				With("http", a.Err.Error()).Advise("correct ssl_certificate of its server, or ask at this host: proxy.url = \"https://127.0.0.1/…\", where it isn't verified")
 		}
 		return NewFinding(LayerProxy, Unknown, fmt.Sprintf("%s gives no answer", x.Where)).With("http", a.Err.Error())
 	}

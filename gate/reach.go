@@ -35,8 +35,22 @@ type Detour struct {
 
 // Reach is what a good answer through the proxy has proved.
 type Reach struct {
-	Detail string   // in a few words
-	Risk   *Finding // why the request that is configured proves less than it should; nil: it proves that the app is reached
+	Detail string     // in a few words
+	Risks  []*Finding // what it left open, and what won't stay as it is
+}
+
+// add notes a risk; nil is none.
+func (r *Reach) add(risk *Finding) {
+	if risk != nil {
+		r.Risks = append(r.Risks, risk)
+	}
+}
+
+func (g *Gate) certificate(ctx context.Context) *Finding {
+	if g.Certificate == nil {
+		return nil
+	}
+	return g.Certificate(ctx)
 }
 
 // bodyNamesVersion tells whether only the expected release can have given a good answer.
@@ -52,31 +66,35 @@ func (g *Gate) reached(ctx context.Context, status int) (Reach, *Finding) {
 	if way.App || g.bodyNamesVersion() && !way.Stale {
 		return Reach{Detail: "healthy through it"}, nil
 	}
-	r := Reach{Detail: "not proved that it reaches the app", Risk: way.Risk(g.Proxied)}
+	risk := way.Risk(g.Proxied)
+	r := Reach{Detail: "not proved that it reaches the app", Risks: []*Finding{risk}}
 	if way.Detour == nil {
 		return r, nil
 	}
 	text, proved, wrong := way.Detour.take(ctx, g.Proxied)
 	if wrong != nil {
-		wrong.Evidence = append(wrong.Evidence, r.Risk.Evidence...)
+		wrong.Evidence = append(wrong.Evidence, risk.Evidence...)
 		return r, wrong
 	}
-	if r.Risk.With("http", text); proved {
+	if risk.With("http", text); proved {
 		r.Detail = "the app is reached through it: " + text
 	}
 	return r, nil
 }
 
-// Unproven is what the request through the proxy would leave open, without sending it; nil: nothing is known to.
-func (g *Gate) Unproven(ctx context.Context) *Finding {
-	if g.Routes == nil || g.Through == nil || len(g.Proxied.Status) == 0 {
+// ProxyRisks are those of Reach, as far as they are known without a request.
+func (g *Gate) ProxyRisks(ctx context.Context) []*Finding {
+	if g.Through == nil {
 		return nil
 	}
-	way := g.Routes.Way(ctx, g.Proxied.Status[0])
-	if g.bodyNamesVersion() && !way.Stale {
-		return nil
+	var r Reach
+	if g.Routes != nil && len(g.Proxied.Status) > 0 {
+		if way := g.Routes.Way(ctx, g.Proxied.Status[0]); !g.bodyNamesVersion() || way.Stale {
+			r.add(way.Risk(g.Proxied))
+		}
 	}
-	return way.Risk(g.Proxied)
+	r.add(g.certificate(ctx))
+	return r.Risks
 }
 
 // Risk is what a request with that way leaves open; nil: nothing.

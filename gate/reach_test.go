@@ -70,11 +70,13 @@ func TestWhatAGoodAnswerThroughTheProxyProves(t *testing.T) {
 				"GlanceProxy": func() (Reach, error) { return g.GlanceProxy(t.Context(), v42) },
 			} {
 				r, err := ask()
-				if r.Detail != c.detail || (r.Risk == nil) != (c.risk == "") || (err == nil) != (c.wrong == "") {
-					t.Errorf("%s() = %q, %v, %v", what, r.Detail, r.Risk, err)
+				if r.Detail != c.detail || (len(r.Risks) == 0) != (c.risk == "") || (err == nil) != (c.wrong == "") {
+					t.Errorf("%s() = %q, %v, %v", what, r.Detail, r.Risks, err)
 				}
-				if r.Risk != nil && (!strings.Contains(r.Risk.Summary, c.risk) || r.Risk.Cause != ProxyUnproven || len(r.Risk.Advice) == 0) {
-					t.Errorf("%s: risk %+v, want …%s…", what, r.Risk, c.risk)
+				for _, risk := range r.Risks {
+					if !strings.Contains(risk.Summary, c.risk) || risk.Cause != ProxyUnproven || len(risk.Advice) == 0 {
+						t.Errorf("%s: risk %+v, want …%s…", what, risk, c.risk)
+					}
 				}
 				if err != nil && !strings.Contains(err.Error(), c.wrong) {
 					t.Errorf("%s() = %v, want …%s…", what, err, c.wrong)

@@ -31,6 +31,7 @@ type UnitState struct {
 	Started        time.Time
 	// Begun is when this start of the unit began, since the machine booted; 0 unknown.
 	Begun     time.Duration
+	Now       time.Duration // when this was looked at
 	Processes []Process
 }
 
@@ -41,7 +42,7 @@ type Process struct {
 
 	Parent int
 	Born   time.Duration // since the machine booted; 0 unknown
-	Args   string        // its arguments, each followed by a zero byte; "" unknown
+	Exe    string        // the program that it runs; "" unknown
 }
 
 // Expect is what the unit must be running.

@@ -429,7 +429,7 @@ func (v *evidence) route(ctx context.Context) {
 	}
 	route := config.Route(request)
 	route.Targets = v.asBind(route.Targets)
-	p.Route, p.Unproven = &route, v.deployer.Gate.Unproven(ctx)
+	p.Route, p.Risks = &route, v.deployer.Gate.ProxyRisks(ctx)
 	if v.config.Proxy.ErrorLog == Defaults("").Proxy.ErrorLog && len(route.ErrorLogs) > 0 {
 		p.LogFiles = route.ErrorLogs
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,7 +70,26 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 func newGate(c *Config, u unit.Unit) *gate.Gate {
 	return &gate.Gate{
 		Unit: u, Ended: unit.Ended, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline,
-		GiveUp: c.Health.GiveUp, Flaps: flaps(u),
+		GiveUp: c.Health.GiveUp, Flaps: flaps(u), Log: unitLog(u),
+	}
+}
+
+// unitLog reads the unit's journal, and gunicorn's own log where its command line names a file.
+func unitLog(u unit.Unit) func(context.Context, time.Time) []gate.LogLine {
+	return func(ctx context.Context, since time.Time) []gate.LogLine {
+		lines, _ := u.Log(ctx, unit.LogQuery{Since: since}) // what isn't there proves nothing
+		d, err := u.Describe(ctx)
+		if err != nil {
+			return lines
+		}
+		for _, option := range []string{"--error-logfile", "--log-file"} {
+			if file := d.Option(option, ""); filepath.IsAbs(file) {
+				more, _ := unit.LogFile(file, since.Truncate(time.Second)) // it has no finer times
+				lines = append(lines, more...)
+			}
+		}
+		slices.SortStableFunc(lines, func(a, b gate.LogLine) int { return a.At.Compare(b.At) })
+		return lines
 	}
 }
 
@@ -166,12 +186,20 @@ func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) erro
 		nginx: n, unit: h.manager.Unit(c.Service.Unit), config: c, bind: h.bind,
 		ask: func(path string) (through, direct gate.Prober) { return h.bothWays(path, log) },
 	}
-	g.Through = probe.New(probe.Request{
+	request := probe.Request{
 		URL: c.Proxy.URL, Host: c.Proxy.Host, Headers: c.Health.Headers, Timeout: c.Health.Timeout, Log: probeLog{log},
-	})
+	}
+	g.Through = probe.New(request)
 	where := c.Proxy.URL
 	if u, err := url.Parse(c.Proxy.URL); err == nil {
 		where = u.Redacted()
+	}
+	g.Certificate = func(ctx context.Context) *gate.Finding {
+		shown, err := probe.Certificate(ctx, request)
+		if err != nil || shown == nil {
+			return nil // the request itself shows what is wrong
+		}
+		return diagnosis.Certificate(shown, where, c.Proxy.Host, time.Now())
 	}
 	g.Proxied = gate.Expectation{
 		Where: "GET " + where, URL: c.Proxy.URL, Host: c.Proxy.Host, Status: c.Health.Status, Body: c.Health.Body,

@@ -145,13 +145,13 @@ type Proxy struct {
 	URL       string // of that request; "" if none is made
 	Unit      string // its systemd unit
 	Running   bool
-	State     string        // as systemd shows it
-	Test      *gate.Finding // of its configuration; nil: valid, or not tested
-	User      string        // of its workers
-	Route     *nginx.Route  // of the health request; nil unknown
-	Upstreams []string      // all that any request is sent to; nil unknown
-	Unproven  *gate.Finding // what a good answer through it leaves open; nil: nothing is known to
-	Log       []nginx.Entry // since Asked, oldest first
+	State     string          // as systemd shows it
+	Test      *gate.Finding   // of its configuration; nil: valid, or not tested
+	User      string          // of its workers
+	Route     *nginx.Route    // of the health request; nil unknown
+	Upstreams []string        // all that any request is sent to; nil unknown
+	Risks     []*gate.Finding // that the gate knows of
+	Log       []nginx.Entry   // since Asked, oldest first
 	LogFiles  []string
 }
 

@@ -69,8 +69,8 @@ func Risks(f *Facts) []*gate.Finding {
 			found = append(found, row.finding(f, m))
 		}
 	}
-	if f.Proxy.Unproven != nil {
-		found = append(found, f.shown(f.Proxy.Unproven))
+	for _, risk := range f.Proxy.Risks {
+		found = append(found, f.shown(risk))
 	}
 	return found
 }

@@ -3,7 +3,6 @@ package socket
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"time"
@@ -15,30 +14,25 @@ type Process struct {
 	// Born is when it started, since the machine booted. Together with PID it tells a process from one that had its
 	// number before.
 	Born time.Duration
-	// Args are its arguments, each followed by a zero byte, as it was started with them or has changed them since: the
-	// first 4 KiB. A process that forked and runs the same program has those of its parent. "" is unknown.
-	Args string
+	// Exe is the program that it runs, as /proc/PID/exe shows it; "" without the right to see it.
+	Exe string
 }
 
-const (
-	// tick is the unit of time in /proc/PID/stat: USER_HZ is 100 on every architecture that Debian has.
-	tick    = time.Second / 100
-	maxStat = 4 << 10
-	maxArgs = 4 << 10
-)
+// tick is the unit of time in /proc/PID/stat: USER_HZ is 100 on every architecture that Debian has.
+const tick = time.Second / 100
 
-// OfPID looks a process up (proc_pid_stat(5), proc_pid_cmdline(5)); ok is false if there is none, or it has ended and
+// OfPID looks a process up (proc_pid_stat(5), proc_pid_exe(5)); ok is false if there is none, or it has ended and
 // only waits for its parent to notice.
 func OfPID(pid int) (p Process, ok bool) {
-	stat, err := readSome(fmt.Sprintf("/proc/%d/stat", pid), maxStat)
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // the kernel bounds it
 	if err != nil {
 		return p, false
 	}
 	if p, ok = parseStat(stat); !ok {
 		return p, false
 	}
-	args, _ := readSome(fmt.Sprintf("/proc/%d/cmdline", pid), maxArgs)
-	p.PID, p.Args = pid, string(args)
+	p.PID = pid
+	p.Exe, _ = os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	return p, true
 }
 
@@ -55,13 +49,4 @@ func parseStat(stat []byte) (p Process, ok bool) {
 		return p, false
 	}
 	return Process{Parent: n, Born: time.Duration(ticks) * tick}, true
-}
-
-func readSome(file string, limit int64) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, limit))
 }

@@ -19,11 +19,11 @@ func TestAProcessIsKnownByItsParentAndItsAge(t *testing.T) {
 		t.Fatal(err)
 	}
 	own, ok := OfPID(os.Getpid())
-	if !ok || own.Parent != os.Getppid() || own.Born <= 0 || own.Args == "" {
+	if !ok || own.Parent != os.Getppid() || own.Born <= 0 || own.Exe == "" {
 		t.Errorf("this process: %+v, %v", own, ok)
 	}
 	p, ok := OfPID(cmd.Process.Pid)
-	if !ok || p.PID != cmd.Process.Pid || p.Parent != os.Getpid() || p.Born < own.Born {
+	if !ok || p.PID != cmd.Process.Pid || p.Parent != os.Getpid() || p.Born < own.Born || p.Exe == "" || p.Exe == own.Exe {
 		t.Errorf("its child: %+v, %v; itself: %+v", p, ok, own)
 	}
 	var now unix.Timespec

@@ -177,7 +177,7 @@ func (d *Deployer) passProxy(ctx context.Context, r *run, p Plan, e gate.Expect,
 		return "", err
 	case d.Gate.Through != nil:
 		did = append(did, reach.Detail)
-		r.risk(reach.Risk)
+		r.risks(reach.Risks)
 	}
 	return strings.Join(did, ", "), nil
 }

@@ -165,7 +165,7 @@ func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Pl
 	if way := p.WayBack(); err == nil && p.Command == Release && way.Verdict == rollback.Blocked {
 		r.warn("no way back from %s: to %s it is blocked: %s", p.Target, way.Version, way.Reason)
 	}
-	r.risk(p.Reach.Risk)
+	r.risks(p.Reach.Risks)
 	for _, f := range p.Before {
 		r.d.Observer.Warned("before this " + string(p.Command) + " already: " + f.Summary)
 	}

@@ -190,9 +190,9 @@ func (r *run) warnOnce(text string) {
 	}
 }
 
-// risk warns of what is no failure, once; nil is nothing.
-func (r *run) risk(f *gate.Finding) {
-	if f != nil {
+// risks warns of what is no failure, once of each.
+func (r *run) risks(found []*gate.Finding) {
+	for _, f := range found {
 		r.warnOnce(gate.Clean(f.Warning()))
 	}
 }

@@ -187,6 +187,10 @@ func (u Unit) State(ctx context.Context) (gate.UnitState, error) {
 		Started:        time.UnixMicro(int64(get[uint64](p, "ExecMainStartTimestamp"))),                    //nolint:gosec // microseconds since 1970
 		Begun:          time.Duration(get[uint64](p, "InactiveExitTimestampMonotonic")) * time.Microsecond, //nolint:gosec // since the boot
 	}
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) == nil {
+		st.Now = time.Duration(now.Nano())
+	}
 	if st.MainPID == 0 {
 		return st, nil
 	}
@@ -220,7 +224,7 @@ func (u Unit) processes(ctx context.Context) ([]gate.Process, error) {
 			continue // it has ended
 		}
 		process, _ := socket.OfPID(int(l.PID))
-		ps = append(ps, gate.Process{PID: int(l.PID), Dir: dir, Parent: process.Parent, Born: process.Born, Args: process.Args})
+		ps = append(ps, gate.Process{PID: int(l.PID), Dir: dir, Parent: process.Parent, Born: process.Born, Exe: process.Exe})
 	}
 	return ps, nil
 }

@@ -1,0 +1,288 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A server's workers may die and be started again for ever while its main process, and those that live, answer well. That
+// processes come and go proves nothing: an app starts helpers as it is asked, and a server replaces workers that have done
+// their share. So two things have to agree: what /proc shows of processes that ended and were replaced by others of the same
+// program and the same parent, and what the server, or those processes, logged of their end.
+
+// birth tells a process from every other.
+type birth struct {
+	pid  int
+	born time.Duration
+}
+
+// life is a process that may be a server's worker: it runs the program that its parent runs.
+type life struct {
+	birth
+	parent     birth
+	generation int // how many before it ended in its place
+}
+
+// turnover watches the processes of one start of a unit. It is safe for concurrent use.
+type turnover struct {
+	mu     sync.Mutex
+	looked bool
+	alive  map[birth]life
+	ended  []life    // and their parent lives on
+	open   []life    // of those, the ones that nobody has replaced yet
+	read   time.Time // when the log was, for what had ended
+}
+
+// see notes the processes at one moment.
+func (t *turnover) see(st UnitState) {
+	if len(st.Processes) == 0 {
+		return // it wasn't looked at
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := copies(st)
+	running := map[birth]bool{}
+	for _, p := range st.Processes {
+		running[birth{p.PID, p.Born}] = true
+	}
+	for b, l := range t.alive {
+		if !running[b] && running[l.parent] {
+			t.ended, t.open = append(t.ended, l), append(t.open, l)
+		}
+	}
+	for b, l := range now {
+		if before, known := t.alive[b]; known {
+			l.generation = before.generation
+		} else if t.looked {
+			l.generation = t.replace(l)
+		}
+		now[b] = l
+	}
+	t.alive, t.looked = now, true
+}
+
+// replace takes the place of one that ended and has the same parent, and gives the generation of who is there now.
+func (t *turnover) replace(l life) int {
+	i := slices.IndexFunc(t.open, func(o life) bool { return o.parent == l.parent })
+	if i < 0 {
+		return 0
+	}
+	before := t.open[i]
+	t.open = slices.Delete(t.open, i, i+1)
+	return before.generation + 1
+}
+
+// copies are the processes that run what their parent runs.
+func copies(st UnitState) map[birth]life {
+	found := map[birth]life{}
+	for _, p := range st.Processes {
+		parent, ok := st.process(p.Parent)
+		if ok && p.Born > 0 && p.Exe != "" && p.Exe == parent.Exe {
+			b := birth{p.PID, p.Born}
+			found[b] = life{birth: b, parent: birth{parent.PID, parent.Born}}
+		}
+	}
+	return found
+}
+
+// deaths are the ends so far, and whether any came since the log was last read. It is read once a second at most.
+func (t *turnover) deaths(now time.Time) (ended []life, news bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if news = len(t.ended) > 0 && now.Sub(t.read) >= time.Second; news {
+		t.read = now
+	}
+	return slices.Clone(t.ended), news
+}
+
+// youngWorker tells whether a worker is far younger than its parent, so that it isn't one of those that were there from the
+// start.
+func youngWorker(st UnitState) bool {
+	const boot = 5 * time.Second
+	for _, l := range copies(st) {
+		if l.born > l.parent.born+boot && st.Now-l.born < respawnWindow {
+			return true
+		}
+	}
+	return false
+}
+
+// respawnWindow is how far back the log is read of a unit that wasn't just restarted.
+const respawnWindow = time.Minute
+
+var (
+	// workerDied is a server's word that a process of its own has failed: gunicorn's, and uvicorn's. A signal that asks it to
+	// stop is no failure.
+	workerDied = []*regexp.Regexp{
+		regexp.MustCompile(`Worker \(pid:\s*(\d+)\) exited with code [1-9]`),
+		regexp.MustCompile(`Worker \(pid:\s*(\d+)\) was sent SIG(?:ABRT|BUS|FPE|ILL|KILL|SEGV|SYS|TRAP|XCPU|XFSZ)\b`),
+		regexp.MustCompile(`Worker with pid (\d+) was terminated due to signal (?:4|5|6|7|8|9|11|24|25|31)\b`),
+		regexp.MustCompile(`failed to boot \(pid:\s*(\d+)\)`),
+		regexp.MustCompile(`Child process \[(\d+)\] died`),
+	}
+	// workerBoots is gunicorn's word that one begins. Before version 21 it says nothing of one that exits.
+	workerBoots = regexp.MustCompile(`Booting worker with pid: (\d+)`)
+	// workerDone is said by one that ends as it should, or for what a request did.
+	workerDone    = regexp.MustCompile(`(?i)autorestarting worker|request limit|max_requests`)
+	workerTimeout = regexp.MustCompile(`WORKER TIMEOUT \(pid:\s*(\d+)\)`)
+	// raisedBy is the beginning of what Python says of an exception that nobody caught.
+	raisedBy = regexp.MustCompile(`^(?:Traceback \(most recent call last\):|(?:ERROR: +)?Error loading ASGI app|Process (?:Spawn|Fork)Process-\d+:)`)
+)
+
+// failures gives the processes that failed by the log's word, and the line that says so, in its order.
+func failures(log []LogLine) (found []LogLine) {
+	excused := map[int]bool{}
+	for _, l := range log {
+		if workerDone.MatchString(l.Text) {
+			excused[l.PID] = true
+		}
+		if pid, is := named(workerTimeout, l.Text); is {
+			excused[pid] = true
+		}
+	}
+	at := map[int]int{} // by process, where in found
+	for _, l := range log {
+		pid, says := l.PID, raisedBy.MatchString(l.Text)
+		weak := false
+		for _, re := range workerDied {
+			if n, is := named(re, l.Text); is {
+				pid, says = n, true
+			}
+		}
+		if n, is := named(workerBoots, l.Text); is {
+			pid, says, weak = n, true, true
+		}
+		if !says || pid <= 1 || excused[pid] {
+			continue
+		}
+		l.PID = pid
+		if i, known := at[pid]; known {
+			if !weak {
+				found[i] = l // it says more
+			}
+			continue
+		}
+		at[pid] = len(found)
+		found = append(found, l)
+	}
+	return found
+}
+
+func named(re *regexp.Regexp, text string) (pid int, is bool) {
+	m := re.FindStringSubmatch(text)
+	if m == nil {
+		return 0, false
+	}
+	pid, err := strconv.Atoi(m[1])
+	return pid, err == nil
+}
+
+// respawned gives the ends that the log calls failures, and whether they come over and over: one that took the place of one
+// that took the place of one that failed has failed as well.
+func respawned(ended []life, log []LogLine) (failed []LogLine, over bool) {
+	words := failures(log)
+	deepest := 0
+	for _, l := range ended {
+		i := slices.IndexFunc(words, func(w LogLine) bool { return w.PID == l.pid })
+		if i < 0 {
+			continue
+		}
+		failed = append(failed, words[i])
+		deepest = max(deepest, l.generation)
+	}
+	return failed, len(failed) > 2 && deepest > 1
+}
+
+// respawns tells the same of a unit that runs for longer, from its log alone: failures at three different seconds of the last
+// minute, of processes that are gone.
+func respawns(st UnitState, log []LogLine) (failed []LogLine, over bool) {
+	var last time.Time
+	moments := 0
+	for _, l := range failures(log) {
+		if _, lives := st.process(l.PID); lives {
+			continue
+		}
+		failed = append(failed, l)
+		if l.At.Sub(last) >= time.Second {
+			moments++
+			last = l.At
+		}
+	}
+	return failed, moments > 2
+}
+
+// workersFail is the finding.
+func workersFail(st UnitState, failed []LogLine) *Finding {
+	var pids []string
+	for _, l := range failed[max(0, len(failed)-5):] {
+		pids = append(pids, strconv.Itoa(l.PID))
+	}
+	f := NewFinding(LayerApp, WorkerCrash,
+		fmt.Sprintf("processes of %s fail and are replaced over and over (%d so far, the latest: %s)", st.Unit, len(failed), strings.Join(pids, ", ")))
+	if len(failed) < 3 {
+		f.Summary = fmt.Sprintf("a process of %s has failed and was replaced (%s)", st.Unit, strings.Join(pids, ", "))
+	}
+	for _, l := range failed[max(0, len(failed)-3):] {
+		f.With(fmt.Sprintf("log of %s at %s", st.Unit, l.At.Format(time.TimeOnly)), l.Text)
+	}
+	f.State = &st
+	return f.Advise("why they end: journalctl -u " + st.Unit + " -n 100")
+}
+
+// overAndOver reads the log if processes have ended, and gives the finding that they fail one after the other.
+func (g *Gate) overAndOver(ctx context.Context, t *turnover, st UnitState, began time.Time) *Finding {
+	ended, news := t.deaths(time.Now())
+	if g.Log == nil || !news {
+		return nil
+	}
+	if failed, over := respawned(ended, g.Log(ctx, began)); over {
+		return workersFail(st, failed)
+	}
+	return nil
+}
+
+// steady is asked at the end of the hold: it gives the finding that a worker failed meanwhile and was replaced, of those that
+// ended after the first few. Where nothing was restarted, once is not enough.
+func (g *Gate) steady(ctx context.Context, t *turnover, began time.Time, first int, strict bool) *Finding {
+	t.mu.Lock()
+	ended := slices.Clone(t.ended)
+	t.mu.Unlock()
+	if g.Log == nil || len(ended) <= first {
+		return nil
+	}
+	st, err := g.Unit.State(ctx)
+	switch {
+	case err != nil:
+		return nil
+	case strict:
+		return g.respawning(ctx, t, st)
+	}
+	if failed, _ := respawned(ended[first:], g.Log(ctx, began)); len(failed) > 0 {
+		return workersFail(st, failed)
+	}
+	return nil
+}
+
+// count is how many have ended so far.
+func (t *turnover) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.ended)
+}
+
+// respawning looks at a unit that wasn't just restarted.
+func (g *Gate) respawning(ctx context.Context, t *turnover, st UnitState) *Finding {
+	if g.Log == nil || !youngWorker(st) && t.count() == 0 {
+		return nil
+	}
+	if failed, over := respawns(st, g.Log(ctx, time.Now().Add(-respawnWindow))); over {
+		return workersFail(st, failed)
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// procs is a unit's processes: its main process 7, and others by their pids, each born a second after pid seconds.
+func procs(children ...Process) UnitState {
+	st := running()
+	st.Processes = []Process{{PID: 7, Dir: "/r/v42", Parent: 1, Born: 7 * time.Second, Exe: "/usr/bin/python3"}}
+	for _, p := range children {
+		if p.Parent == 0 {
+			p.Parent = 7
+		}
+		p.Born = time.Duration(p.PID) * time.Second
+		if p.Exe == "" {
+			p.Exe = "/usr/bin/python3"
+		}
+		st.Processes = append(st.Processes, p)
+	}
+	return st
+}
+
+func pids(n ...int) (ps []Process) {
+	for _, pid := range n {
+		ps = append(ps, Process{PID: pid})
+	}
+	return ps
+}
+
+func TestWhichProcessesFailOverAndOver(t *testing.T) {
+	said := func(format string, pids ...int) (log []LogLine) {
+		for _, pid := range pids {
+			log = append(log, LogLine{PID: 7, Text: fmt.Sprintf(format, pid)})
+		}
+		return log
+	}
+	by := func(text string, pids ...int) (log []LogLine) {
+		for _, pid := range pids {
+			log = append(log, LogLine{PID: pid, Text: text})
+		}
+		return log
+	}
+	const (
+		boots  = "[2026-11-26 01:00:00 +0000] [1] [INFO] Booting worker with pid: %d"
+		failed = "Worker (pid:%d) exited with code 1"
+		dirty  = "Dirty worker failed to boot (pid:%d)"
+		child  = "INFO:     Child process [%d] died"
+		signal = "Worker with pid %d was terminated due to signal 11"
+	)
+	one := []UnitState{procs(pids(10, 11)...), procs(pids(10, 12)...), procs(pids(10, 13)...), procs(pids(10, 14)...)}
+	arbiter := func(pid int) UnitState {
+		return procs(Process{PID: 10}, Process{PID: 20}, Process{PID: pid, Parent: 20})
+	}
+	helper := func(pid int) UnitState {
+		return procs(Process{PID: 10}, Process{PID: pid, Parent: 10, Exe: "/usr/bin/git"})
+	}
+	for _, c := range []struct {
+		name   string
+		looks  []UnitState
+		log    []LogLine
+		failed int
+		over   bool
+	}{
+		{"nothing ends", []UnitState{procs(pids(10, 11)...), procs(pids(10, 11)...)}, said(boots, 10, 11), 0, false},
+		{"a worker that fails for ever", one, said(failed, 11, 12, 13), 3, true},
+		{"one that gunicorn 20 says only the boots of", one, said(boots, 10, 11, 12, 13, 14), 3, true},
+		{"killed by signals", one, said(signal, 11, 12, 13), 3, true},
+		{"all of them", []UnitState{procs(pids(10, 11)...), procs(pids(12, 13)...), procs(pids(14, 15)...), procs(pids(16, 17)...)}, said(child, 10, 11, 12, 13, 14, 15), 6, true},
+		{"with a moment without any", []UnitState{procs(pids(10)...), procs(), procs(pids(11)...), procs(), procs(pids(12)...), procs()}, said(child, 10, 11, 12), 3, true},
+		{"children of a child", []UnitState{arbiter(30), arbiter(31), arbiter(32), arbiter(33)}, said(dirty, 30, 31, 32), 3, true},
+		{"by their own tracebacks", one, by("Traceback (most recent call last):", 11, 12, 13), 3, true},
+
+		{"twice is not for ever", one[:3], said(failed, 11, 12), 2, false},
+		{"many that failed once each", []UnitState{procs(pids(10, 11, 12, 13)...), procs(pids(14, 15, 16, 17)...)}, said(failed, 10, 11, 12, 13), 4, false},
+		{"many that failed once, then one more", []UnitState{procs(pids(10, 11, 12)...), procs(pids(13, 14, 15)...), procs(pids(13, 14, 16)...)}, said(failed, 10, 11, 12, 15), 4, false},
+		{"the log says nothing: they may have been helpers", one, nil, 0, false},
+		{"workers that have done their share", one, append(said(boots, 10, 11, 12, 13), by("Autorestarting worker after current request.", 11, 12, 13)...), 0, false},
+		{"uvicorn's that have", one, append(said(child, 11, 12, 13), by("WARNING:  Maximum request limit of 1 exceeded. Terminating process.", 11, 12, 13)...), 0, false},
+		{"killed for what requests did", one, append(said("[CRITICAL] WORKER TIMEOUT (pid:%d)", 11, 12, 13), said("Worker (pid:%d) was sent SIGKILL! Perhaps out of memory?", 11, 12, 13)...), 0, false},
+		{"asked to stop", one, said("Worker (pid:%d) was sent SIGTERM!", 11, 12, 13), 0, false},
+		{"ended well", one, said("Worker (pid:%d) exited with code 0", 11, 12, 13), 0, false},
+		{"helpers of another program", []UnitState{helper(30), helper(31), helper(32), helper(33)}, said(failed, 30, 31, 32), 0, false},
+		{"the whole server", []UnitState{procs(pids(10)...), {Processes: []Process{{PID: 50, Born: time.Minute}}}}, said(failed, 10), 0, false},
+		{"a look that failed", []UnitState{procs(pids(10)...), {}, procs(pids(10)...)}, said(failed, 10), 0, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var w turnover
+			for _, st := range c.looks {
+				w.see(st)
+			}
+			if failed, over := respawned(w.ended, c.log); len(failed) != c.failed || over != c.over {
+				t.Errorf("%d failed, over and over: %t; want %d, %t\n%+v", len(failed), over, c.failed, c.over, w.ended)
+			}
+		})
+	}
+}
+
+// What was there before isn't seen to end, so that the log of the last minute has to tell.
+func TestWhichProcessesFailedBefore(t *testing.T) {
+	at := func(after time.Duration, pid int) LogLine {
+		return LogLine{At: time.Unix(1000, 0).Add(after), PID: 7, Text: fmt.Sprintf("Worker (pid:%d) exited with code 1", pid)}
+	}
+	const s = time.Second
+	for _, c := range []struct {
+		name string
+		log  []LogLine
+		over bool
+	}{
+		{"every two seconds", []LogLine{at(0, 20), at(2*s, 21), at(4*s, 22)}, true},
+		{"all at one moment", []LogLine{at(0, 20), at(s/10, 21), at(s/5, 22), at(s/4, 23)}, false},
+		{"twice", []LogLine{at(0, 20), at(9*s, 21)}, false},
+		{"what lives hasn't failed", []LogLine{at(0, 20), at(2*s, 21), at(4*s, 10)}, false},
+	} {
+		if _, over := respawns(procs(pids(10)...), c.log); over != c.over {
+			t.Errorf("%s: %t", c.name, over)
+		}
+	}
+}
+
+func TestWorkersThatFailForEverEndTheWait(t *testing.T) {
+	// slot is a worker that lives for so long each time, from one moment to another; the log has a line of each end.
+	slot := func(life, until time.Duration) (func(time.Duration) (UnitState, error), func(time.Time) func(context.Context, time.Time) []LogLine) {
+		nth := func(after time.Duration) int { return 20 + int(min(after, until)/life) }
+		state := func(after time.Duration) (UnitState, error) { return procs(pids(10, nth(after))...), nil }
+		log := func(began time.Time) func(context.Context, time.Time) []LogLine {
+			return func(context.Context, time.Time) (lines []LogLine) {
+				for pid := 20; pid < nth(time.Since(began)); pid++ {
+					lines = append(lines, LogLine{At: began.Add(time.Duration(pid-19) * life), Text: fmt.Sprintf("Worker (pid:%d) exited with code 1", pid)})
+				}
+				return lines
+			}
+		}
+		return state, log
+	}
+	for _, c := range []struct {
+		name        string
+		life, until time.Duration
+		probe       prober
+		says        string
+		within      time.Duration
+	}{
+		{"while others answer", 500 * time.Millisecond, time.Hour, good, "are replaced over and over", 4 * time.Second},
+		{"while nobody does", 500 * time.Millisecond, time.Hour, refused, "are replaced over and over", 4 * time.Second},
+		{"slowly", 1500 * time.Millisecond, time.Hour, good, "are replaced over and over", 7 * time.Second},
+		{"once, then well", time.Second, time.Second, good, "", 5 * time.Second},
+		{"not at all", time.Hour, time.Hour, good, "", 2 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			took, err := in(t, func(ctx context.Context) error {
+				state, log := slot(c.life, c.until)
+				g := newGate(state, c.probe)
+				g.Log = log(time.Now())
+				return g.Await(ctx, v42, silent)
+			})
+			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) || took > c.within {
+				t.Errorf("Await() = %v after %v, want …%s… within %v", err, took, c.says, c.within)
+			}
+		})
+	}
+}
