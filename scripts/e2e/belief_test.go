@@ -1,11 +1,20 @@
 package e2e
 
 import (
+	"cmp"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"deploygate/scripts/testbed"
 )
@@ -39,7 +48,9 @@ func (h *host) warned(what string, warnings []string, text string) {
 		}
 	}
 	switch {
-	case text == "" && slices.ContainsFunc(warnings, func(w string) bool { return strings.Contains(w, "proves nothing") || strings.Contains(w, "be told whether") }):
+	case text == "" && slices.ContainsFunc(warnings, func(w string) bool {
+		return strings.Contains(w, "proves nothing") || strings.Contains(w, "be told whether")
+	}):
 		h.t.Errorf("%s warns: %q", what, warnings)
 	case text != "" && n != 1:
 		h.t.Errorf("%s warns %d times of …%s…: %q", what, n, text, warnings)
@@ -183,5 +194,340 @@ func TestTheSiteIsDownThoughItsHealthPathAnswers(t *testing.T) {
 		}
 		h.nginxServer("server {\nlisten 80 default_server;\nserver_name _;\nlocation / { " + pass + " }\n}\n")
 		h.released("v2")
+	})
+}
+
+// Only a whole answer is one, whatever its status says.
+func TestBeliefInWholeAnswers(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("deadline = \"3s\"")
+		h.add("v1")
+		h.released("v1")
+		for i, c := range []struct {
+			name, view, body string
+			cause, says      string // "" is released
+		}{
+			{"a large page", "return HttpResponse('ok' + 3_000_000 * ' ')", "", "", ""},
+			{"packed though nobody asked", "import gzip\nr = HttpResponse(gzip.compress(bytes(50_000_000)))\nr['Content-Encoding'] = 'gzip'\nreturn r", "", "", ""},
+			{"packed, where a text is wanted", "import gzip\nr = HttpResponse(gzip.compress(b'ok'))\nr['Content-Encoding'] = 'gzip'\nreturn r", "ok", "unexpected_body", "its body is encoded (gzip)"},
+			{"without an end", "import itertools\nfrom django.http import StreamingHttpResponse\nreturn StreamingHttpResponse(itertools.repeat(65536 * b'x'))", "", "incomplete_answer", "the app answers 200, but its body is not whole"},
+			{"drop by drop", "import itertools\nfrom django.http import StreamingHttpResponse\nreturn StreamingHttpResponse((time.sleep(0.1) or b'.') for _ in itertools.count())", "", "incomplete_answer", "it has no end within 2s"},
+			{"shorter than it says", "r = HttpResponse(b'half')\nr['Content-Length'] = '100'\nreturn r", "", "incomplete_answer", "unexpected EOF"},
+			{"broken off", "from django.http import StreamingHttpResponse\ndef parts():\n    yield b'half'\n    raise RuntimeError('no more')\nreturn StreamingHttpResponse(parts())", "", "", ""},
+		} {
+			h.sub(c.name, func() {
+				h.configure(fmt.Sprintf("deadline = \"3s\"\nbody = %q", c.body))
+				version := fmt.Sprintf("v%d", i+2)
+				h.add(version, testbed.HealthView(c.view))
+				v := h.deploy("release", version)
+				switch {
+				case c.name == "broken off":
+					// The view raised an exception, which says more than that its answer has no end.
+					h.expect(v, "rolled_back", 3)
+				case c.cause == "":
+					h.expect(v, "released", 0)
+					h.linked(version)
+					h.must(h.GoLive(h.t.Context(), h.site, "v1"))
+				default:
+					h.expect(v, "rolled_back", 3)
+					h.failed(v, map[string]string{"incomplete_answer": "app", "unexpected_body": "health"}[c.cause], c.cause, c.says)
+				}
+				h.configure("")
+				h.live("v1")
+			})
+		}
+	})
+}
+
+// squatter answers for an app, on a port that it shares with whoever else wants it.
+const squatter = `import http.server, socket, sys
+class Server(http.server.ThreadingHTTPServer):
+    def server_bind(self):
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "3")
+        self.end_headers()
+        self.wfile.write(b"ok\n")
+Server(("127.0.0.1", 8001), Handler).serve_forever()
+`
+
+// No answer counts where another process may have given it than one of this start of the unit.
+func TestBeliefInThisStartOfTheUnit(t *testing.T) {
+	site := testbed.DefaultSite()
+	site.Bind, site.Args = "127.0.0.1:8001", "--reuse-port"
+	onEachSuite(t, site, func(h *host) {
+		h.configure("deadline = \"3s\"")
+		h.add("v1")
+		h.released("v1")
+		h.add("v2")
+		h.must(h.WriteFile("/srv/squatter.py", squatter, 0o644))
+		squat := func() {
+			h.sh("systemd-run --quiet --unit=squatter --uid=www-data python3 /srv/squatter.py")
+			h.eventually(func() bool {
+				return strings.Count(h.Exec(h.t.Context(), "ss", "-Hltn", "sport = :8001").Stdout, "LISTEN") > 1
+			})
+		}
+		stray := func(says string) {
+			h.t.Helper()
+			for _, command := range []string{"check", "diagnose"} {
+				r := h.says(command)
+				if r.Code != 1 || r.Healthy || len(r.Findings) == 0 || r.Findings[0].Cause != "stray_process" || !strings.Contains(r.Findings[0].Summary, says) {
+					h.t.Errorf("%s: %+v", command, r)
+				}
+			}
+		}
+		h.sub("another unit shares the port", func() {
+			squat()
+			stray("of squatter.service listens at 127.0.0.1:8001, and is not one of gunicorn.service")
+			v := h.deploy("release", "v2")
+			if v.Code == 0 || v.Failure == nil || v.Failure.Cause != "stray_process" || !strings.Contains(v.Failure.Summary, "squatter.service") {
+				h.t.Errorf("release: %+v", v)
+			}
+			h.sh("systemctl stop squatter.service")
+			h.must(h.GoLive(h.t.Context(), h.site, "v1"))
+			if r := h.says("check"); r.Code != 0 {
+				h.t.Errorf("without it: %+v", r)
+			}
+		})
+		h.sub("an earlier start left it in the unit", func() {
+			squat()
+			h.must(h.GoLive(h.t.Context(), h.site, "v1"))
+			h.sh("systemctl show -p MainPID --value squatter.service >/sys/fs/cgroup/system.slice/gunicorn.service/cgroup.procs")
+			stray("is left over from an earlier start of gunicorn.service")
+			h.must(h.GoLive(h.t.Context(), h.site, "v1")) // KillMode=mixed takes it with the rest
+			if r := h.says("check"); r.Code != 0 {
+				h.t.Errorf("without it: %+v", r)
+			}
+		})
+		h.add("v3")
+		h.released("v3")
+	})
+}
+
+// Behind a socket unit the service manager holds the socket, and nobody else may.
+func TestBeliefBehindASocketUnit(t *testing.T) {
+	site := testbed.DefaultSite()
+	site.Socket = true
+	onEachSuite(t, site, func(h *host) {
+		h.configure("")
+		h.add("v1")
+		h.released("v1")
+		if r := h.says("check"); r.Code != 0 || !r.Healthy {
+			h.t.Errorf("check: %+v", r)
+		}
+	})
+}
+
+// A unit that is up between two crashes isn't healthy; one that crashed once is.
+func TestBeliefBetweenTwoCrashes(t *testing.T) {
+	for _, kind := range []string{"notify", "simple"} {
+		t.Run(kind, func(t *testing.T) {
+			onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+				h.must(h.WriteFile("/etc/systemd/system/gunicorn.service.d/type.conf", "[Service]\nType="+kind+"\nRestartSec=1s\n", 0o644))
+				h.sh("systemctl daemon-reload")
+				h.configure("")
+				h.add("v1")
+				h.released("v1")
+				restarts := func(n string) func() bool {
+					return func() bool {
+						got, err := h.UnitProperty(h.t.Context(), h.site.Unit, "NRestarts")
+						status, _, _, err2 := h.Get(h.t.Context(), h.site, "/health/")
+						return err == nil && got == n && err2 == nil && status == 200
+					}
+				}
+				h.sh("systemctl kill -s KILL gunicorn.service")
+				h.eventually(restarts("1"))
+				if r := h.says("check"); r.Code != 0 {
+					h.t.Errorf("it crashed once: %+v", r)
+				}
+				h.add("v2", testbed.CrashAfter(6_000_000_000))
+				h.add("v3")
+				h.must(h.GoLive(h.t.Context(), h.site, "v2"))
+				h.eventually(restarts("1"))
+				h.eventually(restarts("2"))
+				r := h.says("check")
+				if r.Code != 1 || r.Healthy || len(r.Findings) == 0 || !strings.Contains(fmt.Sprint(r.Findings), "crashe") {
+					h.t.Errorf("check: %+v", r)
+				}
+				if d := h.diagnose(); d.Healthy {
+					h.t.Errorf("diagnose: %+v", d)
+				}
+				h.released("v3")
+				if r := h.says("check"); r.Code != 0 {
+					h.t.Errorf("another release: %+v", r)
+				}
+			})
+		})
+	}
+}
+
+// Workers that fail and are replaced for ever are a failure, though others answer. Helpers, workers that have done their
+// share, and one that failed once are none.
+func TestBeliefInWorkers(t *testing.T) {
+	const (
+		dirty = `import os, time
+def when_ready(server):
+    if os.fork() == 0:
+        while True:
+            pid = os.fork()
+            if pid == 0:
+                time.sleep(0.3)
+                server.log.error("Dirty worker failed to boot (pid:%d)", os.getpid())
+                os._exit(3)
+            os.waitpid(pid, 0)
+`
+		dies = `import os, time
+preload_app = True
+def post_worker_init(worker):
+    if worker.age > 1:
+        time.sleep(0.3)
+        os._exit(1)
+`
+		diesOnce = `import os
+def post_worker_init(worker):
+    if worker.age == 2:
+        os._exit(1)
+`
+		killed = `import os, signal, time
+def post_worker_init(worker):
+    if worker.age > 1:
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGSEGV)
+`
+		conf = "gunicorn.conf.py"
+	)
+	helpers := testbed.HealthView(`import multiprocessing, subprocess
+subprocess.run(["/bin/true"], check=True)
+p = multiprocessing.get_context("fork").Process(target=time.sleep, args=(0.05,))
+p.start()
+p.join()
+return HttpResponse(f"ok {VERSION}\n")`)
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("")
+		h.add("v1")
+		h.released("v1")
+		for i, c := range []struct {
+			name  string
+			mod   testbed.Mod
+			fails bool
+		}{
+			{"children of a child", testbed.File(conf, dirty), true},
+			{"workers of gunicorn's, with --preload", testbed.File(conf, dies), true},
+			{"killed by a signal", testbed.File(conf, killed), true},
+			{"once", testbed.File(conf, diesOnce), false},
+			{"max_requests", testbed.File(conf, "max_requests = 1\n"), false},
+			{"max_requests, and a quiet log", testbed.File(conf, "max_requests = 1\nloglevel = \"warning\"\n"), false},
+			{"helpers", helpers, false},
+		} {
+			h.sub(c.name, func() {
+				version := fmt.Sprintf("v%d", i+2)
+				h.add(version, c.mod)
+				v := h.deploy("release", version)
+				if !c.fails {
+					h.expect(v, "released", 0)
+					h.linked(version)
+					if r := h.says("check"); r.Code != 0 {
+						h.t.Errorf("check: %+v", r)
+					}
+					h.must(h.GoLive(h.t.Context(), h.site, "v1"))
+					return
+				}
+				h.expect(v, "rolled_back", 3)
+				h.failed(v, "app", "worker_crash", "")
+				h.live("v1")
+				h.must(h.GoLive(h.t.Context(), h.site, version))
+				h.answers(200)
+				h.eventually(func() bool {
+					r := h.says("check")
+					return r.Code == 1 && len(r.Findings) > 0 && r.Findings[0].Cause == "worker_crash"
+				})
+				h.must(h.GoLive(h.t.Context(), h.site, "v1"))
+			})
+		}
+	})
+}
+
+// certificate writes one for shop.example that was made so long ago and lives from then on for so long.
+func (h *host) certificate(age, life time.Duration) {
+	h.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	h.must(err)
+	begin := time.Now().Add(-age)
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "shop.example"}, DNSNames: []string{"shop.example", "localhost"},
+		NotBefore: begin, NotAfter: begin.Add(life),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	h.must(err)
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	h.must(err)
+	for file, block := range map[string]*pem.Block{"cert": {Type: "CERTIFICATE", Bytes: der}, "key": {Type: "PRIVATE KEY", Bytes: secret}} {
+		h.must(h.WriteFile("/etc/nginx/shop."+file, string(pem.EncodeToMemory(block)), 0o600))
+	}
+}
+
+// A certificate near its end is a risk of the host, which keeps no release from going live.
+func TestBeliefInCertificates(t *testing.T) {
+	const day = 24 * time.Hour
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.configure("")
+		h.sh("sed -i 's/^ALLOWED_HOSTS=.*/ALLOWED_HOSTS=*/' /etc/app.env")
+		h.add("v1")
+		h.released("v1")
+		h.reconfigure("http://127.0.0.1:80/", "https://127.0.0.1/")
+		host := "localhost"
+		for i, c := range []struct {
+			name      string
+			age, life time.Duration
+			host      string
+			says      string // "" is no risk
+		}{
+			{"new", day, 90 * day, "localhost", ""},
+			{"of six days, three of them left", 3 * day, 6 * day, "shop.example", ""},
+			{"of another name", day, 90 * day, "www.shop.example", "is not for www.shop.example"},
+			{"of six days, in its last one", 5*day + time.Hour, 6 * day, "shop.example", "expires in 2"},
+			{"five days left", 85*day - time.Hour, 90 * day, "shop.example", "expires in 5 days"},
+			{"expired", 91 * day, 90 * day, "shop.example", "expired at"},
+		} {
+			h.sub(c.name, func() {
+				h.certificate(c.age, c.life)
+				h.nginxServer("server {\nlisten 443 ssl default_server;\nlisten 80 default_server;\nssl_certificate /etc/nginx/shop.cert;\nssl_certificate_key /etc/nginx/shop.key;\n" +
+					"location / { include proxy_params; proxy_pass http://unix:/run/gunicorn/gunicorn.sock; }\n}\n")
+				h.reconfigure("[proxy]\nhost = \""+host+"\"", "[proxy]\nhost = \""+c.host+"\"")
+				host = c.host
+				version := fmt.Sprintf("v%d", i+2)
+				h.add(version)
+				risks := func(what string, warnings []string) {
+					h.t.Helper()
+					found := 0
+					for _, w := range warnings {
+						if strings.Contains(w, "certificate") {
+							found++
+						}
+						if strings.Contains(w, "certificate") && !strings.Contains(w, cmp.Or(c.says, "none")) {
+							h.t.Errorf("%s warns %q", what, w)
+						}
+					}
+					if want := min(len(c.says), 1); found != want {
+						h.t.Errorf("%s warns %d times: %q", what, found, warnings)
+					}
+				}
+				risks("plan", h.says("plan", version).Warnings)
+				v := h.deploy("release", version)
+				h.expect(v, "released", 0)
+				risks("release", v.Warnings)
+				r := h.says("check")
+				risks("check", r.Warnings)
+				if r.Code != 0 || !r.Healthy {
+					h.t.Errorf("check: %+v", r)
+				}
+				if got := h.Exec(h.t.Context(), "curl", "-ks", "https://localhost/health/").Stdout; got != "ok "+version+"\n" {
+					h.t.Errorf("a client that doesn't look at the certificate gets %q", got)
+				}
+			})
+		}
 	})
 }
