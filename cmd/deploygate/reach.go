@@ -23,6 +23,7 @@ import (
 type routes struct {
 	nginx  *nginx.Nginx
 	unit   unit.Unit
+	name   string // of the unit
 	config *Config
 	bind   string                                          // where the app listens; "" unknown
 	ask    func(path string) (through, direct gate.Prober) // the site, and the app
@@ -200,7 +201,7 @@ func (f follower) at(target string, request nginx.Request, route nginx.Route, ho
 	case slices.ContainsFunc(held, f.isNginx):
 		return f.inner(address, request, route, hops)
 	case len(held) > 0:
-		return gate.Way{Text: fmt.Sprintf("%s, where %s listens, and not %s", passed, held[0], f.unit.Name())}
+		return gate.Way{Text: fmt.Sprintf("%s, where %s listens, and not %s", passed, held[0], f.name)}
 	case f.listeners != nil && f.isHere(address) && len(serving(f.listeners, address)) == 0:
 		return gate.Way{Known: true, Text: passed + ", where nothing listens"}
 	}
@@ -208,7 +209,7 @@ func (f follower) at(target string, request nginx.Request, route nginx.Route, ho
 }
 
 func (f follower) isOurs(h gate.Holder) bool {
-	return h.Unit == f.unit.Name() || slices.ContainsFunc(f.state.Processes, func(p gate.Process) bool { return p.PID == h.PID })
+	return h.Unit == f.name || slices.ContainsFunc(f.state.Processes, func(p gate.Process) bool { return p.PID == h.PID })
 }
 
 // isBind tells whether an address is where the app is known to listen, however the two are spelled.

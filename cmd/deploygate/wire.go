@@ -183,7 +183,7 @@ func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) erro
 		return nil
 	}
 	g.Routes = routes{
-		nginx: n, unit: h.manager.Unit(c.Service.Unit), config: c, bind: h.bind,
+		nginx: n, unit: h.manager.Unit(c.Service.Unit), name: c.Service.Unit, config: c, bind: h.bind,
 		ask: func(path string) (through, direct gate.Prober) { return h.bothWays(path, log) },
 	}
 	request := probe.Request{
