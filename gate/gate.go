@@ -149,10 +149,10 @@ func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error
 		}
 		return f, false
 	}
-	w.confirm = func(ctx context.Context, a *Answer) *Finding {
-		f := g.steady(ctx, &workers, began, ended, w.strict)
+	w.confirm = func(ctx context.Context, a *Answer) (*Finding, time.Duration) {
+		f, longer := g.steady(ctx, &workers, began, ended, w.strict)
 		ended = workers.count()
-		return cmp.Or(f, g.stray(ctx, e, a))
+		return cmp.Or(f, g.stray(ctx, e, a)), longer
 	}
 	begun := e
 	w.watch = func(ctx context.Context) *Finding {

@@ -26,7 +26,8 @@ type birth struct {
 type life struct {
 	birth
 	parent     birth
-	generation int // how many before it ended in its place
+	generation int           // how many before it ended in its place
+	lasted     time.Duration // of one that has ended
 }
 
 // turnover watches the processes of one start of a unit. It is safe for concurrent use.
@@ -53,6 +54,7 @@ func (t *turnover) see(st UnitState) {
 	}
 	for b, l := range t.alive {
 		if !running[b] && running[l.parent] {
+			l.lasted = st.Now - l.born
 			t.ended, t.open = append(t.ended, l), append(t.open, l)
 		}
 	}
@@ -205,8 +207,9 @@ func respawns(st UnitState, log []LogLine) (failed []LogLine, over bool) {
 	var last time.Time
 	moments := 0
 	for _, l := range failures(log) {
-		if _, lives := st.process(l.PID); lives {
-			continue
+		another := l.Invocation != "" && l.Invocation != st.InvocationID || l.At.Before(st.Started)
+		if _, lives := st.process(l.PID); lives || another {
+			continue // it hasn't failed, or belongs to another start
 		}
 		failed = append(failed, l)
 		if l.At.Sub(last) >= time.Second {
@@ -248,25 +251,28 @@ func (g *Gate) overAndOver(ctx context.Context, t *turnover, st UnitState, began
 }
 
 // steady is asked at the end of the hold: it gives the finding that a worker failed meanwhile and was replaced, of those that
-// ended after the first few. Where nothing was restarted, once is not enough.
-func (g *Gate) steady(ctx context.Context, t *turnover, began time.Time, first int, strict bool) *Finding {
-	t.mu.Lock()
-	ended := slices.Clone(t.ended)
-	t.mu.Unlock()
+// ended after the first few. Whether that was the last time shows once its successor has lived for clearly longer. Where
+// nothing was restarted, once is not enough.
+func (g *Gate) steady(ctx context.Context, t *turnover, began time.Time, first int, strict bool) (f *Finding, longer time.Duration) {
+	ended, _ := t.deaths(time.Time{})
 	if g.Log == nil || len(ended) <= first {
-		return nil
+		return nil, 0
 	}
 	st, err := g.Unit.State(ctx)
 	switch {
 	case err != nil:
-		return nil
+		return nil, 0
 	case strict:
-		return g.respawning(ctx, t, st)
+		return g.respawning(ctx, t, st), 0
 	}
-	if failed, _ := respawned(ended[first:], g.Log(ctx, began)); len(failed) > 0 {
-		return workersFail(st, failed)
+	failed, _ := respawned(ended[first:], g.Log(ctx, began))
+	if len(failed) == 0 {
+		return nil, 0
 	}
-	return nil
+	for _, l := range ended[first:] {
+		longer = max(longer, 2*l.lasted)
+	}
+	return workersFail(st, failed), longer
 }
 
 // count is how many have ended so far.

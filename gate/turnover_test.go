@@ -105,6 +105,7 @@ func TestWhichProcessesFailedBefore(t *testing.T) {
 	at := func(after time.Duration, pid int) LogLine {
 		return LogLine{At: time.Unix(1000, 0).Add(after), PID: 7, Text: fmt.Sprintf("Worker (pid:%d) exited with code 1", pid)}
 	}
+	of := func(invocation string, l LogLine) LogLine { l.Invocation = invocation; return l }
 	const s = time.Second
 	for _, c := range []struct {
 		name string
@@ -114,9 +115,14 @@ func TestWhichProcessesFailedBefore(t *testing.T) {
 		{"every two seconds", []LogLine{at(0, 20), at(2*s, 21), at(4*s, 22)}, true},
 		{"all at one moment", []LogLine{at(0, 20), at(s/10, 21), at(s/5, 22), at(s/4, 23)}, false},
 		{"twice", []LogLine{at(0, 20), at(9*s, 21)}, false},
+		{"before this start", []LogLine{at(-9*s, 20), at(-7*s, 21), at(-5*s, 22), at(2*s, 23), at(4*s, 24)}, false},
+		{"in another start", []LogLine{of("old", at(1*s, 20)), of("old", at(2*s, 21)), of("new", at(4*s, 22)), of("new", at(6*s, 23))}, false},
+		{"in this one", []LogLine{of("new", at(2*s, 21)), of("new", at(4*s, 22)), of("new", at(6*s, 23))}, true},
 		{"what lives hasn't failed", []LogLine{at(0, 20), at(2*s, 21), at(4*s, 10)}, false},
 	} {
-		if _, over := respawns(procs(pids(10)...), c.log); over != c.over {
+		st := procs(pids(10)...)
+		st.Started = time.Unix(1000, 0)
+		if _, over := respawns(st, c.log); over != c.over {
 			t.Errorf("%s: %t", c.name, over)
 		}
 	}
@@ -126,7 +132,15 @@ func TestWorkersThatFailForEverEndTheWait(t *testing.T) {
 	// slot is a worker that lives for so long each time, from one moment to another; the log has a line of each end.
 	slot := func(life, until time.Duration) (func(time.Duration) (UnitState, error), func(time.Time) func(context.Context, time.Time) []LogLine) {
 		nth := func(after time.Duration) int { return 20 + int(min(after, until)/life) }
-		state := func(after time.Duration) (UnitState, error) { return procs(pids(10, nth(after))...), nil }
+		state := func(after time.Duration) (UnitState, error) {
+			n := nth(after)
+			st := procs(pids(10, n)...)
+			st.Now = 7*time.Second + after
+			if worker := &st.Processes[2]; after >= 0 {
+				worker.Born = st.Processes[0].Born + time.Duration(n-20)*life
+			}
+			return st, nil
+		}
 		log := func(began time.Time) func(context.Context, time.Time) []LogLine {
 			return func(context.Context, time.Time) (lines []LogLine) {
 				for pid := 20; pid < nth(time.Since(began)); pid++ {
@@ -146,6 +160,7 @@ func TestWorkersThatFailForEverEndTheWait(t *testing.T) {
 	}{
 		{"while others answer", 500 * time.Millisecond, time.Hour, good, "are replaced over and over", 4 * time.Second},
 		{"while nobody does", 500 * time.Millisecond, time.Hour, refused, "are replaced over and over", 4 * time.Second},
+		{"more slowly than health is held", 2500 * time.Millisecond, time.Hour, until(time.Second, refused, good), "are replaced over and over", 11 * time.Second},
 		{"slowly", 1500 * time.Millisecond, time.Hour, good, "are replaced over and over", 7 * time.Second},
 		{"once, then well", time.Second, time.Second, good, "", 5 * time.Second},
 		{"not at all", time.Hour, time.Hour, good, "", 2 * time.Second},

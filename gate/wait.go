@@ -17,8 +17,9 @@ type wait struct {
 	strict           bool // the first bad answer is final
 	// judge gives nil for a good answer, and whether what is wrong makes all further waiting vain.
 	judge func(context.Context, *Answer) (f *Finding, final bool)
-	// confirm is asked once the answers have been good for long enough, with the last of them: nil is healthy. It may be nil.
-	confirm func(context.Context, *Answer) *Finding
+	// confirm is asked once the answers have been good for long enough, with the last of them: nil is healthy. It also says
+	// how long they have to be good from then on, if longer than stable. It may be nil.
+	confirm func(context.Context, *Answer) (f *Finding, longer time.Duration)
 	watch   func(context.Context) *Finding // returns early with what makes all further waiting vain; may be nil
 }
 
@@ -67,8 +68,10 @@ func (w wait) run(ctx context.Context, say Progress) error {
 		held := time.Duration(0)
 		if f == nil {
 			if held = streak.Hold(time.Now()); held >= w.stable && w.confirm != nil {
-				if f = w.confirm(watched, &a); f != nil {
+				var longer time.Duration
+				if f, longer = w.confirm(watched, &a); f != nil {
 					doubted = f
+					w.stable = max(w.stable, min(longer, w.deadline/2))
 				}
 			}
 		}
