@@ -138,8 +138,6 @@ func (f follower) follow(request nginx.Request, hops int) gate.Way {
 		return gate.Way{Text: fmt.Sprintf("where nginx leads it is not known: %s", route.Why)}
 	case hops == maxHops:
 		return gate.Way{Text: fmt.Sprintf("nginx leads it through more than %d servers of its own", maxHops)}
-	case route.Returns != "":
-		return gate.Way{Known: true, Text: fmt.Sprintf("nginx itself answers it (%s at %s)", route.Returns, place)}
 	}
 	for _, t := range route.Tries {
 		if t.Path == "" {
@@ -150,6 +148,8 @@ func (f follower) follow(request nginx.Request, hops int) gate.Way {
 		}
 	}
 	switch {
+	case route.Returns != "":
+		return gate.Way{Known: true, Text: fmt.Sprintf("nginx itself answers it (%s at %s)", route.Returns, place)}
 	case route.Pass == "":
 		return gate.Way{Known: true, Text: fmt.Sprintf("nginx itself answers it, and passes it to nobody (%s)", place)}
 	case route.Masks != "":
