@@ -135,7 +135,7 @@ func (t *Tree) Releases() ([]Version, error) {
 // entries reads the directory releases/. What os.Root opens stats each entry; by a descriptor of its own the same
 // directory says by itself which are directories.
 func (t *Tree) entries() ([]fs.DirEntry, error) {
-	d, err := t.dir.Open(releasesName)
+	d, err := t.openReleases()
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +147,10 @@ func (t *Tree) entries() ([]fs.DirEntry, error) {
 	same := os.NewFile(uintptr(fd), d.Name())
 	defer same.Close()
 	return same.ReadDir(-1)
+}
+
+func (t *Tree) openReleases() (*os.File, error) {
+	return t.dir.OpenFile(releasesName, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 }
 
 // Inspect says why version can't be made live: it is missing, not a real directory, or lacks one of the required

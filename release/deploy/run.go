@@ -142,9 +142,22 @@ func (r *run) began(p Plan) error {
 	err := r.write(journal.Record{
 		Event: journal.Began, Command: string(p.Command), Requested: p.Target, Previous: p.Previous,
 		User: UserName(), PID: os.Getpid(), Override: p.Override, Schema: p.Schema, Invocation: p.Invocation, Healthy: p.Healthy,
+		Directory: r.d.directory(p.Target), PreviousDirectory: r.d.directory(p.Previous),
 	})
 	r.begun = err == nil
 	return err
+}
+
+// directory is which one v is now; nil where that can't be seen.
+func (d *Deployer) directory(v release.Version) *release.Identity {
+	if v == "" {
+		return nil
+	}
+	id, err := d.Tree.Identify(v)
+	if err != nil {
+		return nil
+	}
+	return &id
 }
 
 // passed records that v passed its gate.

@@ -29,6 +29,9 @@ type Deploy struct {
 	Intents    []Change // what it was about to change, oldest first
 	passed     []release.Version
 	failed     []release.Version
+
+	directories map[release.Version]release.Identity // that it began with
+	proved      []release.Version
 }
 
 // Change is one change of the host that a deploy announced.
@@ -80,13 +83,15 @@ type History struct {
 	Lives []Live // oldest first
 	Torn  int    // lines that are no record
 
-	gates   map[release.Version]gateRecord
-	gated   int                        // gates so far
-	schemas map[release.Version]string // in JSON: there are many, and few are ever asked for
+	gates    map[release.Version]gateRecord
+	gated    int                        // gates so far
+	schemas  map[release.Version]string // in JSON: there are many, and few are ever asked for
+	deployed map[release.Version]Deployed
 
-	// What a snapshot has of both, where nothing newer is known.
-	oldGates   index
-	oldSchemas index
+	// What a snapshot has of each, where nothing newer is known.
+	oldGates    index
+	oldSchemas  index
+	oldDeployed index
 
 	deploys []*Deploy // that began in what was read, oldest first: after Load the last one at least
 	byID    map[string]*Deploy
@@ -153,7 +158,10 @@ const (
 
 // Replay is pure: what a sequence of records means.
 func Replay(records []Record) History {
-	h := History{gates: map[release.Version]gateRecord{}, schemas: map[release.Version]string{}, byID: map[string]*Deploy{}}
+	h := History{
+		gates: map[release.Version]gateRecord{}, schemas: map[release.Version]string{}, deployed: map[release.Version]Deployed{},
+		byID: map[string]*Deploy{},
+	}
 	for _, r := range records {
 		h.add(r)
 	}
@@ -167,10 +175,12 @@ func (h *History) add(r Record) (known bool) {
 			ID: r.Deploy, Command: r.Command, Requested: r.Requested, Previous: r.Previous,
 			User: r.User, PID: r.PID, Override: r.Override, Began: r.At, Invocation: r.Invocation, Healthy: r.Healthy,
 		}
+		d.directories = directories(r)
 		h.deploys, h.byID[r.Deploy] = append(h.deploys, d), d
 		h.wasLive(r.Previous)
 		if r.Healthy {
 			h.foundHealthy(r.Previous)
+			h.wasDeployed(d, r.At, r.Previous)
 		}
 		if r.Override != "" && r.Requested == r.Previous {
 			h.Lives = append(h.Lives, Live{Version: r.Requested, Override: true})
@@ -205,6 +215,7 @@ func (h *History) add(r Record) (known bool) {
 		d.passed = append(d.passed, r.Version)
 		h.prove(r.Version, gatePassed)
 		h.lived(r.Version, d.Command == "rollback" && r.Version == d.Requested)
+		h.wasDeployed(d, r.At, r.Version)
 	case Failed:
 		d.failed = append(d.failed, r.Version)
 		switch {
@@ -213,8 +224,12 @@ func (h *History) add(r Record) (known bool) {
 		case !h.Good(r.Version) && !h.Bad(r.Version):
 			h.prove(r.Version, gateUnproven)
 		}
+		if !h.Good(r.Version) { // else what is known of it is of the directory that passed
+			h.wasDeployed(d, r.At, r.Version)
+		}
 	case Finished:
 		d.Ended, d.Verdict = r.At, r.Verdict
+		h.wasDeployed(d, r.At)
 	case Began:
 	}
 	return true
@@ -261,6 +276,16 @@ func (h *History) wasLive(v release.Version) {
 func (h History) Seen(current release.Version) History {
 	h.Lives = slices.Clip(h.Lives)
 	h.wasLive(current)
+	return h
+}
+
+// Released is the history as it would stand once v, which is that directory, was released and had passed its gate.
+func (h History) Released(v release.Version, directory release.Identity) History {
+	h.Lives = append(slices.Clip(h.Lives), Live{Version: v, Forward: true, Passed: true})
+	h.gates = maps.Clone(h.gates)
+	h.prove(v, gatePassed)
+	h.deployed = maps.Clone(h.deployed)
+	h.deployed[v] = Deployed{Directory: directory}
 	return h
 }
 

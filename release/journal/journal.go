@@ -69,6 +69,9 @@ type Record struct {
 	Invocation string  `json:"invocation,omitempty"` // began
 	Healthy    bool    `json:"healthy,omitempty"`    // began: Previous was live and answered as it should
 	Schema     *Schema `json:"schema,omitempty"`     // began
+	// Which directories Requested and Previous were then; nil where it was not recorded.
+	Directory         *release.Identity `json:"directory,omitempty"`          // began
+	PreviousDirectory *release.Identity `json:"previous_directory,omitempty"` // began
 
 	Step    string          `json:"step,omitempty"`    // intent, done
 	Version release.Version `json:"version,omitempty"` // intent, done, passed, failed

@@ -23,7 +23,7 @@ const (
 	snapshotName = "snapshot"
 	// snapshotFormat must be another one as soon as the text is written differently, or Replay makes something else of
 	// the same records.
-	snapshotFormat = 2
+	snapshotFormat = 3
 	// snapshotLimit is what some 200,000 deploys take, in bytes.
 	snapshotLimit = 64 << 20
 )
@@ -44,9 +44,10 @@ type header struct {
 	Torn    int    `json:"torn"`
 	Gated   int    `json:"gated"` // gates so far
 	// How many bytes of lines there are of each, in this order. Lives come as they went, the others sorted by version.
-	Lives   int `json:"lives"`
-	Gates   int `json:"gates"`
-	Schemas int `json:"schemas"`
+	Lives    int `json:"lives"`
+	Gates    int `json:"gates"`
+	Schemas  int `json:"schemas"`
+	Deployed int `json:"deployed"`
 }
 
 // seal is what the kernel knows of a journal. As long as it stays the same so do the contents: every write sets the
@@ -249,6 +250,11 @@ func (s *snapshot) encode() ([]byte, error) {
 		line(v, schemas[v])
 	}
 	s.Schemas = len(body) - s.Lives - s.Gates
+	deployed := s.history.allDeployed()
+	for _, v := range slices.Sorted(maps.Keys(deployed)) {
+		line(v, deployed[v].String())
+	}
+	s.Deployed = len(body) - s.Lives - s.Gates - s.Schemas
 	if err != nil {
 		return nil, err
 	}
@@ -290,11 +296,12 @@ func decodeSnapshot(from io.Reader, size int) *snapshot {
 	lives, ok := take(s.Lives)
 	gates, ok2 := take(s.Gates)
 	schemas, ok3 := take(s.Schemas)
-	if !ok || !ok2 || !ok3 || body != "" {
+	deployed, ok4 := take(s.Deployed)
+	if !ok || !ok2 || !ok3 || !ok4 || body != "" {
 		return nil
 	}
 	h := &s.history
-	h.Torn, h.gated, h.oldGates, h.oldSchemas = s.Torn, s.Gated, index(gates), index(schemas)
+	h.Torn, h.gated, h.oldGates, h.oldSchemas, h.oldDeployed = s.Torn, s.Gated, index(gates), index(schemas), index(deployed)
 	h.Lives = make([]Live, 0, strings.Count(lives, "\n"))
 	for v, word := range index(lives).all() {
 		h.Lives = append(h.Lives, parseLive(v, word))

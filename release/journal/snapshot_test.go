@@ -29,6 +29,7 @@ type facts struct {
 	Gated      []release.Version
 	Good, Bad  map[release.Version]bool
 	Schemas    map[release.Version]*Schema
+	Deployed   map[release.Version]Deployed
 	Seen       map[release.Version][]Live
 	Last       Deploy
 	Any        bool
@@ -38,9 +39,10 @@ type facts struct {
 func factsOf(h History, asked []release.Version) facts {
 	f := facts{
 		Lives: slices.Concat(h.Lives), Torn: h.Torn, Gated: h.Gated(), Good: map[release.Version]bool{}, Bad: map[release.Version]bool{},
-		Schemas: map[release.Version]*Schema{}, Seen: map[release.Version][]Live{},
+		Schemas: map[release.Version]*Schema{}, Deployed: map[release.Version]Deployed{}, Seen: map[release.Version][]Live{},
 	}
 	for _, v := range asked {
+		f.Deployed[v], _ = h.Deployed(v)
 		f.Good[v], f.Bad[v], f.Schemas[v], f.Seen[v] = h.Good(v), h.Bad(v), h.Schema(v), slices.Concat(h.Seen(v).Lives)
 	}
 	f.Last, f.Any = h.Last()
@@ -142,6 +144,13 @@ func (c *chance) schema() *Schema {
 	}
 }
 
+func (c *chance) directory() *release.Identity {
+	if c.oneIn(3) {
+		return nil
+	}
+	return &release.Identity{Device: 8, Inode: c.Uint64N(9) + 1, Born: c.Int64N(3), Handle: pick(c, []string{"", "0a1b"})}
+}
+
 func (c *chance) record(r Record) string {
 	c.n++
 	r.Format, r.At = format, time.Unix(int64(c.n), 0).UTC()
@@ -166,6 +175,7 @@ func (c *chance) deploy() (lines []string) {
 	command := pick(c, []string{"release", "release", "rollback"})
 	lines = append(lines, c.record(Record{
 		Event: Began, Deploy: id, Command: command, Requested: v, Previous: before, User: "ops", PID: c.n, Schema: c.schema(),
+		Directory: c.directory(), PreviousDirectory: c.directory(),
 	}))
 	add := func(r Record) {
 		if r.Deploy = id; c.oneIn(15) {
@@ -452,8 +462,8 @@ func TestADamagedSnapshotIsNoticed(t *testing.T) {
 	}
 	body := string(good[:len(good)-len(trailer(0))])
 	for name, text := range map[string]string{
-		"another format": strings.Replace(body, `{"format":2,`, `{"format":1,`, 1),
-		"no format":      strings.Replace(body, `{"format":2,`, `{`, 1),
+		"another format": strings.Replace(body, `{"format":3,`, `{"format":1,`, 1),
+		"no format":      strings.Replace(body, `{"format":3,`, `{`, 1),
 		"a line more":    body + "v9 passed\n",
 		"lives less":     strings.Replace(body, `"lives":`, `"lives":-`, 1),
 		"many lives":     strings.Replace(body, `"lives":`, `"lives":900000000000`, 1),
@@ -562,7 +572,7 @@ func TestTheSnapshotIsOfThisFormat(t *testing.T) {
 			Unknown: "unreadable", NewMigrations: []string{"shop.0003"}, Blocking: []Block{{Migration: "shop.0003", Why: "drops x"}},
 		}}).
 		add("4", Record{
-			Event: Began, Command: "rollback", Requested: "v0", Previous: "v9", Override: "I know",
+			Event: Began, Command: "rollback", Requested: "v0", Previous: "v9", Override: "I know", Directory: &release.Identity{Device: 8, Inode: 12, Born: 34},
 			Schema: &Schema{"blocked", "r", []string{"m"}, []string{"n"}, "u", true, []Block{{"n", "o", "w", true, "b"}}},
 		}).swapped("4", "v0").gated("4", "v0", true).
 		began("5", "release", "v3", "v0").add("5", Record{Event: Failed, Version: "v3", Blames: "unknown"}).
@@ -571,7 +581,7 @@ func TestTheSnapshotIsOfThisFormat(t *testing.T) {
 	made.history.Torn = 4
 	got, err := made.encode()
 	must(t, err)
-	want := `{"format":2,"offset":7,"sum":8,"journal":{"inode":1,"size":2,"changed":3},"torn":4,"gated":5,"lives":132,"gates":50,"schemas":341}
+	want := `{"format":3,"offset":7,"sum":8,"journal":{"inode":1,"size":2,"changed":3},"torn":4,"gated":5,"lives":132,"gates":50,"schemas":341,"deployed":132}
 v0 forward,by-hand
 v1 forward,passed
 v2 forward,hooks,ended
@@ -586,6 +596,10 @@ v2 failed 2
 v3 unproven 5
 v0 {"marker":"blocked","reason":"r","migrations":["m"],"new_migrations":["n"],"unknown":"u","judged":true,"blocking":[{"migration":"n","operation":"o","why":"w","reversible":true,"reverse":"b"}]}
 v2 {"new_migrations":["shop.0003","shop.0002"],"unknown":"unreadable","blocking":[{"migration":"shop.0003","why":"drops x","reversible":false}]}
+v0 8 12 34 18000000000 21000000000
+v1 0 0 0 6000000000 15000000000
+v2 0 0 0 6000000000 15000000000
+v3 0 0 0 22000000000 26000000000
 `
 	if d := cmp.Diff(string(withTrailer(want)), string(got)); d != "" {
 		t.Error(d)
@@ -684,9 +698,9 @@ func FuzzSnapshot(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(string(text[:len(text)-len(trailer(0))]))
-	f.Add(`{"format":1,"schemas":6}` + "\nv1 {}\n")
-	f.Add(`{"format":1,"gates":9}` + "\nb c\n\na  x ")
-	f.Add(`{"format":1,"lives":9223372036854775807,"gates":9223372036854775807,"schemas":2}` + "\n")
+	f.Add(`{"format":3,"schemas":6}` + "\nv1 {}\n")
+	f.Add(`{"format":3,"gates":9}` + "\nb c\n\na  x ")
+	f.Add(`{"format":3,"lives":9223372036854775807,"gates":9223372036854775807,"schemas":2}` + "\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		s := decoded(withTrailer(text))
 		if s == nil {
