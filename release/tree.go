@@ -29,8 +29,6 @@ const (
 	tempName = ".current.deploygate"
 	// reservedPrefix and a version name a link to that release that a swap can use without a new inode.
 	reservedPrefix = ".current.deploygate-"
-	// trashName can't be a version, so what is being removed is no release any more.
-	trashName = ".removing.deploygate"
 )
 
 // Tree is one app's ROOT.
@@ -311,6 +309,12 @@ func (t *Tree) Free() error {
 	return err
 }
 
+// Ours reports whether a path is of a link in ROOT that deploygate makes: the live one, or one that a swap takes.
+func (t *Tree) Ours(link string) bool {
+	name, in := strings.CutPrefix(link, t.root+"/")
+	return in && (name == currentName || name == tempName || strings.HasPrefix(name, reservedPrefix))
+}
+
 // linkTo is the target of the live link.
 func linkTo(v Version) string { return path.Join(releasesName, string(v)) }
 
@@ -341,30 +345,6 @@ func (t *Tree) removeLink(name string) error {
 	}
 	if err := t.dir.Remove(name); err != nil {
 		return fmt.Errorf("cannot remove %s: %w", filepath.Join(t.root, name), Reason(err))
-	}
-	return nil
-}
-
-// Remove deletes version's directory. The live one is never removed, whatever the caller thinks. It is renamed out of
-// sight first, so that a process that dies here leaves no release that looks whole and is not; the next Remove takes
-// such a rest away.
-func (t *Tree) Remove(v Version) error {
-	current, err := t.Current()
-	if err != nil {
-		return err
-	}
-	if v == current || sameFile(t.CurrentPath(), t.Dir(v)) {
-		return fmt.Errorf("release %s is live and is not removed", v)
-	}
-	trash := path.Join(releasesName, trashName)
-	if err := t.dir.RemoveAll(trash); err != nil {
-		return fmt.Errorf("cannot remove %s: %w", filepath.Join(t.root, trash), Reason(err))
-	}
-	if err := t.dir.Rename(path.Join(releasesName, string(v)), trash); err != nil {
-		return fmt.Errorf("cannot remove release %s: %w", v, Reason(err))
-	}
-	if err := t.dir.RemoveAll(trash); err != nil {
-		return fmt.Errorf("cannot remove release %s (its rest is %s): %w", v, filepath.Join(t.root, trash), Reason(err))
 	}
 	return nil
 }

@@ -220,7 +220,7 @@ func TestNothingIsReachedThroughALinkThatLeavesRoot(t *testing.T) {
 	for name, do := range map[string]func() error{
 		"Inspect": func() error { return tree.Inspect("v1", nil) },
 		"Swap":    func() error { return tree.Swap("v1") },
-		"Remove":  func() error { return tree.Remove("v1") },
+		"Remove":  func() error { return remove(t, tree, "v1") },
 	} {
 		if err := do(); err == nil {
 			t.Errorf("%s followed the link", name)
@@ -371,59 +371,6 @@ func TestCanSwapSaysThatThereIsNoRight(t *testing.T) {
 	check(t, tree.CanSwap(), "permission denied")
 }
 
-func TestRemoveDeletesOnlyThatRelease(t *testing.T) {
-	tree := layout(t, "v1", "v2", "v3")
-	outside := t.TempDir()
-	write(t, filepath.Join(outside, "file"), "precious")
-	must(t, os.Symlink(outside, filepath.Join(tree.Dir("v1"), "media")))
-	must(t, tree.Swap("v3"))
-	must(t, tree.Remove("v1"))
-	left, err := tree.Releases()
-	must(t, err)
-	if d := cmp.Diff([]Version{"v2", "v3"}, left); d != "" {
-		t.Error(d)
-	}
-	if !exists(filepath.Join(outside, "file")) {
-		t.Error("a link in the release was followed")
-	}
-	check(t, tree.Remove("v1"), "cannot remove release v1")
-}
-
-func TestRemoveOfALinkLeavesWhatItPointsAt(t *testing.T) {
-	tree := layout(t, "v1", "v2")
-	must(t, tree.Swap("v2"))
-	must(t, os.Symlink("v1", filepath.Join(tree.Root(), "releases/alias")))
-	must(t, tree.Remove("alias"))
-	if exists(tree.Dir("alias")) || !exists(filepath.Join(tree.Dir("v1"), "manage.py")) {
-		t.Error("not the link alone was removed")
-	}
-}
-
-func TestRemoveNeverTouchesTheLiveRelease(t *testing.T) {
-	for name, to := range map[string]string{"relative": "releases/v1", "absolute": "ROOT/releases/v1", "unknown": "/etc"} {
-		t.Run(name, func(t *testing.T) {
-			tree := layout(t, "v1")
-			must(t, os.Symlink(strings.ReplaceAll(to, "ROOT", tree.Root()), tree.CurrentPath()))
-			if err := tree.Remove("v1"); err == nil {
-				t.Error("it was removed")
-			}
-			if !exists(filepath.Join(tree.Dir("v1"), "manage.py")) {
-				t.Error("it is gone")
-			}
-		})
-	}
-}
-
-func TestRemoveKnowsTheLiveReleaseByAnotherName(t *testing.T) {
-	tree := layout(t, "v1")
-	must(t, os.Symlink("v1", filepath.Join(tree.Root(), "releases/stable")))
-	must(t, os.Symlink("releases/stable", tree.CurrentPath()))
-	check(t, tree.Remove("v1"), "is live and is not removed")
-	if !exists(tree.Dir("v1")) {
-		t.Error("it was removed")
-	}
-}
-
 func TestNothingElseIsTakenForARelease(t *testing.T) {
 	tree := layout(t, "v1")
 	must(t, tree.Swap("v1"))
@@ -435,29 +382,6 @@ func TestNothingElseIsTakenForARelease(t *testing.T) {
 	}
 	if got := target(t, tree); got != "releases/v1" {
 		t.Errorf("current is %s", got)
-	}
-}
-
-func TestRemoveTakesAHalfRemovedReleaseAway(t *testing.T) {
-	outside := t.TempDir()
-	write(t, filepath.Join(outside, "file"), "precious")
-	for name, plant := range map[string]func(t *testing.T, trash string){
-		"rest of a directory": func(t *testing.T, trash string) { t.Helper(); write(t, filepath.Join(trash, "deep/file"), "") },
-		"file":                func(t *testing.T, trash string) { t.Helper(); write(t, trash, "") },
-		"planted link":        func(t *testing.T, trash string) { t.Helper(); must(t, os.Symlink(outside, trash)) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			tree := layout(t, "v1", "v2")
-			trash := filepath.Join(tree.Root(), releasesName, trashName)
-			plant(t, trash)
-			must(t, tree.Remove("v1"))
-			if exists(trash) || exists(tree.Dir("v1")) || !exists(tree.Dir("v2")) {
-				t.Errorf("left: %v", listing(t, tree.Root()))
-			}
-			if !exists(filepath.Join(outside, "file")) {
-				t.Error("the planted link was followed")
-			}
-		})
 	}
 }
 

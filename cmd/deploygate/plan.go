@@ -27,6 +27,7 @@ type planReport struct {
 	Ways      []rollback.WayBack `json:"ways"` // in the order in which they would be tried
 	Before    []*gate.Finding    `json:"before"`
 	Warnings  []string           `json:"warnings"` // what will fail later, whatever the release
+	Prune     []pruneFate        `json:"prune"`    // what would become of each release afterwards
 }
 
 func (c *commands) plan() *cli.Command {
@@ -57,6 +58,7 @@ func (s *session) plan(request deploy.Request) error {
 		}
 		_, expect, _ := h.deployer.Live(ctx) // where nothing is live the unit's files can be looked at all the same
 		r.Warnings = append([]string{}, h.survey(ctx, expect).warnings()...)
+		r.Prune = h.prunedAfter(ctx, p, refused)
 		switch {
 		case len(refused) > 0:
 			r.Outcome = deploy.Refusal(refused...)
@@ -72,6 +74,18 @@ func (s *session) plan(request deploy.Request) error {
 		s.printPlan(r)
 		return exit(r.ExitCode)
 	})
+}
+
+// prunedAfter is what prune would do after a release that nothing refuses.
+func (h *host) prunedAfter(ctx context.Context, p deploy.Plan, refused []*gate.Finding) []pruneFate {
+	if len(refused) > 0 {
+		return []pruneFate{}
+	}
+	fates, err := h.deployer.FatesAfter(ctx, p.Target)
+	if err != nil { // the release would say so, and not fail of it
+		return []pruneFate{}
+	}
+	return pruneFates(fates)
 }
 
 // planned lists what would be done, in order.
@@ -150,6 +164,7 @@ func (s *session) printPlan(r planReport) {
 	for i, step := range r.Steps {
 		fmt.Fprintf(s.out, "  %d. %s\n", i+1, oneLine(step))
 	}
+	s.printFates("       ", r.Prune) // below the last step, which is theirs
 	if len(r.Ways) == 0 {
 		fmt.Fprintf(s.out, "no way back from %s: %s\n", r.Requested, oneLine(r.WayBack.Reason))
 	}

@@ -56,6 +56,7 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	h := &host{config: c, tree: tree, manager: manager, deployer: d}
 	d.Witness, d.ExplainTask, d.Guard = h.witness, h.explainTask, h.guard
 	d.Rehearsal = newRehearser(h, log)
+	d.Uses = uses{h}
 	d.Python = func() string { return h.python(context.WithoutCancel(ctx)) }
 	if c.Rollback.Applied == askDatabase {
 		d.Applied = h.applied

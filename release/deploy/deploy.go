@@ -82,6 +82,7 @@ type Deployer struct {
 	Automatic    bool // go back without being asked
 	RefuseBroken bool // refuse when the proxy is broken before
 	Keep         int  // good releases that prune leaves
+	Uses         Uses // of releases, whatever the journal says
 	Hooks        map[HookName][]Task
 	Checks       []Check
 }
@@ -311,7 +312,7 @@ func (d *Deployer) commit(ctx context.Context, r *run, p Plan) *Report {
 		return fmt.Sprintf("%s passed its gate", p.Target), r.passed(p.Target)
 	})
 	if p.Command != Restart {
-		d.prune(r)
+		d.prune(ctx, r)
 		d.afterHooks(ctx, r, map[Command]HookName{Release: AfterRelease, Rollback: AfterRollback}[p.Command], p.Target, Released)
 	}
 	return r.end(Released, nil)

@@ -123,7 +123,7 @@ func newHost(t *testing.T, root, state string) *host {
 			Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second,
 		},
 		Require: []string{"manage.py"}, NoMarker: rollback.Inspect, Automatic: true, RefuseBroken: true, Keep: 5,
-		Hooks: map[HookName][]Task{}, Rehearsal: stage{h},
+		Hooks: map[HookName][]Task{}, Rehearsal: stage{h}, Uses: &used{},
 	}
 	return h
 }

@@ -12,6 +12,7 @@ import (
 
 	"deploygate/release"
 	"deploygate/release/deploy"
+	"deploygate/release/inuse"
 	"deploygate/release/journal"
 	"deploygate/rollback"
 )
@@ -137,8 +138,17 @@ func BenchmarkTenYears(b *testing.B) {
 	none := func(release.Version) bool { return false }
 	run("Crossings to the oldest", func() error { rollback.Crossings(h, version(1), current, onDisk, none); return nil })
 	run("Crossings to a stranger", func() error { rollback.Crossings(h, "0", current, onDisk, none); return nil })
-	run("Prunable", func() error { deploy.Prunable(h, onDisk, current, 5); return nil })
-	run("Unrecorded", func() error { deploy.Unrecorded(h, onDisk, current); return nil })
+	shelf := deploy.Shelf{
+		History: h, OnDisk: onDisk, Current: current, Keep: 5, Directories: map[release.Version]release.Identity{},
+		Changed: func(release.Version, time.Time) string { return "" },
+		Held:    func() (map[string]inuse.Hold, error) { return nil, nil },
+		Around:  func() ([]inuse.Lead, error) { return nil, nil },
+		Needs:   func(release.Version) ([]inuse.Lead, error) { return nil, nil },
+	}
+	for _, v := range onDisk {
+		shelf.Directories[v] = release.Identity{Device: 1, Inode: 1, Born: 1}
+	}
+	run("Prunable", func() error { shelf.Prunable(); return nil })
 	run("a deploy's records", func() error { finishOneMore(b, d.StateDir); return nil })
 	run("Load with a deploy under way", func() error {
 		must(b, os.Chmod(filepath.Join(d.StateDir, "journal.jsonl"), 0o600)) // so that it isn't as it was left
