@@ -29,7 +29,10 @@ func (h *host) withMany(ctx context.Context, rounds int, x *overheads) error {
 	if released == nil || failed == nil {
 		return fmt.Errorf("of %d records, none are of a deploy that was released, or of one that was rolled back", len(real))
 	}
-	text, err := lines(append(multiply(released, failed, recorded, real[0].At), real...))
+	// The copies are laid later. Of a deploy that isn't recorded with its directory, prune removes one that was there when the
+	// deploy began.
+	until := time.Now().Add((onDisk + 10) * time.Hour)
+	text, err := lines(append(multiply(released, failed, recorded, until), real...))
 	if err != nil {
 		return err
 	}
@@ -119,6 +122,7 @@ func multiply(released, failed []journal.Record, n int, until time.Time) (all []
 		for _, r := range like {
 			r.At = r.At.Add(moved)
 			r.Deploy = rename[r.Deploy]
+			r.Directory, r.PreviousDirectory = nil, nil
 			r.Requested = renamed(rename, r.Requested)
 			r.Previous = renamed(rename, r.Previous)
 			r.Version = renamed(rename, r.Version)
