@@ -12,6 +12,7 @@ import (
 
 	"deploygate/gate"
 	"deploygate/release"
+	"deploygate/release/inuse"
 	"deploygate/rollback"
 )
 
@@ -21,24 +22,27 @@ type story struct {
 	random *rand.Rand
 	told   []string
 	made   int
+	uses *used
 	// healthy is the last release that was live and healthy, "" before the first.
 	healthy release.Version
 }
 
 // TestTheRecord tells random stories: releases that are good and bad, a host that is broken and repaired, interruptions,
 // starts and swaps that don't come about, rollbacks, overrides, prunes. After each event the last release that was healthy
-// is on disk and live, or offered as the way back, and was never marked; and nothing outside of releases/ is gone.
+// is on disk and live, or offered as the way back, and was never marked; nothing that is used is gone, and nothing outside of
+// releases/.
 func TestTheRecord(t *testing.T) {
 	stories := 40
-	if n, err := strconv.Atoi(os.Getenv("DEPLOYGATE_STORIES")); err == nil {
-		stories = n
+	if os.Getenv("DEPLOYGATE_FULL") != "" { // scripts/soak
+		stories = 2000
 	}
 	for seed := range stories {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {
 			t.Parallel()
 			onHost(t, func(t *testing.T, h *host) {
 				s := &story{host: h, random: rand.New(rand.NewPCG(uint64(seed), 1))} //nolint:gosec // a test that can be repeated
-				h.d.Keep = 1 + s.random.IntN(3)
+				s.uses = &used{held: map[string]inuse.Hold{}}
+				h.d.Keep, h.d.Uses = 1+s.random.IntN(3), s.uses
 				h.openJournal()
 				for _, name := range []string{"shared/media/upload", "releases/.notes", "uploaded/manage.py"} {
 					write(t, filepath.Join(h.root, name), name)
@@ -62,7 +66,7 @@ func (s *story) tell(format string, args ...any) {
 // event lets one thing happen.
 func (s *story) event() {
 	h := s.host
-	switch s.random.IntN(14) {
+	switch s.random.IntN(15) {
 	case 0:
 		h.broken = !h.broken
 		s.tell("broken %t", h.broken)
@@ -78,8 +82,8 @@ func (s *story) event() {
 		s.ends("override to "+string(v), h.d.Run(h.ctx, Request{Command: Rollback, Version: string(v), Override: "known"}))
 		return
 	case 4:
-		_, _, err := h.d.Prune()
-		s.tell("prune: %v", err)
+		_, err := h.d.Prune(h.t.Context())
+		s.tell("prune: %v", err) // what it removes is asserted by holds
 		return
 	case 5:
 		s.ends("restart", h.d.Run(h.ctx, Request{Command: Restart}))
@@ -88,6 +92,17 @@ func (s *story) event() {
 		if r := h.d.RecoverStuck(h.ctx); r != nil {
 			s.ends("recover", r)
 		}
+		return
+	case 8:
+		// A worker that nobody restarts lives in it, or a mount lies below it.
+		v := s.any()
+		if s.uses.held[string(v)] = (inuse.Hold{Reason: inuse.Process, Why: "celery runs in it"}); s.random.IntN(2) == 0 {
+			s.uses.held[string(v)] = inuse.Hold{Reason: inuse.Mounted, Why: "a mount lies below it"}
+		}
+		if _, err := os.Stat(h.tree.Dir(v)); err != nil {
+			delete(s.uses.held, string(v))
+		}
+		s.tell("%s is used", v)
 		return
 	case 7:
 		v := s.any()
@@ -162,6 +177,11 @@ func (s *story) holds() {
 	for _, name := range []string{"shared/media/upload", "releases/.notes", "uploaded/manage.py"} {
 		if text, err := os.ReadFile(filepath.Join(h.root, name)); err != nil || string(text) != name {
 			h.t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+	for v := range s.uses.held {
+		if _, err := os.Stat(h.tree.Dir(release.Version(v))); err != nil {
+			h.t.Errorf("%s was removed, and is used: %v", v, err)
 		}
 	}
 	if s.healthy == "" {

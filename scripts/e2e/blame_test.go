@@ -167,7 +167,7 @@ func TestFullDiskDoesNotCloseTheWayBack(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		for name, fill := range map[string]string{
 			"bytes":  "dd if=/dev/zero of=/srv/app/fill bs=64k 2>/dev/null; echo x >/srv/app/one 2>/dev/null && exit 1; exit 0",
-			"inodes": "i=0; while : >/srv/app/releases/.fill-$i; do i=$((i+1)); done 2>/dev/null; exit 0",
+			"inodes": "i=0; while touch /srv/app/releases/.fill-$i; do i=$((i+1)); done 2>/dev/null; exit 0",
 		} {
 			h.sub(name, func() {
 				h.sh("systemctl stop gunicorn nginx; umount -q /srv/app || :; mount -t tmpfs -o size=8m,nr_inodes=600,mode=755 none /srv/app && " +
