@@ -23,6 +23,7 @@ type Config struct {
 	Directives []Directive
 
 	hostname string // what server_name's $hostname stands for, "" where it isn't known
+	includes []Directive
 }
 
 // Directive is one directive: "name args…;" or "name args… { block }".
@@ -130,7 +131,7 @@ func Parse(dump io.Reader) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Config{Directives: directives}, nil
+	return &Config{Directives: directives, includes: p.includes}, nil
 }
 
 type parser struct {
@@ -140,6 +141,7 @@ type parser struct {
 	files    map[string][]Directive
 	names    []string            // of files, as they came
 	included map[string][]string // an include's full argument, and the names of the files that match it
+	includes []Directive
 	spliced  int
 }
 
@@ -236,6 +238,7 @@ func (p *parser) directive(s statement, depth int) (Directive, error) {
 	var err error
 	switch {
 	case s.end == ';' && isInclude(&d):
+		p.includes = append(p.includes, d)
 		err = p.include(d.Args[0])
 	case s.end == ';':
 	case depth == maxNesting:

@@ -10,18 +10,20 @@ import (
 
 // Description is what the unit's files say.
 type Description struct {
-	Name             string
-	LoadState        string // loaded, not-found, masked, bad-setting, error
-	LoadError        string
-	WorkingDirectory string // "" is the root directory
-	ExecStart        []string
-	User, Group      string
-	Environment      []string // NAME=value
-	EnvironmentFiles []EnvironmentFile
-	Listen           string // where a .socket unit listens for it, in gunicorn's syntax; "" without one
-	InvocationID     string // of the current or last start
-	MainPID          int
-	Settled          bool // active, and no job is queued for it
+	Name              string
+	LoadState         string // loaded, not-found, masked, bad-setting, error
+	LoadError         string
+	WorkingDirectory  string // "" is the root directory
+	DirectoryOptional bool   // the unit starts without it, in the root directory
+	ExecStart         []string
+	User, Group       string
+	Groups            []string // SupplementaryGroups=
+	Environment       []string // NAME=value
+	EnvironmentFiles  []EnvironmentFile
+	Listen            string // where a .socket unit listens for it, in gunicorn's syntax; "" without one
+	InvocationID      string // of the current or last start
+	MainPID           int
+	Settled           bool // active, and no job is queued for it
 
 	Program            string   // of ExecStart, as systemd looks for it
 	RuntimeDirectories []string // below /run, or $XDG_RUNTIME_DIR
@@ -67,7 +69,8 @@ func (u Unit) Describe(ctx context.Context) (Description, error) {
 		MainPID:          int(get[uint32](p, "MainPID")),
 		Settled:          get[string](p, "ActiveState") == "active" && !queued(p),
 	}
-	d.RuntimeDirectories = get[[]string](p, "RuntimeDirectory")
+	d.DirectoryOptional = strings.HasPrefix(get[string](p, "WorkingDirectory"), "!")
+	d.RuntimeDirectories, d.Groups = get[[]string](p, "RuntimeDirectory"), get[[]string](p, "SupplementaryGroups")
 	d.CanReload = get[bool](p, "CanReload")
 	d.Restart, d.UnitFileState = get[string](p, "Restart"), get[string](p, "UnitFileState")
 	d.File, d.StaleOnDisk = get[string](p, "FragmentPath"), get[bool](p, "NeedDaemonReload")

@@ -1,0 +1,102 @@
+package rehearsal
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// Names is what a unit's command names, as far as its arguments are gunicorn's and understood. Its paths are absolute; those
+// that a variable which nobody knows is part of are left out.
+type Names struct {
+	Dir     string   // where the app is imported: the working directory, or what --chdir makes of it
+	Chdir   bool     // --chdir is given
+	Config  string   // the configuration file: --config, else gunicorn.conf.py in the working directory that systemd sets
+	Given   bool     // by --config, so that gunicorn doesn't start without it
+	Path    []string // --pythonpath
+	App     string   // MODULE:NAME; "" if none is given, or a variable
+	Outputs []string // files that gunicorn makes: sockets, pid files, logs
+}
+
+// Read gives what the live unit's command names. The error is an *Uncertain.
+func Read(l Live) (Names, error) {
+	w := &work{link: newLink(l.Link, l.Link)} // so that nothing is pointed elsewhere
+	w.stage.PIDFile = "/gunicorn.pid"
+	if err := w.directory(l.Dir); err != nil {
+		return Names{}, err
+	}
+	w.variables = variables{}
+	for _, assignment := range append(append([]string{}, l.Environment...), l.Files...) {
+		name, value, _ := strings.Cut(assignment, "=")
+		w.variables[name] = value
+	}
+	if err := w.ownWords(l.Args); err != nil {
+		return Names{}, err
+	}
+	words := make([]word, len(w.words))
+	for i, raw := range w.words {
+		var err error
+		if words[i], err = w.variables.expand(raw); err != nil {
+			return Names{}, err
+		}
+	}
+	line, err := sorted(words, "its ExecStart")
+	if err != nil {
+		return Names{}, err
+	}
+	variable, err := w.sortVariable()
+	if err != nil {
+		return Names{}, err
+	}
+	w.adopt(variable)
+	w.adopt(line)
+	return w.names(append(variable, line...)), nil
+}
+
+// ownWords finds gunicorn's own arguments.
+func (w *work) ownWords(args []string) error {
+	switch {
+	case len(args) == 0:
+		return uncertain("its ExecStart is empty")
+	case gunicornName.MatchString(filepath.Base(args[0])):
+		w.words = args[1:]
+		return nil
+	case pythonName.MatchString(filepath.Base(args[0])):
+		return w.interpreter(args[1:])
+	}
+	return uncertain("its ExecStart runs %s, not gunicorn itself", filepath.Base(args[0]))
+}
+
+func (w *work) names(args []argument) Names {
+	n := Names{Dir: w.live, Config: filepath.Join(w.live, "gunicorn.conf.py")}
+	if w.chdir.valued {
+		n.Dir, n.Chdir = join(w.live, w.chdir.value.text), true
+	}
+	if w.config.value.text != "" {
+		scheme, p := cutScheme(w.config.value.text)
+		if n.Config, n.Given = "", false; scheme != "python:" {
+			n.Config = join(w.live, p)
+			n.Given = n.Config != ""
+		}
+	}
+	if n.Dir == "" {
+		return n
+	}
+	for _, a := range args {
+		text := strings.TrimPrefix(a.value.text, "unix:")
+		switch {
+		case !a.valued || !a.value.known() || text == "":
+		case a.option == nil && a.head == "":
+			n.App = text
+		case a.is("--pythonpath"):
+			for p := range strings.SplitSeq(text, ",") {
+				n.Path = append(n.Path, join(n.Dir, p))
+			}
+		case a.is("--bind") && text == a.value.text: // a port
+		case a.is("--bind"), a.is("--pid"), a.is("--error-logfile"), a.is("--log-file"), a.is("--access-logfile"):
+			if text != "-" {
+				n.Outputs = append(n.Outputs, join(n.Dir, text))
+			}
+		}
+	}
+	return n
+}
