@@ -40,6 +40,10 @@ var blames = map[Cause]Blame{
 	NotEnabled:              BlamesHost,
 	NoRestart:               BlamesHost,
 	UnitChanged:             BlamesHost,
+	EnvChanged:              BlamesHost,
+	ConfigChanged:           BlamesUnknown, // the file may be the release's
+	ReleaseChanged:          BlamesUnknown, // who edits a release in place is a person on the host
+	DependencyMissing:       BlamesHost,
 
 	ImportError:         BlamesUnknown, // the package was never there, or has been removed
 	SettingsModule:      BlamesUnknown,
@@ -73,6 +77,7 @@ var blames = map[Cause]Blame{
 	ProxyUnverified:    BlamesHost,
 	ProxyUnproven:      BlamesHost,
 	ProxyTimeout:       BlamesUnknown,
+	ProxyChanged:       BlamesHost,
 	BindMismatch:       BlamesUnknown,
 
 	CertificateExpiring: BlamesHost,

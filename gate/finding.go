@@ -55,6 +55,10 @@ const (
 	NotEnabled              Cause = "not_enabled"
 	NoRestart               Cause = "no_restart"
 	UnitChanged             Cause = "unit_changed"
+	EnvChanged              Cause = "environment_changed"
+	ConfigChanged           Cause = "configuration_changed"
+	ReleaseChanged          Cause = "release_changed"
+	DependencyMissing       Cause = "dependency_missing"
 
 	ImportError         Cause = "import_error"
 	SettingsModule      Cause = "settings_module"
@@ -88,6 +92,7 @@ const (
 	ProxyUnverified    Cause = "proxy_unverified"
 	ProxyUnproven      Cause = "proxy_unproven"
 	ProxyTimeout       Cause = "proxy_timeout"
+	ProxyChanged       Cause = "proxy_changed"
 	BindMismatch       Cause = "bind_mismatch"
 
 	CertificateExpiring Cause = "certificate_expiring"
@@ -147,6 +152,14 @@ func (f *Finding) With(source, text string) *Finding {
 func (f *Finding) Advise(advice string) *Finding {
 	f.Advice = append(f.Advice, advice)
 	return f
+}
+
+// Line is the finding in one line, for a list of warnings: what is wrong, and what to do.
+func (f *Finding) Line() string {
+	if len(f.Advice) == 0 {
+		return f.Summary
+	}
+	return f.Summary + ": " + strings.Join(f.Advice, "; ")
 }
 
 // maxEvidence bounds one piece of evidence, in bytes.

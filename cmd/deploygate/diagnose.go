@@ -86,7 +86,7 @@ func (h *host) examine(ctx context.Context, e gate.Expect) *evidence {
 		v.askAgain(ctx, e)
 		v.proxyLog(ctx, v.Asked.Truncate(time.Second), time.Now().Add(time.Second))
 	}
-	v.disks()
+	v.outlook(ctx)
 	return v
 }
 
@@ -263,19 +263,9 @@ func (h *host) explainTask(t deploy.Task, v release.Version, output string) *gat
 // warnings are the risks of the host as it is, each in one line.
 func (v *evidence) warnings() (texts []string) {
 	for _, f := range diagnosis.Risks(&v.Facts) {
-		texts = append(texts, f.Summary+": "+strings.Join(f.Advice, "; "))
+		texts = append(texts, f.Line())
 	}
 	return texts
-}
-
-// survey looks at how unit, release and proxy agree, without asking anyone.
-func (h *host) survey(ctx context.Context, e gate.Expect) *evidence {
-	v := h.gather(ctx, e)
-	v.nginx(ctx)
-	v.route(ctx)
-	v.sockets()
-	v.disks()
-	return v
 }
 
 // diagnosed prints a diagnosis: what is wrong, what will be, what couldn't be seen, and the verdict last.

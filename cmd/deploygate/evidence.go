@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -35,6 +36,7 @@ type evidence struct {
 	diagnosis.Facts
 	files        unit.Description
 	nginxWorkers []int
+	nginxConfig  *nginx.Config // nil: it couldn't be read
 }
 
 // gather begins with what the configuration and the unit's files say.
@@ -74,12 +76,12 @@ func (v *evidence) readUnit() {
 		u.RehearsedFor, u.File = live.Name, live.File
 	}
 	if d.Program != "" {
-		v.needs(gate.ExecMissing, "ExecStart=", d.Program, exists(d.Program))
+		v.needs(gate.ExecMissing, "ExecStart=", d.Program, executable(d.Program))
 		if u.Python = pythonOf(d.Program); u.Python != "" && u.Python != d.Program {
 			v.needs(gate.ExecMissing, diagnosis.Shebang, u.Python, exists(u.Python))
 		}
 	}
-	if d.WorkingDirectory != "" {
+	if d.WorkingDirectory != "" && !d.DirectoryOptional {
 		v.needs(gate.WorkingDirectoryMissing, "WorkingDirectory=", d.WorkingDirectory, v.enterable(d.WorkingDirectory))
 	}
 	v.environment(d.Environment)
@@ -92,7 +94,19 @@ func (v *evidence) readUnit() {
 }
 
 func (v *evidence) needs(cause gate.Cause, what, path, problem string) {
-	v.Unit.Paths = append(v.Unit.Paths, diagnosis.Path{Cause: cause, What: what, Path: path, Problem: problem})
+	_, inLink := v.pathfinder("").through(path)
+	v.Unit.Paths = append(v.Unit.Paths, diagnosis.Path{Cause: cause, What: what, Path: path, Problem: problem, InLink: inLink})
+}
+
+// executable says why a program can't be executed, whatever its first line names.
+func executable(program string) string {
+	if problem := exists(program); problem != "" {
+		return problem
+	}
+	if info, err := os.Stat(program); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 == 0 {
+		return "is not executable"
+	}
+	return ""
 }
 
 // exists says what is wrong with a path; "" if it is there, or can't be looked at.
@@ -113,14 +127,40 @@ func (v *evidence) enterable(dir string) string {
 	if problem := exists(dir); problem != "" {
 		return problem
 	}
-	who, err := socket.OfUser(cmp.Or(v.files.User, "root"))
-	if err != nil || v.Unit.OfUser {
+	who := v.identity()
+	if who.Name == "" {
 		return ""
 	}
 	if w := socket.Reach(filepath.Join(dir, "x"), who); w.Denied != "" && w.Need == socket.NeedSearch {
 		return fmt.Sprintf("can't be entered by %s (%s)", who.Name, w.Denied)
 	}
 	return ""
+}
+
+// identity is who the unit's processes are, with the groups that its files give them; none if that isn't known.
+func (v *evidence) identity() socket.Identity {
+	d := v.files
+	who, err := socket.OfUser(cmp.Or(d.User, "root"))
+	if err != nil || v.config.Service.Manager == unit.User {
+		return socket.Identity{}
+	}
+	for i, name := range append([]string{d.Group}, d.Groups...) {
+		g, err := user.LookupGroup(name)
+		if _, number := strconv.Atoi(name); err != nil && number == nil {
+			g, err = user.LookupGroupId(name)
+		}
+		if err != nil {
+			if name != "" {
+				return socket.Identity{}
+			}
+			continue
+		}
+		id, _ := strconv.Atoi(g.Gid) // it is one
+		if who.Groups = append(who.Groups, id); i == 0 {
+			who.GID = id
+		}
+	}
+	return who
 }
 
 // pythonOf is the interpreter that runs a program: itself, or what its first line names; "" unknown.
@@ -131,20 +171,13 @@ func pythonOf(program string) string {
 	return interpreter(program)
 }
 
-// interpreter is what a script's first line names, "" for what is no script.
+// interpreter is what a script's first line names, "" for what is no script, or has env(1) look for it.
 func interpreter(program string) string {
-	f, err := os.Open(program)
-	if err != nil {
+	name, _ := shebang(program)
+	if filepath.Base(name) == "env" {
 		return ""
 	}
-	defer f.Close()
-	line, _ := bufio.NewReaderSize(f, 256).ReadSlice('\n')
-	words := strings.Fields(strings.TrimPrefix(string(line), "#!"))
-	switch {
-	case !strings.HasPrefix(string(line), "#!") || len(words) == 0, filepath.Base(words[0]) == "env":
-		return ""
-	}
-	return words[0]
+	return name
 }
 
 // gunicornTimeout is how long a worker may take; 0 where it isn't known: a configuration file may say it.
@@ -302,7 +335,10 @@ func (v *evidence) sockets() {
 			walk := socket.Reach(at.Addr, who)
 			v.Socket.Reach = &walk
 		}
-		v.Socket.Tmpfiles = inTmpfiles(filepath.Dir(at.Addr))
+		dir := filepath.Dir(at.Addr)
+		if below, is := strings.CutPrefix(dir, "/run/"); is && !slices.Contains(v.files.RuntimeDirectories, below) {
+			v.Socket.Tmpfiles = inTmpfiles(dir) || v.madeBefore(dir) || madeByUnit(below)
+		}
 	}
 	there := serving(all, at)
 	for _, l := range there {
@@ -348,6 +384,29 @@ func bindOf(l socket.Listener) string {
 		return "unix:" + l.Addr
 	}
 	return l.Addr
+}
+
+// madeBefore tells whether a command that the unit runs before its own names a directory: it may make it.
+func (v *evidence) madeBefore(dir string) bool {
+	return slices.ContainsFunc(v.files.Around, func(argv []string) bool { return strings.Contains(strings.Join(argv, " "), dir) })
+}
+
+// madeByUnit tells whether the files of any service have it make a directory of /run.
+func madeByUnit(dir string) bool {
+	for _, place := range []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"} {
+		for _, pattern := range []string{"*.service", "*.service.d/*.conf"} {
+			files, _ := filepath.Glob(filepath.Join(place, pattern)) // the pattern is a good one
+			for _, file := range files {
+				for line := range strings.SplitSeq(head(file), "\n") {
+					made, is := strings.CutPrefix(line, "RuntimeDirectory=")
+					if is && slices.ContainsFunc(strings.Fields(made), func(d string) bool { return dir == d || strings.HasPrefix(dir, d+"/") }) {
+						return true
+					}
+				}
+			}
+		}
+	}
+	return false
 }
 
 // inTmpfiles tells whether a configuration of tmpfiles.d(5) makes a directory.
@@ -419,6 +478,7 @@ func (v *evidence) route(ctx context.Context) {
 		v.unread("nginx's configuration", err, p.Program+" -T")
 		return
 	}
+	v.nginxConfig = config
 	p.User = cmp.Or(p.User, config.User())
 	if all, known := config.Upstreams(); known {
 		p.Upstreams = v.asBind(all)

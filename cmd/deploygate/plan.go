@@ -56,8 +56,10 @@ func (s *session) plan(request deploy.Request) error {
 			Refused: append([]*gate.Finding{}, refused...), Steps: s.planned(p),
 			WayBack: p.WayBack(), Ways: append([]rollback.WayBack{}, p.Ways...), Before: p.Before,
 		}
-		_, expect, _ := h.deployer.Live(ctx) // where nothing is live the unit's files can be looked at all the same
-		r.Warnings = append([]string{}, h.survey(ctx, expect).warnings()...)
+		r.Warnings = []string{}
+		for _, f := range p.Risks {
+			r.Warnings = append(r.Warnings, f.Line())
+		}
 		r.Prune = h.prunedAfter(ctx, p, refused)
 		switch {
 		case len(refused) > 0:

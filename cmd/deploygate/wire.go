@@ -55,6 +55,7 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	d.Service, d.Gate, d.Runner = service, g, runner{service.unit, c.App}
 	h := &host{config: c, tree: tree, manager: manager, deployer: d}
 	d.Witness, d.ExplainTask, d.Guard = h.witness, h.explainTask, h.guard
+	d.Look, d.Diagnose = h.look, h.diagnose
 	d.Rehearsal = newRehearser(h, log)
 	d.Uses = uses{h}
 	d.Python = func() string { return h.python(context.WithoutCancel(ctx)) }
@@ -231,6 +232,7 @@ type appService struct {
 	link              string
 	config            *Config
 	bindErr, proxyErr error // what the configuration leaves open
+	placed            bool  // its processes have been seen to go through the link
 }
 
 // Ready implements deploy.Service.
@@ -242,6 +244,10 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 	refuse := func(summary, advice string) (deploy.Unit, error) {
 		return deploy.Unit{}, gate.NewFinding(gate.LayerService, gate.Unknown, summary).Advise(advice)
 	}
+	where, elsewhere := whereabouts{}, error(nil)
+	if d.LoadState == "loaded" {
+		where, elsewhere = s.whereabouts(ctx, d)
+	}
 	switch {
 	case d.LoadState == "not-found":
 		return refuse("there is no unit "+d.Name, "set service.unit to the app's unit: systemctl list-units --type=service")
@@ -249,9 +255,8 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 		return refuse(d.Name+" is masked, so it can't be started", "systemctl unmask "+d.Name)
 	case d.LoadState != "loaded":
 		return refuse(fmt.Sprintf("systemd can't load %s: %s", d.Name, gate.Clean(d.LoadError)), "systemctl status "+d.Name)
-	case !d.UsesLink(s.link):
-		return refuse(fmt.Sprintf("%s does not go through %s, so a swap would change nothing", d.Name, s.link),
-			fmt.Sprintf("set WorkingDirectory=%s in the unit, or root and service.unit here", s.link))
+	case elsewhere != nil:
+		return deploy.Unit{}, elsewhere
 	case s.reloads() && !d.CanReload:
 		return refuse(d.Name+" can't be reloaded: it has no ExecReload=", `set service.action = "restart"`)
 	case s.reloads() && !strings.Contains(s.config.Health.Body, "{version}"):
@@ -273,7 +278,7 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 		}
 	}
 	u := deploy.Unit{
-		Name: d.Name, InLink: d.InLink(s.link), Unstartable: s.unstartable(d), Socket: d.Listen != "", Running: d.Settled && d.MainPID != 0, Invocation: d.InvocationID, Dir: dir,
+		Name: d.Name, InLink: where.inLink, Socket: d.Listen != "", Running: d.Settled && d.MainPID != 0, Invocation: d.InvocationID, Dir: dir,
 	}
 	if s.reloads() {
 		st, err := s.unit.State(ctx)
@@ -285,19 +290,6 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 		}
 	}
 	return u, nil
-}
-
-// unstartable looks for what systemd itself reads from the host before any release is run. What lies below ROOT may be the
-// release's, or made by a hook.
-func (s *appService) unstartable(d unit.Description) error {
-	for _, f := range d.EnvironmentFiles {
-		if problem := exists(f.Path); problem != "" && !f.Optional && !strings.HasPrefix(f.Path, s.config.Root+"/") {
-			return gate.NewFinding(gate.LayerService, gate.EnvFileMissing,
-				fmt.Sprintf("the next start of %s would fail: EnvironmentFile= %s %s", d.Name, f.Path, problem)).
-				Advise(fmt.Sprintf("restore it, or correct %s: systemctl cat %s", d.File, d.Name))
-		}
-	}
-	return nil
 }
 
 // Restart implements deploy.Service.

@@ -105,9 +105,18 @@ func (r rule) finding(f *Facts, m *match) *gate.Finding {
 		finding.With(e.Source, e.Text)
 	}
 	for _, a := range r.advice {
-		finding.Advise(expand(a, words))
+		finding.Advise(f.loaded(r, expand(a, words), words["systemctl"]))
 	}
 	return f.shown(finding)
+}
+
+// loaded has advice show what systemd uses, where the unit's files say something else by now.
+func (f *Facts) loaded(r rule, advice, systemctl string) string {
+	shows := strings.ReplaceAll(advice, systemctl+" cat ", systemctl+" show ")
+	if !f.Unit.StaleOnDisk || r.cause == gate.UnitChanged || shows == advice {
+		return advice
+	}
+	return shows + " (its files were changed, and are not loaded)"
 }
 
 // seenByGate is what the gate saw of the same failure: the unit as it crashed, or how long the app was waited for.

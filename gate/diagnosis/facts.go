@@ -48,6 +48,8 @@ type Facts struct {
 	Socket  Socket
 	Proxy   Proxy
 	Disks   []Disk
+	Newer   []Newer    // what was changed after what uses it had started
+	Next    *Candidate // the release that is to be made live; nil: none is
 
 	Unread  []Unread
 	Secrets []Secret // values that must not be shown
@@ -99,6 +101,21 @@ type Unit struct {
 	Timeout            time.Duration // gunicorn's for a worker; 0 unknown or none
 	OfUser             bool          // the user's own service manager runs it
 	SettingsModule     string        // DJANGO_SETTINGS_MODULE of the unit's environment, "" unknown
+
+	FileGone bool         // its file was removed, and systemd still has what it said
+	WantedBy []string     // the units that start it with themselves
+	Sockets  []SocketUnit // that start it
+	Missing  []string     // the units without which it isn't started, and that don't exist
+	NoUser   string       // the user or group that it runs as, where that doesn't exist
+	Looked   bool         // systemd was asked for the units that start or are needed by it
+	Unplaced bool         // nothing shows whether it goes through the live link
+	Since    time.Time    // since when its main process runs; zero: it doesn't
+}
+
+// SocketUnit is a .socket unit.
+type SocketUnit struct {
+	Name, FileState string
+	WantedBy        []string
 }
 
 // Path is a path that a start of the unit needs.
@@ -107,6 +124,17 @@ type Path struct {
 	What    string     // WorkingDirectory=, EnvironmentFile=, …
 	Path    string
 	Problem string // "does not exist"; "" if there is none
+	InLink  bool   // it leads through the live link, so that each release has its own
+	Skips   bool   // without it systemd skips the start, instead of failing it
+}
+
+// Newer is a file that was changed after what uses it had started.
+type Newer struct {
+	Cause gate.Cause
+	What  string // EnvironmentFile=, …
+	Path  string
+	At    time.Time
+	More  int // further files of that kind
 }
 
 // Release is the code that is judged, and the release before it.
@@ -129,7 +157,7 @@ type Socket struct {
 	Elsewhere []Listener   // what else the unit's processes listen on
 	Busy      int          // connections at Bind that a process has accepted
 	Waiting   int          // connections at Bind that none has
-	Tmpfiles  bool         // tmpfiles.d(5) makes its directory
+	Tmpfiles  bool         // tmpfiles.d(5), a command before the app or another unit makes its directory
 }
 
 // Listener is a socket that listens, and who holds it.
@@ -153,6 +181,10 @@ type Proxy struct {
 	Risks     []*gate.Finding // that the gate knows of
 	Log       []nginx.Entry   // since Asked, oldest first
 	LogFiles  []string
+	FileState string    // of its unit: enabled, disabled, …
+	WantedBy  []string  // the units that start it with themselves
+	Loaded    time.Time // when it last read its configuration; zero: unknown
+	Changed   *Newer    // the file of it that was changed since
 }
 
 // Disk is a file system that the app or its logs need.

@@ -204,11 +204,46 @@ func TestRisks(t *testing.T) {
 	}{
 		"none": {func(*Facts) {}, "", ""},
 		"an environment file is gone": {func(f *Facts) {
-			f.Unit.Paths = append(f.Unit.Paths, Path{gate.EnvFileMissing, "EnvironmentFile=", "/etc/shop.env", "does not exist"})
+			f.Unit.Paths = append(f.Unit.Paths, Path{Cause: gate.EnvFileMissing, What: "EnvironmentFile=", Path: "/etc/shop.env", Problem: "does not exist"})
 		}, gate.EnvFileMissing, "the next start of shop.service will fail: EnvironmentFile= /etc/shop.env does not exist"},
-		"not enabled":                   {func(f *Facts) { f.Unit.FileState = "disabled" }, gate.NotEnabled, "does not start at boot"},
-		"started by its socket":         {func(f *Facts) { f.Unit.FileState, f.Unit.SocketUnit = "disabled", true }, "", ""},
+		"not enabled":           {func(f *Facts) { f.Unit.FileState = "disabled" }, gate.NotEnabled, "does not start at boot"},
+		"started by its socket": {func(f *Facts) { f.Unit.FileState, f.Unit.SocketUnit = "disabled", true }, "", ""},
+		"whose socket is not enabled": {func(f *Facts) {
+			f.Unit.FileState, f.Unit.SocketUnit = "disabled", true
+			f.Unit.Sockets = []SocketUnit{{Name: "shop.socket", FileState: "disabled"}}
+		}, gate.NotEnabled, "it is not enabled, and neither is shop.socket"},
+		"whose socket is enabled": {func(f *Facts) {
+			f.Unit.FileState, f.Unit.SocketUnit = "disabled", true
+			f.Unit.Sockets = []SocketUnit{{Name: "shop.socket", FileState: "enabled"}}
+		}, "", ""},
+		"not enabled, and wanted":       {func(f *Facts) { f.Unit.FileState, f.Unit.WantedBy = "disabled", []string{"site.target"} }, "", ""},
+		"enabled until the next boot":   {func(f *Facts) { f.Unit.FileState, f.Unit.WantedBy = "enabled-runtime", []string{"multi-user.target"} }, gate.NotEnabled, "at boot"},
 		"static":                        {func(f *Facts) { f.Unit.FileState = "static" }, "", ""},
+		"static, and nothing wants it":  {func(f *Facts) { f.Unit.FileState, f.Unit.Looked = "static", true }, gate.NotEnabled, "nothing asks for it"},
+		"static, of a user's manager":   {func(f *Facts) { f.Unit.FileState, f.Unit.Looked, f.Unit.OfUser = "static", true, true }, "", ""},
+		"nginx is not enabled":          {func(f *Facts) { f.Proxy.Running, f.Proxy.FileState = true, "disabled" }, gate.NotEnabled, "nginx does not start at boot"},
+		"nginx is not enabled, and off": {func(f *Facts) { f.Proxy.Running, f.Proxy.FileState = false, "disabled" }, "", ""},
+		"its user is gone":              {func(f *Facts) { f.Unit.NoUser = "user shop" }, gate.UserMissing, "its user shop does not exist"},
+		"a unit it needs is gone":       {func(f *Facts) { f.Unit.Missing = []string{"db.service"} }, gate.DependencyMissing, "it requires db.service"},
+		"its condition isn't met": {func(f *Facts) {
+			f.Unit.Paths = []Path{{Cause: gate.ServiceStopped, What: "ConditionPathExists=", Path: "/etc/on", Problem: "does not exist", Skips: true}}
+		}, gate.ServiceStopped, "the next start of shop.service will be skipped: ConditionPathExists= /etc/on does not exist"},
+		"the live release's own, and another one comes": {func(f *Facts) {
+			f.Next = &Candidate{}
+			f.Unit.Paths = []Path{{Cause: gate.EnvFileMissing, What: "EnvironmentFile=", Path: "/srv/shop/current/.env", Problem: "does not exist", InLink: true}}
+		}, "", ""},
+		"its file is gone":       {func(f *Facts) { f.Unit.StaleOnDisk, f.Unit.FileGone = true, true }, gate.UnitChanged, "is gone"},
+		"nobody knows its place": {func(f *Facts) { f.Unit.Unplaced = true }, gate.Unknown, "nothing shows that shop.service goes through the live link"},
+		"an environment file is newer": {func(f *Facts) {
+			f.Unit.Since = time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
+			f.Newer = []Newer{{gate.EnvChanged, "EnvironmentFile=", "/etc/shop.env", f.Unit.Since.Add(time.Hour), 0}}
+		}, gate.EnvChanged, "EnvironmentFile= /etc/shop.env changed at 2026-11-21 04:00:00.000, and shop.service runs since 2026-11-21 03:00:00.000"},
+		"files of the release are newer": {func(f *Facts) {
+			f.Newer = []Newer{{gate.ReleaseChanged, "the live release's", "/srv/shop/releases/v2/a.py", f.Asked, 2}}
+		}, gate.ReleaseChanged, "the live release's /srv/shop/releases/v2/a.py (and 2 more) changed at "},
+		"nginx's configuration is newer": {func(f *Facts) {
+			f.Proxy.Changed = &Newer{Path: "/etc/nginx/nginx.conf", At: f.Asked}
+		}, gate.ProxyChanged, "/etc/nginx/nginx.conf changed at "},
 		"no restart":                    {func(f *Facts) { f.Unit.Restart = "no" }, gate.NoRestart, "Restart=no"},
 		"no RuntimeDirectory":           {func(f *Facts) { f.Unit.RuntimeDirectories = nil }, gate.SocketMissing, "nothing makes /run/shop at boot"},
 		"another RuntimeDirectory":      {func(f *Facts) { f.Unit.RuntimeDirectories = []string{"sho"} }, gate.SocketMissing, "/run/shop"},

@@ -205,7 +205,9 @@ func show(found []*gate.Finding) string {
 }
 
 func pathGone(cause gate.Cause, what, path string) func(*Facts) {
-	return func(f *Facts) { f.Unit.Paths = []Path{{cause, what, path, "does not exist"}} }
+	return func(f *Facts) {
+		f.Unit.Paths = []Path{{Cause: cause, What: what, Path: path, Problem: "does not exist"}}
+	}
 }
 
 // without has a release lack a file that the one before it has.

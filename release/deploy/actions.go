@@ -227,7 +227,7 @@ func (d *Deployer) beforeSwap(ctx context.Context, r *run, p Plan) error {
 			}
 		}
 		r.hooksEnded = true
-		return fmt.Sprintf("%d of %d done", len(tasks), len(tasks)), nil
+		return fmt.Sprintf("%d of %d done", len(tasks), len(tasks)), d.lookAgain(ctx, r, p)
 	})
 }
 

@@ -46,8 +46,6 @@ type Unit struct {
 	Invocation string
 	Dir        string // where its main process runs, every link resolved
 	Processes  []int
-	// Unstartable is why its next start would fail, whichever release it is to run; nil: nothing is known.
-	Unstartable error
 }
 
 // Deployer runs deploys of one app.
@@ -64,6 +62,10 @@ type Deployer struct {
 	// ExplainTask says why a hook or a check failed, by its output; nil: it doesn't tell. May be nil.
 	ExplainTask func(t Task, v release.Version, output string) *gate.Finding
 	Observer    Observer
+	// Look looks at the host and at the target of a plan; hooked tells whether its before_swap hooks have run. May be nil.
+	Look func(ctx context.Context, p Plan, hooked bool) Look
+	// Diagnose says what is wrong with the host as it is, the cause before what follows from it. May be nil.
+	Diagnose func(ctx context.Context) []*gate.Finding
 	// Guard starts a process that finishes the deploy if this one dies, and gives what ends it; may be nil.
 	Guard         func(ctx context.Context, deployID string) (stop func(), err error)
 	GuardRequired bool // refuse to deploy without one
@@ -100,6 +102,9 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 	}
 	if ctx.Err() != nil {
 		return r.end(Refused, context.Cause(ctx))
+	}
+	if len(p.withheld) > 0 {
+		return r.end(Refused, p.withheld[0])
 	}
 	stop, err := d.guard(ctx, r) // before the journal knows of the deploy, so that one that it knows of is guarded
 	if err != nil {

@@ -64,10 +64,11 @@ type host struct {
 	interrupt   func()
 
 	// on has what happens at an event, once: "restart", "probe", "hook NAME", "started swap", …
-	on          map[string]func()
-	stale       bool  // the unit's files have changed
-	unstartable error // why no start of the unit can work
-	notReady    error // why a deploy would be in vain, as the unit has it
+	on        map[string]func()
+	stale     bool  // the unit's files have changed
+	look      Look  // what a look at the host and the target finds
+	lookAfter Look  // and after the hooks
+	notReady  error // why a deploy would be in vain, as the unit has it
 	// Of the proxy: whether its configuration was invalid before, is invalid now, and has changed.
 	invalidBefore, invalid error
 	reconfigured           bool
@@ -124,6 +125,12 @@ func newHost(t *testing.T, root, state string) *host {
 		},
 		Require: []string{"manage.py"}, NoMarker: rollback.Inspect, Automatic: true, RefuseBroken: true, Keep: 5,
 		Hooks: map[HookName][]Task{}, Rehearsal: stage{h}, Uses: &used{},
+		Look: func(_ context.Context, _ Plan, hooked bool) Look {
+			if hooked {
+				return h.lookAfter
+			}
+			return h.look
+		},
 	}
 	return h
 }
@@ -313,7 +320,7 @@ func (s service) Ready(ctx context.Context) (Unit, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	u := Unit{Name: "app.service", Unstartable: s.unstartable, InLink: !s.outside, Running: s.running != "", Invocation: fmt.Sprint(s.invocation)}
+	u := Unit{Name: "app.service", InLink: !s.outside, Running: s.running != "", Invocation: fmt.Sprint(s.invocation)}
 	if u.Running {
 		u.Dir, _ = s.tree.RealDir(s.running)
 		u.Processes = []int{s.pid()}

@@ -51,6 +51,10 @@ type Plan struct {
 	Ways []rollback.WayBack
 	// Before is what is broken already.
 	Before []*gate.Finding
+	// Risks is what isn't broken and will be, or may be.
+	Risks []*gate.Finding
+	// withheld is why the live release, which is the target, can't be started; it is healthy as it runs.
+	withheld []*gate.Finding
 	// Good: the target passed its gate before.
 	Good bool
 	// Healthy: the live release answered as it should.
@@ -121,12 +125,18 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 		p.Invocation, p.Reload = unit.Invocation, d.Reload && !p.Live() // a restart's target is live
 	}
 	refused.add(gate.LayerService, err)
-	refused.add(gate.LayerService, unit.Unstartable)
 	if err == nil {
 		d.baseline(ctx, &p, unit, &refused)
 	}
 	if p.Healthy {
 		history = history.Healthy(p.Previous)
+	}
+	if found {
+		refused = append(d.look(ctx, &p), refused...) // what the host says of itself follows from it
+	}
+	if history.Bad(p.Target) && !p.Live() {
+		p.Risks = append(p.Risks, gate.NewFinding(gate.LayerRelease, gate.Unknown, fmt.Sprintf("%s failed its last gate", p.Target)).
+			Advise("what of: deploygate history"))
 	}
 	if found && err == nil && d.rehearses(p) {
 		refused.add(gate.LayerService, d.Rehearsal.Possible(ctx, p.Target))
@@ -156,6 +166,9 @@ func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Pl
 		o = Refusal(reasons...)
 		return "", reasons[0]
 	})
+	for _, f := range p.Risks {
+		r.warn("%s", f.Line())
+	}
 	r.report.Previous, r.report.Before = p.Previous, p.Before
 	if p.Target != "" {
 		r.report.Requested = p.Target
@@ -329,7 +342,8 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 		if err := d.Gate.Proxy.Begin(ctx); err != nil {
 			f := gate.AsFinding(gate.LayerProxy, err)
 			if d.refusesBroken(p) {
-				refused.add(gate.LayerProxy, already(f))
+				cause, more := d.diagnosed(ctx, f)
+				refused.broken(cause, more)
 			} else {
 				p.ProxyInvalid = true
 				p.Before = append(p.Before, f)
@@ -357,8 +371,9 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 	}
 	f := gate.AsFinding(gate.LayerProxy, err)
 	if d.refusesBroken(p) {
-		refused.add(gate.LayerProxy, already(f).
-			Advise(`correct it first (is proxy.url right? "" skips the check), or set proxy.broken_before = "warn"`))
+		cause, more := d.diagnosed(ctx, f)
+		refused.broken(already(cause).
+			Advise(`correct it first (is proxy.url right? "" skips the check), or set proxy.broken_before = "warn"`), more)
 		return
 	}
 	p.ProxyBroken = true
@@ -368,10 +383,24 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 // refusesBroken reports whether a proxy that is broken already refuses the deploy. A restart may be what is to repair it.
 func (d *Deployer) refusesBroken(p *Plan) bool { return d.RefuseBroken && p.Command != Restart }
 
+// broken adds what was broken before, and what else is.
+func (r *refusals) broken(cause *gate.Finding, more []*gate.Finding) {
+	for _, f := range append([]*gate.Finding{cause}, more...) {
+		said := func(o *gate.Finding) bool { return o.Summary == already(f).Summary }
+		if !slices.ContainsFunc(*r, said) {
+			r.add(gate.LayerProxy, already(f))
+		}
+	}
+}
+
 // already says of a finding that it isn't the release's doing.
 func already(f *gate.Finding) *gate.Finding {
+	const before = "before this release already: "
+	if strings.HasPrefix(f.Summary, before) {
+		return f
+	}
 	old := *f
-	old.Summary = "before this release already: " + f.Summary
+	old.Summary, old.Advice = before+f.Summary, slices.Clone(f.Advice)
 	return &old
 }
 

@@ -91,6 +91,10 @@ func parts(t *testing.T, what string, got, want []string) {
 	}
 }
 
+func lacking(summary string) []*gate.Finding {
+	return []*gate.Finding{gate.NewFinding(gate.LayerRelease, gate.EnvFileMissing, summary)}
+}
+
 func does(v release.Version, b behaviour) func(*host) {
 	return func(h *host) { h.does[v] = b }
 }
@@ -299,8 +303,42 @@ func TestOutcomes(t *testing.T) {
 			h.notReady = gate.NewFinding(gate.LayerService, gate.Unknown, "there is no unit app.service")
 		}),
 		refusedPreflight("a unit that can't start", "does not exist", func(h *host) {
-			h.unstartable = gate.NewFinding(gate.LayerService, gate.EnvFileMissing, "/etc/app.env does not exist")
+			h.look.Stops = lacking("/etc/app.env does not exist")
 		}),
+		refusedPreflight("a release that lacks what the live one has", "v2 has no .env", func(h *host) {
+			h.look.Lacks = lacking("v2 has no .env")
+		}),
+		{
+			name: "a release that still lacks something after its hooks", outcome: Refused, live: "v1", steps: "preflight !before_swap",
+			given:   func(h *host) { h.hooks(BeforeSwap); h.lookAfter.Lacks = lacking("v2 has no static") },
+			failure: "v2 has no static", good: versions{"v1"}, lives: versions{"v1", "v2"},
+		},
+		{
+			name: "live and healthy, and its next start would fail", do: func(h *host) *Report { return h.release("v1") }, outcome: Unchanged, live: "v1",
+			steps: "preflight " + strings.TrimSpace(wholeGate), given: func(h *host) { h.look.Stops = lacking("/etc/app.env does not exist") },
+			warnings: []string{"/etc/app.env does not exist"}, good: versions{"v1"}, lives: versions{"v1"},
+		},
+		{
+			name: "live and failing its checks, and its next start would fail", do: func(h *host) *Report { return h.release("v1") }, outcome: Refused, live: "v1",
+			steps: "preflight", given: func(h *host) {
+				h.look.Stops = lacking("/etc/app.env does not exist")
+				h.d.Checks = []Check{{Task: task("smoke"), Required: true}}
+				h.fails["smoke"] = errBroken
+			},
+			failure: "/etc/app.env does not exist", warnings: []string{"/etc/app.env does not exist"}, before: []string{"smoke failed"}, good: versions{"v1"}, lives: versions{"v1"},
+		},
+		{
+			name: "one that failed before", outcome: Released, live: "v2", given: func(h *host) {
+				must(h.t, h.d.Journal.Append(journal.Record{Deploy: lastDeploy(h), Event: journal.Failed, Version: "v2"}))
+			},
+			restarts: versions{"v2"}, steps: allOfIt, warnings: []string{"v2 failed its last gate"},
+			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"},
+		},
+		{
+			name: "risks are said", outcome: Released, live: "v2", given: func(h *host) { h.look.Risks = lacking("app.service is not enabled") },
+			restarts: versions{"v2"}, steps: allOfIt, warnings: []string{"app.service is not enabled"},
+			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"},
+		},
 		refusedPreflight("newer journal", "written by a newer deploygate", func(h *host) {
 			file := filepath.Join(h.state, "journal.jsonl")
 			old, err := os.ReadFile(file)
