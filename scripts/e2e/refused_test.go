@@ -46,7 +46,7 @@ func TestRefusedWithoutTheUnit(t *testing.T) {
 
 		h.reconfigure("nginx.service", "gunicorn.service")
 		h.sh("mv " + h.site.EnvFile() + " /etc/away.env")
-		h.refuses("service", "the next start of gunicorn.service would fail: EnvironmentFile= "+h.site.EnvFile()+" does not exist", "release", "v2")
+		h.refuses("service", "the next start of gunicorn.service will fail: EnvironmentFile= "+h.site.EnvFile()+" does not exist", "release", "v2")
 		h.sh("mv /etc/away.env " + h.site.EnvFile())
 		h.must(h.Exec(h.t.Context(), "ln", "-sf", "/dev/null", "/etc/systemd/system/"+h.site.Unit).Err)
 		h.must(h.Exec(h.t.Context(), "systemctl", "daemon-reload").Err)
@@ -82,7 +82,7 @@ func TestRefusedWithNginxBroken(t *testing.T) {
 		// A proxy that doesn't reach a healthy app is not the release's doing either.
 		h.must(h.Exec(h.t.Context(), "rm", "/etc/nginx/conf.d/broken.conf").Err)
 		h.must(h.Exec(h.t.Context(), "systemctl", "stop", "nginx.service").Err)
-		h.refuses("proxy", "nothing listens there", "release", "v2")
+		h.refuses("proxy", "before this release already: nginx is not running", "release", "v2")
 
 		// With broken_before = "warn" the deploy goes on, and it is said.
 		h.reconfigure("[proxy]", "[proxy]\nbroken_before = \"warn\"")
