@@ -137,9 +137,6 @@ type Evidence struct {
 
 func (f *Finding) Error() string { return f.Summary }
 
-// Warning is a risk in one line: what it is, and what to do about it.
-func (f *Finding) Warning() string { return f.Summary + ": " + strings.Join(f.Advice, "; ") }
-
 // With gives the finding one more piece of evidence; empty text adds none.
 func (f *Finding) With(source, text string) *Finding {
 	if text = Clean(text); text != "" {

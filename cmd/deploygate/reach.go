@@ -288,7 +288,7 @@ func (f follower) inner(to probe.Address, request nginx.Request, route nginx.Rou
 func (f follower) detour(request nginx.Request) *gate.Detour {
 	asked := request.Path
 	request.Status = 0
-	for _, path := range f.config.Paths(request) {
+	for _, path := range f.config.Locations(request) {
 		request.Path = path
 		if path != asked && f.follow(request, 0).App {
 			return f.by(path, "")

@@ -105,11 +105,11 @@ func (w *walk) pathPassed(d *Directive) string {
 	return rest + strings.TrimPrefix(w.uri, name)
 }
 
-// maxPaths bounds Paths.
+// maxPaths bounds Locations.
 const maxPaths = 30
 
-// Paths gives paths of the site that a request leads to, as its locations name them, "/" first: each may lead elsewhere.
-func (c *Config) Paths(r Request) []string {
+// Locations gives paths of the site that a request leads to, as its locations name them, "/" first: each may lead elsewhere.
+func (c *Config) Locations(r Request) []string {
 	w := &walk{config: c, request: r, levels: []level{c.Directives}}
 	_ = w.run() // what can't be followed has a server all the same
 	found := []string{"/"}

@@ -95,10 +95,10 @@ location ^~ /api { proxy_pass http://127.0.0.1:81; }
 location ~ ^/x { return 404; }
 location @app { return 404; }
 location / { return 404; }`)))
-	if d := cmp.Diff([]string{"/", "/health/", "/static/", "/api"}, c.Paths(Request{Port: 80, Host: "x", Path: "/health/"})); d != "" {
+	if d := cmp.Diff([]string{"/", "/health/", "/static/", "/api"}, c.Locations(Request{Port: 80, Host: "x", Path: "/health/"})); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]string{"/"}, c.Paths(Request{Port: 81, Host: "x", Path: "/health/"})); d != "" {
+	if d := cmp.Diff([]string{"/"}, c.Locations(Request{Port: 81, Host: "x", Path: "/health/"})); d != "" {
 		t.Error(d)
 	}
 }

@@ -63,8 +63,6 @@ type Plan struct {
 	ProxyInvalid bool
 	// again decides the ways back once more, by what the database has.
 	again func(applied map[string]bool) []rollback.WayBack
-	// Reach is what the request through the proxy proved of the live release.
-	Reach gate.Reach
 	// ProxyBroken: the app was healthy and the proxy didn't reach it, so the proxy's failure is not Target's.
 	ProxyBroken bool
 }
@@ -166,9 +164,7 @@ func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Pl
 		o = Refusal(reasons...)
 		return "", reasons[0]
 	})
-	for _, f := range p.Risks {
-		r.warn("%s", f.Line())
-	}
+	r.risks(p.Risks)
 	r.report.Previous, r.report.Before = p.Previous, p.Before
 	if p.Target != "" {
 		r.report.Requested = p.Target
@@ -178,7 +174,6 @@ func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Pl
 	if way := p.WayBack(); err == nil && p.Command == Release && way.Verdict == rollback.Blocked {
 		r.warn("no way back from %s: to %s it is blocked: %s", p.Target, way.Version, way.Reason)
 	}
-	r.risks(p.Reach.Risks)
 	for _, f := range p.Before {
 		r.d.Observer.Warned("before this " + string(p.Command) + " already: " + f.Summary)
 	}
@@ -365,7 +360,8 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 		return // what the proxy answers follows from it
 	}
 	p.Healthy = true
-	p.Reach, err = d.Gate.GlanceProxy(ctx, expect)
+	reach, err := d.Gate.GlanceProxy(ctx, expect)
+	p.Risks = append(p.Risks, reach.Risks...)
 	if err == nil {
 		return
 	}

@@ -206,7 +206,7 @@ func (r *run) warnOnce(text string) {
 // risks warns of what is no failure, once of each.
 func (r *run) risks(found []*gate.Finding) {
 	for _, f := range found {
-		r.warnOnce(gate.Clean(f.Warning()))
+		r.warnOnce(gate.Clean(f.Line()))
 	}
 }
 

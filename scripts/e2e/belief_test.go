@@ -28,8 +28,8 @@ type report struct {
 	Warnings []string
 }
 
-// says runs check, diagnose or plan.
-func (h *host) says(args ...string) (r report) {
+// reports runs check, diagnose or plan.
+func (h *host) reports(args ...string) (r report) {
 	h.t.Helper()
 	out := h.run(append(args, "--app", h.site.Name, "--output", "json")...)
 	if err := json.Unmarshal([]byte(out.Stdout), &r); err != nil {
@@ -135,7 +135,7 @@ func TestBeliefThroughNginx(t *testing.T) {
 				n++
 				version := fmt.Sprintf("v%d", n)
 				h.add(version)
-				h.warned("plan", h.says("plan", version).Warnings, c.warns)
+				h.warned("plan", h.reports("plan", version).Warnings, c.warns)
 				v := h.deploy("release", version)
 				h.expect(v, "released", 0)
 				if got := v.detail("proxy"); got != c.proxy {
@@ -143,7 +143,7 @@ func TestBeliefThroughNginx(t *testing.T) {
 				}
 				h.warned("release", v.Warnings, c.warns)
 				h.linked(version)
-				r := h.says("check")
+				r := h.reports("check")
 				h.warned("check", r.Warnings, c.warns)
 				if r.Code != 0 || !r.Healthy {
 					h.t.Errorf("check: %+v", r)
@@ -184,7 +184,7 @@ func TestTheSiteIsDownThoughItsHealthPathAnswers(t *testing.T) {
 				}
 				h.refuses("proxy", "before this release already: the site is down: GET / answers 502", "release", "v2")
 				for _, command := range []string{"check", "diagnose"} {
-					r := h.says(command)
+					r := h.reports(command)
 					if r.Code != 1 || r.Healthy || len(r.Findings) != 1 || c.cause != "" && r.Findings[0].Cause != c.cause || !strings.Contains(fmt.Sprint(r.Findings), c.says) {
 						h.t.Errorf("%s: %+v", command, r)
 					}
@@ -273,7 +273,7 @@ func TestBeliefInThisStartOfTheUnit(t *testing.T) {
 		stray := func(says string) {
 			h.t.Helper()
 			for _, command := range []string{"check", "diagnose"} {
-				r := h.says(command)
+				r := h.reports(command)
 				if r.Code != 1 || r.Healthy || len(r.Findings) == 0 || r.Findings[0].Cause != "stray_process" || !strings.Contains(r.Findings[0].Summary, says) {
 					h.t.Errorf("%s: %+v", command, r)
 				}
@@ -290,7 +290,7 @@ func TestBeliefInThisStartOfTheUnit(t *testing.T) {
 			}
 			h.sh("systemctl stop squatter.service")
 			h.must(h.GoLive(h.t.Context(), h.site, "v1"))
-			if r := h.says("check"); r.Code != 0 {
+			if r := h.reports("check"); r.Code != 0 {
 				h.t.Errorf("without it: %+v", r)
 			}
 		})
@@ -300,7 +300,7 @@ func TestBeliefInThisStartOfTheUnit(t *testing.T) {
 			h.sh("systemctl show -p MainPID --value squatter.service >/sys/fs/cgroup/system.slice/gunicorn.service/cgroup.procs")
 			stray("is left over from an earlier start of gunicorn.service")
 			h.must(h.GoLive(h.t.Context(), h.site, "v1")) // KillMode=mixed takes it with the rest
-			if r := h.says("check"); r.Code != 0 {
+			if r := h.reports("check"); r.Code != 0 {
 				h.t.Errorf("without it: %+v", r)
 			}
 		})
@@ -328,7 +328,7 @@ func TestBeliefBetweenTwoCrashes(t *testing.T) {
 				}
 				h.sh("systemctl kill -s KILL gunicorn.service")
 				h.eventually(restarts("1"))
-				if r := h.says("check"); r.Code != 0 {
+				if r := h.reports("check"); r.Code != 0 {
 					h.t.Errorf("it crashed once: %+v", r)
 				}
 				h.add("v2", testbed.CrashAfter(6_000_000_000))
@@ -336,7 +336,7 @@ func TestBeliefBetweenTwoCrashes(t *testing.T) {
 				h.must(h.GoLive(h.t.Context(), h.site, "v2"))
 				h.eventually(restarts("1"))
 				h.eventually(restarts("2"))
-				r := h.says("check")
+				r := h.reports("check")
 				if r.Code != 1 || r.Healthy || len(r.Findings) == 0 || !strings.Contains(fmt.Sprint(r.Findings), "crashe") {
 					h.t.Errorf("check: %+v", r)
 				}
@@ -344,7 +344,7 @@ func TestBeliefBetweenTwoCrashes(t *testing.T) {
 					h.t.Errorf("diagnose: %+v", d)
 				}
 				h.released("v3")
-				if r := h.says("check"); r.Code != 0 {
+				if r := h.reports("check"); r.Code != 0 {
 					h.t.Errorf("another release: %+v", r)
 				}
 			})
@@ -417,7 +417,7 @@ return HttpResponse(f"ok {VERSION}\n")`)
 				if !c.fails {
 					h.expect(v, "released", 0)
 					h.linked(version)
-					if r := h.says("check"); r.Code != 0 {
+					if r := h.reports("check"); r.Code != 0 {
 						h.t.Errorf("check: %+v", r)
 					}
 					h.must(h.GoLive(h.t.Context(), h.site, "v1"))
@@ -429,7 +429,7 @@ return HttpResponse(f"ok {VERSION}\n")`)
 				h.must(h.GoLive(h.t.Context(), h.site, version))
 				h.answers(200)
 				h.eventually(func() bool {
-					r := h.says("check")
+					r := h.reports("check")
 					return r.Code == 1 && len(r.Findings) > 0 && r.Findings[0].Cause == "worker_crash"
 				})
 				h.must(h.GoLive(h.t.Context(), h.site, "v1"))
@@ -503,11 +503,11 @@ func TestBeliefInCertificates(t *testing.T) {
 						h.t.Errorf("%s warns %d times: %q", what, found, warnings)
 					}
 				}
-				risks("plan", h.says("plan", version).Warnings)
+				risks("plan", h.reports("plan", version).Warnings)
 				v := h.deploy("release", version)
 				h.expect(v, "released", 0)
 				risks("release", v.Warnings)
-				r := h.says("check")
+				r := h.reports("check")
 				risks("check", r.Warnings)
 				if r.Code != 0 || !r.Healthy {
 					h.t.Errorf("check: %+v", r)
