@@ -36,8 +36,8 @@ type Config struct {
 	Service struct {
 		Unit           string
 		Manager        unit.Scope
-		Action         string // restart or reload
-		RestartTimeout time.Duration
+		Action         string        // restart or reload
+		RestartTimeout time.Duration // 0: as long as the unit itself allows
 	}
 	Health struct {
 		Bind     string // "" is read from the unit
@@ -101,7 +101,6 @@ func Defaults(app string) *Config {
 	c.Service.Unit = "gunicorn.service"
 	c.Service.Manager = unit.System
 	c.Service.Action = restart
-	c.Service.RestartTimeout = time.Minute
 	c.Health.Path = "/health/"
 	c.Health.Host = "localhost"
 	c.Health.Headers = map[string]string{"X-Forwarded-Proto": "https"}
@@ -143,7 +142,7 @@ func (c *Config) read(d *document) {
 	d.check("service.unit", func() error { return validUnit(c.Service.Unit) })
 	d.choice("service.manager", (*string)(&c.Service.Manager), "system", "user")
 	d.choice("service.action", &c.Service.Action, restart, reload)
-	d.duration("service.restart_timeout", &c.Service.RestartTimeout)
+	d.durationOrNone("service.restart_timeout", &c.Service.RestartTimeout)
 
 	d.text("health.bind", &c.Health.Bind)
 	d.check("health.bind", func() error { _, err := probe.ParseBind(c.Health.Bind); return err })

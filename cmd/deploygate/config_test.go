@@ -62,7 +62,7 @@ require = ["manage.py"]          # a release without one of these is partial and
 [service]
 unit = "gunicorn.service"
 manager = "system"               # system | user | compose
-restart_timeout = "60s"
+restart_timeout = ""
 
 [health]
 bind = "unix:/run/gunicorn/gunicorn.sock"   # gunicorn's own syntax, or "127.0.0.1:8000"; default: read from the unit
@@ -140,6 +140,7 @@ func TestConfigValues(t *testing.T) {
 		{`release = { require = ["a", "b/c"] }`, func(c *Config) any { return c.Release.Require }, []string{"a", "b/c"}},
 		{"[service]\nunit = 'shop@1.service'", func(c *Config) any { return c.Service.Unit }, "shop@1.service"},
 		{`service.manager = "user"`, func(c *Config) any { return c.Service.Manager }, unit.User},
+		{`service.restart_timeout = ""`, func(c *Config) any { return c.Service.RestartTimeout }, time.Duration(0)},
 		{`service.restart_timeout = "1m30s"`, func(c *Config) any { return c.Service.RestartTimeout }, 90 * time.Second},
 		{`health.bind = "127.0.0.1:8000"`, func(c *Config) any { return c.Health.Bind }, "127.0.0.1:8000"},
 		{`health.path = "/up?full=1"`, func(c *Config) any { return c.Health.Path }, "/up?full=1"},

@@ -212,7 +212,7 @@ func latestStarts(lines []gate.LogLine, st gate.UnitState) []gate.LogLine {
 
 // witness looks at once at what a failure of a deploy leaves to see, and gives what explains it from the logs.
 func (h *host) witness(f *gate.Finding, e gate.Expect, since time.Time) func() []*gate.Finding {
-	if f.Layer == gate.LayerRelease && f.Answer == nil && f.State == nil || f.Layer == gate.LayerSchema {
+	if f.Layer == gate.LayerRelease && f.Answer == nil && f.State == nil || f.Layer == gate.LayerSchema || f.NeverStarted {
 		return func() []*gate.Finding { return nil } // it says all by itself
 	}
 	const limit = 3 * time.Second // the way back waits for it

@@ -230,6 +230,15 @@ func (d *document) duration(key string, to *time.Duration) {
 	}
 }
 
+// durationOrNone takes "" too, which is 0.
+func (d *document) durationOrNone(key string, to *time.Duration) {
+	if v, _ := d.take(key); v == "" {
+		*to = 0
+		return
+	}
+	d.duration(key, to)
+}
+
 func (d *document) path(key string, to *string) {
 	v, ok := read[string](d, key, "a path")
 	switch {

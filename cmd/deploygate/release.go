@@ -116,6 +116,12 @@ func (s *session) locked(request deploy.Request, wait time.Duration, do func(con
 		return s.verdict(s.offline().NotBegun(request, refusal(err), err))
 	}
 	defer h.Close()
+	switch code, gone, err := s.goOn(ctx, h, request); {
+	case err != nil:
+		return s.verdict(h.deployer.NotBegun(request, deploy.Refused, err))
+	case gone:
+		return exit(code) // its verdict has been printed
+	}
 	lock, err := journal.Acquire(ctx, s.config.StateDir, me(string(request.Command), request.Version), wait)
 	if err != nil {
 		outcome := refusal(err)

@@ -56,6 +56,7 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	h := &host{config: c, tree: tree, manager: manager, deployer: d}
 	d.Witness, d.ExplainTask, d.Guard = h.witness, h.explainTask, h.guard
 	d.Look, d.Diagnose = h.look, h.diagnose
+	d.Outside = h.outside
 	d.Rehearsal = newRehearser(h, log)
 	d.Uses = uses{h}
 	d.Python = func() string { return h.python(context.WithoutCancel(ctx)) }
@@ -293,20 +294,17 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 }
 
 // Restart implements deploy.Service.
-func (s *appService) Restart(ctx context.Context) error {
-	return s.unit.Restart(ctx, s.config.Service.RestartTimeout)
+func (s *appService) Restart(ctx context.Context, kill bool, say gate.Progress) error {
+	return s.unit.Restart(ctx, s.config.Service.RestartTimeout, kill, say)
 }
 
 // Reload implements deploy.Service.
-func (s *appService) Reload(ctx context.Context) error {
-	return s.unit.Reload(ctx, s.config.Service.RestartTimeout)
+func (s *appService) Reload(ctx context.Context, say gate.Progress) error {
+	return s.unit.Reload(ctx, s.config.Service.RestartTimeout, say)
 }
 
 // Reread implements deploy.Service.
 func (s *appService) Reread(ctx context.Context) (bool, error) { return s.unit.Reread(ctx) }
-
-// Kill implements deploy.Service.
-func (s *appService) Kill(ctx context.Context) error { return s.unit.Kill(ctx) }
 
 func (s *appService) reloads() bool { return s.config.Service.Action == reload }
 

@@ -94,7 +94,7 @@ func (d *Deployer) swap(ctx context.Context, r *run, v release.Version) error {
 }
 
 // restart restarts or reloads the unit, unless it runs v already, and gives what must be running from then on.
-func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Version) (e gate.Expect, detail string, err error) {
+func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Version, say gate.Progress) (e gate.Expect, detail string, err error) {
 	unit, err := d.Service.Ready(ctx)
 	if err == nil {
 		e, err = d.expect(v, p, "")
@@ -105,7 +105,9 @@ func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Versio
 	if p.stillRuns(v, e.Dir, unit) {
 		return e, fmt.Sprintf("%s runs %s already", unit.Name, v), nil
 	}
-	change, detail := d.Service.Restart, unit.Name
+	kill := p.hangs && v != p.Target // else systemd would wait for its TimeoutStopSec=, while nobody is served
+	detail = unit.Name
+	change := func(ctx context.Context, say gate.Progress) error { return d.Service.Restart(ctx, kill, say) }
 	if p.Reload && unit.Running { // it may have crashed since the preflight
 		change, detail = d.Service.Reload, unit.Name+" was reloaded"
 		e.Reloaded = unit.Processes
@@ -123,14 +125,8 @@ func (d *Deployer) restart(ctx context.Context, r *run, p Plan, v release.Versio
 		}
 	}
 	r.report.Changed = true
-	if p.hangs && v != p.Target {
-		// Else systemd would wait for its TimeoutStopSec=, while nobody is served.
-		if err := d.Service.Kill(ctx); err != nil {
-			r.warn("%v", err)
-		}
-	}
 	r.trial = trial{d.Witness, e, time.Now()}
-	return e, detail, change(ctx)
+	return e, detail, change(ctx, say)
 }
 
 // hangs tells whether a release failed since it gives no answer, or since so many wait for one that nobody gets into the line

@@ -27,6 +27,11 @@ func (d *Deployer) Live(ctx context.Context) (release.Version, gate.Expect, erro
 	if err != nil {
 		return current, e, gate.AsFinding(gate.LayerRelease, err)
 	}
+	if d.Outside != nil {
+		if err := d.Outside(ctx); err != nil {
+			return current, e, gate.AsFinding(gate.LayerService, err)
+		}
+	}
 	return current, e, nil
 }
 

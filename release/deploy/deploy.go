@@ -27,14 +27,13 @@ type Service interface {
 	// Ready describes the unit, or says why a deploy would be in vain: it doesn't exist, is masked, or doesn't go
 	// through the live link.
 	Ready(ctx context.Context) (Unit, error)
-	// Restart restarts the unit, and only it, and waits until systemd says that it is done.
-	Restart(ctx context.Context) error
+	// Restart restarts the unit, and waits until systemd says that it is done. With kill, what runs is not given the time to
+	// end by itself.
+	Restart(ctx context.Context, kill bool, say gate.Progress) error
 	// Reload has it re-read the app, and waits until systemd says that it is done. What was re-read is for the gate to say.
-	Reload(ctx context.Context) error
+	Reload(ctx context.Context, say gate.Progress) error
 	// Reread has systemd read the unit's files again, if they have changed since it did, and reports whether they had.
 	Reread(ctx context.Context) (bool, error)
-	// Kill stops the unit without waiting for what its processes make of that.
-	Kill(ctx context.Context) error
 }
 
 // Unit is what a deploy needs to know of the app's unit.
@@ -57,6 +56,9 @@ type Deployer struct {
 	Service  Service
 	Gate     *gate.Gate
 	Runner   Runner
+	// Outside says that what answers is none of the unit's processes, so that nothing can be proved of it; nil: it isn't known
+	// to be. May be nil.
+	Outside func(ctx context.Context) error
 	// Witness is told of the failure of what was restarted. May be nil.
 	Witness Witness
 	// ExplainTask says why a hook or a check failed, by its output; nil: it doesn't tell. May be nil.
@@ -182,8 +184,8 @@ func (d *Deployer) activate(ctx context.Context, r *run, p Plan, v release.Versi
 	var expect gate.Expect
 	actions := []action{
 		{StepSwap, func(gate.Progress) (string, error) { return "current → " + string(v), d.swap(ctx, r, v) }},
-		{StepRestart, func(gate.Progress) (detail string, err error) {
-			expect, detail, err = d.restart(ctx, r, p, v)
+		{StepRestart, func(say gate.Progress) (detail string, err error) {
+			expect, detail, err = d.restart(ctx, r, p, v, say)
 			return detail, err
 		}},
 	}

@@ -328,9 +328,14 @@ func (s service) Ready(ctx context.Context) (Unit, error) {
 	return u, nil
 }
 
-func (s service) Restart(ctx context.Context) error {
+func (s service) Restart(ctx context.Context, kill bool, _ gate.Progress) error {
 	s.at("restart")
 	s.announced(StepRestart)
+	if kill {
+		s.mu.Lock()
+		s.killed = append(s.killed, s.running)
+		s.mu.Unlock()
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -347,7 +352,7 @@ func (s service) Restart(ctx context.Context) error {
 }
 
 // Reload replaces the process's code and keeps its invocation.
-func (s service) Reload(context.Context) error {
+func (s service) Reload(context.Context, gate.Progress) error {
 	s.at("reload")
 	s.announced(StepRestart)
 	v, err := s.tree.Current()
@@ -362,16 +367,6 @@ func (s service) Reload(context.Context) error {
 }
 
 func (s service) Reread(context.Context) (bool, error) { return s.stale, nil }
-
-func (s service) Kill(context.Context) error {
-	s.at("kill")
-	s.announced(StepRestart)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.killed = append(s.killed, s.running)
-	s.running = ""
-	return nil
-}
 
 // announced asserts that the journal on disk knows what is about to be done, unless it can't be written.
 func (h *host) announced(step StepName) {

@@ -124,6 +124,9 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 	}
 	refused.add(gate.LayerService, err)
 	if err == nil {
+		if d.Outside != nil {
+			refused.add(gate.LayerService, d.Outside(ctx))
+		}
 		d.baseline(ctx, &p, unit, &refused)
 	}
 	if p.Healthy {

@@ -22,7 +22,7 @@ type story struct {
 	random *rand.Rand
 	told   []string
 	made   int
-	uses *used
+	uses   *used
 	// healthy is the last release that was live and healthy, "" before the first.
 	healthy release.Version
 }

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -339,6 +340,9 @@ func TestOutcomes(t *testing.T) {
 			restarts: versions{"v2"}, steps: allOfIt, warnings: []string{"app.service is not enabled"},
 			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"},
 		},
+		refusedPreflight("a server outside of the unit", "is not one of app.service", func(h *host) {
+			h.d.Outside = func(context.Context) error { return errors.New("what answers is not one of app.service's processes") }
+		}),
 		refusedPreflight("newer journal", "written by a newer deploygate", func(h *host) {
 			file := filepath.Join(h.state, "journal.jsonl")
 			old, err := os.ReadFile(file)

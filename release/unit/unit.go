@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -201,21 +202,9 @@ func (u Unit) State(ctx context.Context) (gate.UnitState, error) {
 // processes lists the unit's processes and where each runs. The list comes from systemd, which knows the layout of
 // the control groups on this host.
 func (u Unit) processes(ctx context.Context) ([]gate.Process, error) {
-	_, raw, err := u.m.dialled()
+	list, err := u.list(ctx)
 	if err != nil {
 		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
-	defer cancel()
-	var list []struct {
-		Cgroup  string
-		PID     uint32
-		Command string
-	}
-	call := raw.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").
-		CallWithContext(ctx, "org.freedesktop.systemd1.Manager.GetUnitProcesses", 0, u.name)
-	if err := call.Store(&list); err != nil {
-		return nil, fmt.Errorf("cannot list the processes of %s: %w", u.name, plain(err))
 	}
 	var ps []gate.Process
 	for _, l := range list {
@@ -229,10 +218,42 @@ func (u Unit) processes(ctx context.Context) ([]gate.Process, error) {
 	return ps, nil
 }
 
+// listed is a process as GetUnitProcesses lists it.
+type listed struct {
+	Cgroup  string
+	PID     uint32
+	Command string
+}
+
+func (u Unit) list(ctx context.Context) (list []listed, err error) {
+	_, raw, err := u.m.dialled()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	call := raw.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").
+		CallWithContext(ctx, "org.freedesktop.systemd1.Manager.GetUnitProcesses", 0, u.name)
+	if err := call.Store(&list); err != nil {
+		return nil, fmt.Errorf("cannot list the processes of %s: %w", u.name, plain(err))
+	}
+	return list, nil
+}
+
 // Restart restarts the unit and waits for systemd's job. It first forgets earlier failures, since a start limit that
 // the last release hit would refuse this one.
-func (u Unit) Restart(ctx context.Context, limit time.Duration) error {
-	return u.change(ctx, limit, "restart", func(ctx context.Context, conn *sd.Conn, done chan<- string) error {
+//
+// A limit of 0 leaves it to systemd how long that may take: it ends each part of it by the unit's own timeouts, and those of
+// the units that stop and start with it. A job that exceeds the limit is not taken back. The error is a *gate.Finding, which
+// says whether the unit's program was started at all, or the context's cause.
+//
+// With kill, what runs is killed as soon as systemd has asked it to end, for what hangs doesn't. It isn't stopped first: the
+// units that stop with it would stay stopped.
+func (u Unit) Restart(ctx context.Context, limit time.Duration, kill bool, say gate.Progress) error {
+	if kill {
+		defer u.hasten(ctx)()
+	}
+	return u.change(ctx, limit, "restart", say, func(ctx context.Context, conn *sd.Conn, done chan<- string) error {
 		_ = conn.ResetFailedUnitContext(ctx, u.name) // a unit that was never loaded has nothing to forget
 		u.revive(ctx, conn)
 		_, err := conn.RestartUnitContext(ctx, u.name, "replace", done)
@@ -281,60 +302,68 @@ func (u Unit) Reread(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// Reload has the unit re-read its configuration (ExecReload=) and waits for systemd's job. That it is done says nothing of
-// what the processes have read.
-func (u Unit) Reload(ctx context.Context, limit time.Duration) error {
-	return u.change(ctx, limit, "reload", func(ctx context.Context, conn *sd.Conn, done chan<- string) error {
+// Reload has the unit re-read its configuration (ExecReload=) and waits for systemd's job, as Restart does. That it is done
+// says nothing of what the processes have read.
+func (u Unit) Reload(ctx context.Context, limit time.Duration, say gate.Progress) error {
+	return u.change(ctx, limit, "reload", say, func(ctx context.Context, conn *sd.Conn, done chan<- string) error {
 		_, err := conn.ReloadUnitContext(ctx, u.name, "replace", done)
 		return err
 	})
 }
 
-// Kill stops the unit without waiting for what its processes make of that. It is stopped and not only killed, since
-// systemd would start again by itself what just dies, and count that as a crash.
-func (u Unit) Kill(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+// change has systemd do a job and waits for its end, or for that of ctx or limit.
+func (u Unit) change(ctx context.Context, limit time.Duration, what string, say gate.Progress, job func(context.Context, *sd.Conn, chan<- string) error) error {
+	limited, cancel := ctx, context.CancelFunc(func() {})
+	if limit > 0 {
+		limited, cancel = context.WithTimeoutCause(ctx, limit, errLimit)
+	}
 	defer cancel()
-	conn, _, err := u.m.dialled()
-	if err != nil {
-		return err
+	before, err := u.properties(limited)
+	result := ""
+	if err == nil {
+		told := u.tell(limited, say)
+		result, err = u.do(limited, before, what, job)
+		told()
 	}
-	done := make(chan string, 1)
-	if _, err = conn.StopUnitContext(ctx, u.name, "replace", done); err == nil {
-		_ = conn.KillUnitWithTarget(ctx, u.name, sd.All, int32(unix.SIGKILL)) // it may have ended meanwhile
-		_, err = u.await(ctx, conn, done)
+	switch {
+	case err == nil && result == "done":
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil && limited.Err() != nil:
+		err = errLimit
 	}
-	if err != nil {
-		return fmt.Errorf("cannot kill %s: %w", u.name, plain(err))
-	}
-	return nil
+	return u.unchanged(ctx, before, limit, what, result, err)
 }
 
-// change has systemd do a job and waits for its end.
-func (u Unit) change(ctx context.Context, limit time.Duration, what string, job func(context.Context, *sd.Conn, chan<- string) error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	result, err := u.do(ctx, what, job)
-	if err != nil {
-		if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
-			return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("%s did not %s within %s", u.name, what, limit)).
-				Advise("systemctl status " + u.name)
+var errLimit = errors.New("it took too long")
+
+// unchanged explains a job that didn't do what it should: err says why there is no result, and before is nil where there was no
+// job at all.
+func (u Unit) unchanged(ctx context.Context, before map[string]any, limit time.Duration, what, result string, err error) *gate.Finding {
+	after, unseen := u.properties(ctx)
+	seen := before == nil || unseen == nil
+	started := before != nil && seen && ran(before, after)
+	var f *gate.Finding
+	switch {
+	case errors.Is(err, errLimit):
+		f = gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("%s did not %s within %s (service.restart_timeout)", u.name, what, limit))
+		if now := u.waitsFor(ctx); now != "" {
+			f.Summary += ": " + now
 		}
-		return err
+		f.Advise("make service.restart_timeout longer, or leave it out: then the unit's own timeouts count").Advise("systemctl status " + u.name)
+	case err != nil:
+		f = gate.AsFinding(gate.LayerService, err)
+	default:
+		f = u.failed(ctx, after, started, what, result)
 	}
-	if result == "done" {
-		return nil
-	}
-	return u.failed(ctx, what, result)
+	f.NeverStarted = seen && !started && f.State == nil && what == "restart"
+	return f
 }
 
 // do gives systemd a job and waits for its result. A call without an answer may have been lost on its way or not: it is made
 // again, unless the unit shows that it has arrived.
-func (u Unit) do(ctx context.Context, what string, job func(context.Context, *sd.Conn, chan<- string) error) (result string, err error) {
-	before, err := u.properties(ctx)
-	if err != nil {
-		return "", err
-	}
+func (u Unit) do(ctx context.Context, before map[string]any, what string, job func(context.Context, *sd.Conn, chan<- string) error) (result string, err error) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -371,15 +400,57 @@ func unanswered(err error) bool {
 	return !ok || de.Name == "org.freedesktop.DBus.Error.NoReply"
 }
 
-// failed explains a job that didn't do what it should.
-func (u Unit) failed(ctx context.Context, what, result string) error {
+// failed explains a job by its result and the unit's properties. The finding has the unit's State only where what was started
+// is to blame: its program, or a command that comes before it.
+func (u Unit) failed(ctx context.Context, p map[string]any, started bool, what, result string) *gate.Finding {
 	f := gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("systemd could not %s %s: the job's result is %q", what, u.name, result))
-	if st, err := u.State(ctx); err == nil {
-		if crash := gate.Crash(st, gate.Expect{}); crash != nil {
+	st, err := u.State(ctx)
+	switch pre, failed := firstFailed(p, "ExecCondition", "ExecStartPre"); {
+	case result == "dependency":
+		f.Summary = fmt.Sprintf("%s was not started, since a unit that it needs could not be started%s", u.name, u.missing(ctx, p))
+	case started:
+		if crash := gate.Crash(st, gate.Expect{}); err == nil && crash != nil {
 			f = crash
 		}
+	case failed != "" && get[string](p, "Result") == "timeout":
+		f.Summary = fmt.Sprintf("%s was not started: its %s=%s took too long and was stopped%s", u.name, failed, pre.name, allows(p, "TimeoutStartUSec", "TimeoutStartSec"))
+	case failed != "":
+		f.Summary = fmt.Sprintf("%s was not started: its %s=%s failed (%s)", u.name, failed, pre.name, pre)
+		f.State = &st
+	case err == nil:
+		f.Summary += fmt.Sprintf("; it is %s (%s)", st.ActiveState, st.SubState)
 	}
 	return f.Advise("journalctl -u " + u.name + " -n 50")
+}
+
+// firstFailed finds the command of some settings that failed.
+func firstFailed(p map[string]any, settings ...string) (command, string) {
+	for _, name := range settings {
+		for _, c := range lastRuns(p, name) {
+			if c.failed() {
+				return c, name
+			}
+		}
+	}
+	return command{}, ""
+}
+
+// missing names the units that the unit needs and that don't run.
+func (u Unit) missing(ctx context.Context, p map[string]any) string {
+	var names []string
+	for _, needs := range []string{"Requires", "BindsTo", "Requisite"} {
+		for _, name := range get[[]string](p, needs) {
+			other, err := u.m.Unit(name).properties(ctx)
+			if state := get[string](other, "ActiveState"); err == nil && state != "active" && state != "reloading" {
+				names = append(names, name+" ("+state+")")
+			}
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	return ": " + strings.Join(slices.Compact(names), ", ")
 }
 
 // ended is the result of a job whose end nobody has seen and whose unit doesn't run any more: for a command that may be as it
@@ -404,12 +475,23 @@ func (u Unit) await(ctx context.Context, conn *sd.Conn, done <-chan string) (str
 	}
 }
 
+// silence is how long systemd may give no answer until it isn't waited for any more.
+const silence = time.Minute
+
 // settled waits until the unit has no job, and gives what has become of it as the result of the last one.
 func (u Unit) settled(ctx context.Context) (string, error) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
+	seen := time.Now()
 	for {
-		if p, err := u.properties(ctx); err == nil && !queued(p) { // an error: not back yet
+		p, err := u.properties(ctx)
+		switch {
+		case err == nil:
+			seen = time.Now()
+		case time.Since(seen) > silence:
+			return "", err
+		}
+		if err == nil && !queued(p) {
 			switch state := get[string](p, "ActiveState"); state {
 			case "active":
 				return "done", nil
@@ -426,24 +508,23 @@ func (u Unit) settled(ctx context.Context) (string, error) {
 }
 
 // queued tells whether a job waits or runs for the unit: its Job property is (0, "/") otherwise.
-func queued(p map[string]any) bool {
-	job := get[[]any](p, "Job")
-	return len(job) > 0 && job[0] != uint32(0)
-}
+func queued(p map[string]any) bool { return job(p) != 0 }
 
 // refused explains why systemd didn't take the call.
 func (u Unit) refused(what string, err error) error {
-	if de, ok := errors.AsType[dbus.Error](err); ok {
-		switch de.Name {
-		case "org.freedesktop.systemd1.NoSuchUnit":
-			return gate.NewFinding(gate.LayerService, gate.Unknown, "there is no unit "+u.name)
-		case "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", "org.freedesktop.DBus.Error.AccessDenied":
-			f := gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("no right to %s %s", what, u.name)).Advise("run deploygate as root")
-			f.NeverStarted = true
-			return f
-		}
+	if de, ok := errors.AsType[dbus.Error](err); ok && de.Name == "org.freedesktop.systemd1.NoSuchUnit" {
+		return gate.NewFinding(gate.LayerService, gate.Unknown, "there is no unit "+u.name)
+	}
+	if noRight(err) {
+		return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("no right to %s %s", what, u.name)).Advise("run deploygate as root")
 	}
 	return gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("cannot %s %s: %v", what, u.name, plain(err)))
+}
+
+// noRight reports whether systemd didn't take a call for lack of rights.
+func noRight(err error) bool {
+	de, ok := errors.AsType[dbus.Error](err)
+	return ok && (de.Name == "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" || de.Name == "org.freedesktop.DBus.Error.AccessDenied")
 }
 
 // plain takes the message out of a D-Bus error.

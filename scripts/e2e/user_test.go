@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"os"
+	"strings"
 	"testing"
 
 	"deploygate/scripts/testbed"
@@ -58,12 +60,32 @@ CONFIG`)
 		if v := deploy("v2"); v.Outcome != "rolled_back" || v.Code != 3 || v.Failure.Cause != "import_error" {
 			h.t.Errorf("outcome %s, exit %d, failure %+v", v.Outcome, v.Code, v.Failure)
 		}
+		h.must(h.AddRelease(home, "v3"))
+		h.sh(`cat > /home/deploy/.config/systemd/user/deployer.service <<'UNIT'
+[Unit]
+PartOf=shop.service
+[Service]
+ExecStart=/usr/bin/sh -c 'test -e once || { touch once; ` + program + ` release v3 --config shop.toml --output json >out 2>err; }; exec sleep infinity'
+WorkingDirectory=%h
+UNIT
+chown -R deploy: /home/deploy
+runuser -u deploy -- env XDG_RUNTIME_DIR=/run/user/1000 systemctl --user start deployer.service`)
+		// It stops with the app, and so would the deploy that it has started.
+		var moved verdict
+		h.eventually(func() bool {
+			out, err := h.ReadFile("/home/deploy/out")
+			return err == nil && json.Unmarshal([]byte(out), &moved) == nil
+		})
+		progress, err := h.ReadFile("/home/deploy/err")
+		if err != nil || moved.Outcome != "released" || !strings.Contains(progress, "this command runs in deployer.service, which the restart of shop.service stops: moving it to deploygate-shop-") {
+			h.t.Errorf("outcome %s, failure %+v: %s (%v)", moved.Outcome, moved.Failure, progress, err)
+		}
 		link, err := os.Readlink(h.Path("/home/deploy/app/current"))
-		if err != nil || link != "releases/v1" {
+		if err != nil || link != "releases/v3" {
 			h.t.Errorf("current links to %q (%v)", link, err)
 		}
 		r := h.Exec(h.t.Context(), "curl", "--silent", "http://localhost:8001/health/")
-		if r.Stdout != "ok v1\n" {
+		if r.Stdout != "ok v3\n" {
 			h.t.Errorf("the app answers %q", r.Stdout)
 		}
 		if who, err := h.ReadFile("/home/deploy/app/shared/who"); err != nil || who != "deploy\n" {
