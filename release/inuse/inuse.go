@@ -97,7 +97,7 @@ type inode struct{ device, number uint64 }
 func inodeOf(fd int) (inode, error) {
 	var s unix.Stat_t
 	err := unix.Fstat(fd, &s)
-	return inode{s.Dev, s.Ino}, err //nolint:unconvert,nolintlint // uint32 on some architectures
+	return inode{s.Dev, s.Ino}, err
 }
 
 // openDir opens a directory to look at it, and neither a link nor anything that would wait.

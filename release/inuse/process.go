@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -319,10 +320,9 @@ func owner(p string) string {
 			if len(fields) < 3 || fields[1] != "" && fields[1] != "name=systemd" {
 				continue
 			}
-			group := strings.Split(fields[2], "/")
-			for i := len(group) - 1; i >= 0; i-- {
-				if strings.HasSuffix(group[i], ".service") && !strings.HasPrefix(group[i], "user@") {
-					return group[i]
+			for _, group := range slices.Backward(strings.Split(fields[2], "/")) {
+				if strings.HasSuffix(group, ".service") && !strings.HasPrefix(group, "user@") {
+					return group
 				}
 			}
 		}
