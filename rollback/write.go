@@ -85,9 +85,22 @@ func WriteMarker(dir string, m Marker) error {
 	if err == nil {
 		err = root.Rename(temporary, MarkerName)
 	}
+	if err == nil {
+		err = syncDir(root)
+	}
 	if err != nil {
 		_ = root.Remove(temporary)
 		return fmt.Errorf("cannot write the marker %s/%s: %w", dir, MarkerName, release.Reason(err))
 	}
 	return nil
+}
+
+// syncDir makes a rename in a directory durable: a marker that blocks must not be lost with the power.
+func syncDir(root *os.Root) error {
+	d, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
 }

@@ -121,8 +121,8 @@ type Journal struct {
 // Open opens the journal in dir for appending, and makes both where they don't exist. The directory belongs to the
 // caller alone: records hold lines of logs.
 func Open(dir string) (*Journal, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("cannot make the state directory %s: %w", dir, release.Reason(err))
+	if err := makeDir(dir); err != nil {
+		return nil, err
 	}
 	name := filepath.Join(dir, fileName)
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o640)

@@ -83,8 +83,8 @@ func Await(dir string, h Holder, ready func() error) (*Lock, error) {
 }
 
 func openLock(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("cannot make the state directory %s: %w", dir, release.Reason(err))
+	if err := makeDir(dir); err != nil {
+		return nil, err
 	}
 	name := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
