@@ -40,11 +40,20 @@ host_packages() {
 	command -v mmdebstrap >/dev/null || echo mmdebstrap
 	command -v mount >/dev/null || echo mount
 	command -v unshare >/dev/null || echo util-linux
+	command -v mkfs.ext4 >/dev/null || echo e2fsprogs
 	# Ubuntu doesn't trust Debian's archive by itself; mmdebstrap sees to it with these.
 	if [ ! -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then
 		echo debian-archive-keyring
 		command -v gpg >/dev/null || echo gpg
 	fi
+}
+
+# disk_packages names those that the soak's disks lack beyond that.
+disk_packages() {
+	command -v mkfs.xfs >/dev/null || echo xfsprogs
+	command -v mkfs.btrfs >/dev/null || echo btrfs-progs
+	# Which of two packages has it depends on the release of Debian.
+	command -v qemu-storage-daemon >/dev/null || echo qemu-utils qemu-system-common
 }
 
 # install_packages installs Debian packages and says which came with them. They stay.

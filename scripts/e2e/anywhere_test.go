@@ -3,9 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -65,30 +63,104 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
-// The same with the power cut at each change: the machine is killed whole, and booted again from the same disk.
+// layouts are the disks on which the power is cut: on one file system, each write of the journal takes the swap with it;
+// with the state directory on its own, each is on its own.
+func layouts(suite string) []layout {
+	switch {
+	case !full:
+		return []layout{{kind: "ext4", state: "ext4"}}
+	case suite == testbed.Suites[0]:
+		return []layout{{kind: "ext4"}, {kind: "xfs", state: "ext4"}}
+	default:
+		return []layout{{kind: "xfs"}, {kind: "ext4", state: "xfs"}}
+	}
+}
+
+// cutSuites are the suites whose power is cut: it is the same kernel.
+func cutSuites() []string {
+	if full {
+		return testbed.Suites
+	}
+	return testbed.Suites[:1]
+}
+
+// The same with the power cut at each change: what the kernel hadn't written to the disk is lost, and the machine is
+// booted again. The release has just been uploaded.
 func TestPowerCutAnywhere(t *testing.T) {
 	for kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
-			onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-				h.onDisk()
-				h.installUnits()
-				h.prepareKills()
-				points := h.changes(kind)
-				for n := h.firstPoint(); n <= points; n += h.stride(17) {
-					version := fmt.Sprintf("%s-%d", kind, n)
-					h.add(version, kinds[kind]...)
-					cmd := h.Command(h.t.Context(), append([]string{killat, "-hold", strconv.Itoa(n)}, h.release(kind, version)...)...)
-					at := h.awaitHolding(cmd)
-					h.powerCut()
-					_ = cmd.Wait()
-					h.installKillat()
-					h.settled()
-					h.well(kind, version, "power cut at point "+at)
-					h.backToV1()
+			onSuites(t, cutSuites(), testbed.DefaultSite(), func(h *host) {
+				for _, l := range layouts(h.Suite) {
+					h.onDisk(l)
+					h.installUnits()
+					h.prepareKills()
+					points, cuts := h.changes(kind), 0
+					for n := h.firstPoint(); n <= points; n += h.stride(17) {
+						version := fmt.Sprintf("%s-%d", kind, n)
+						h.add(version, append([]testbed.Mod{bulk()}, kinds[kind]...)...)
+						at := h.cutAt(n, h.release(kind, version))
+						h.installKillat()
+						h.settled()
+						h.well(kind, version, "power cut at point "+at)
+						h.backToV1()
+						cuts++
+					}
+					h.t.Logf("%s on %s: %d power cuts", kind, l, cuts)
 				}
 			})
 		})
 	}
+}
+
+// A deploy whose writes don't reach the disk says that it released, and after a power cut it hasn't, or the release is
+// empty: so the cuts do lose what isn't written, and the tests notice.
+func TestPowerCutIsNoticed(t *testing.T) {
+	onSuites(t, cutSuites(), testbed.DefaultSite(), func(h *host) {
+		for _, l := range layouts(h.Suite) {
+			for skipped, want := range map[string]string{
+				"fsync,fdatasync,syncfs": "current links to v1; the deploy had ended with v2",
+				"syncfs":                 "current links to v2, whose files aren't those that were uploaded",
+			} {
+				h.onDisk(l)
+				h.prepareKills()
+				h.add("v2", bulk())
+				r := h.Exec(h.t.Context(), killat, "-skip", skipped, "0", program, "release", "v2")
+				if r.Code != 0 {
+					h.t.Fatalf("exit %d\n%s", r.Code, r.Stderr)
+				}
+				h.live("v2")
+				h.uploads.ended = "v2"
+				h.must(h.CutPower())
+				h.onCrashedDisk(func(problems []string) {
+					if !strings.Contains(strings.Join(problems, "\n"), want) {
+						h.t.Errorf("%s without %s: %q, want %s", l, skipped, problems, want)
+					}
+				})
+				h.boot() // the next disk takes its place
+			}
+		}
+	})
+}
+
+// cutAt cuts the power at a change that a command makes of the host.
+func (h *host) cutAt(n int, argv []string) (at string) {
+	h.t.Helper()
+	cmd := h.Command(h.t.Context(), append([]string{killat, "-hold", strconv.Itoa(n)}, argv...)...)
+	stderr, err := cmd.StderrPipe()
+	h.must(err)
+	h.must(cmd.Start())
+	at, held := awaitHolding(stderr)
+	if !held {
+		h.t.Fatalf("it ended before it was held:\n%s", at)
+	}
+	h.powerCut()
+	_ = cmd.Wait()
+	return at
+}
+
+// bulk makes an upload so large that the kernel can't have written it all at once.
+func bulk() testbed.Mod {
+	return testbed.File("static/app.js", strings.Repeat("console.log('deploygate');\n", 40_000))
 }
 
 // prepareKills makes v1 live on a host whose deploys are short.
@@ -148,27 +220,6 @@ func lastChange(stderr string) string {
 		return "none"
 	}
 	return all[len(all)-1][1]
-}
-
-// awaitHolding starts a command and waits until killat holds it; it gives the change that it is held at.
-func (h *host) awaitHolding(cmd *exec.Cmd) string {
-	h.t.Helper()
-	read, write, err := os.Pipe()
-	h.must(err)
-	cmd.Stderr = write
-	h.must(cmd.Start())
-	write.Close()
-	var said strings.Builder
-	for part := make([]byte, 4096); !strings.Contains(said.String(), "\nholding\n"); {
-		n, err := read.Read(part)
-		said.Write(part[:n])
-		if err == io.EOF {
-			h.t.Fatalf("it ended before it was held:\n%s", said.String())
-		}
-		h.must(err)
-	}
-	go func() { _, _ = io.Copy(io.Discard, read); read.Close() }()
-	return lastChange(said.String())
 }
 
 // well asserts what must be true after any accident: the link, the processes, what a client gets and the journal agree

@@ -232,7 +232,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 // taken for it.
 func TestDiagnoseIsBounded(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.onDisk() // what a machine writes is in memory otherwise
+		h.onDisk(oneDisk) // what a machine writes is in memory otherwise
 		h.configure("")
 		h.add("v1")
 		h.released("v1")

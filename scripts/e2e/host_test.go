@@ -48,11 +48,19 @@ type host struct {
 	*testbed.Machine
 	t    *testing.T
 	site testbed.Site
-	disk string // "" where nothing outlives the machine
+
+	disk    *testbed.Disk // nil where nothing outlives the machine
+	uploads upload        // where there is a disk
+	state   string        // the state directory; "" for the default
 }
 
 // onEachSuite runs a scenario on a fresh host of every suite, beside the others.
 func onEachSuite(t *testing.T, site testbed.Site, scenario func(h *host)) {
+	t.Helper()
+	onSuites(t, testbed.Suites, site, scenario)
+}
+
+func onSuites(t *testing.T, suites []string, site testbed.Site, scenario func(h *host)) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("it boots machines")
@@ -61,7 +69,7 @@ func onEachSuite(t *testing.T, site testbed.Site, scenario func(h *host)) {
 		t.Skip(missing)
 	}
 	t.Parallel()
-	for _, suite := range testbed.Suites {
+	for _, suite := range suites {
 		t.Run(suite, func(t *testing.T) {
 			t.Parallel()
 			m, err := testbed.Boot(t.Context(), suite, testbed.Options{Bind: []string{binary + ":" + program}})
@@ -87,10 +95,17 @@ func (h *host) must(err error) {
 	}
 }
 
-// add uploads a release.
+// add uploads a release. Where there is a disk, all that was there before is on it, and the upload itself isn't yet, as
+// that of a job that releases at once.
 func (h *host) add(version string, mods ...testbed.Mod) {
 	h.t.Helper()
+	if h.disk != nil {
+		h.must(h.Sync())
+	}
 	h.must(h.AddRelease(h.site, version, mods...))
+	if h.disk != nil {
+		h.uploaded(version)
+	}
 }
 
 // configure writes the site's configuration: the site's own facts, and a shorter wait than the default so that the

@@ -74,7 +74,7 @@ func TestInitSocket(t *testing.T) {
 // files alone make the switch.
 func TestInitSocketAfterBoot(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.onDisk()
+		h.onDisk(oneDisk)
 		h.configure(booting)
 		h.add("v1")
 		h.released("v1")

@@ -27,10 +27,9 @@ import (
 type Options struct {
 	Name string   // the machine's host name; "web1" if empty
 	Bind []string // "HOST:GUEST": files or directories of this host, to be seen read-only in the machine
-	// Disk is a directory of this host that keeps what the machine writes: a
-	// machine that is booted with it again finds its disk as it was left. With
-	// none, everything is forgotten on Close. One machine at a time.
-	Disk string
+	// Disk keeps what the machine writes. With none, everything is forgotten on
+	// Close.
+	Disk *Disk
 	// Packages are Debian packages to have beyond the usual ones: its root is
 	// built with them.
 	Packages []string
@@ -50,6 +49,7 @@ type Machine struct {
 	leader   int
 	files    *os.Root
 	client   *http.Client
+	disk     *Disk // nil if there is none
 	close    func() error
 }
 
@@ -62,9 +62,7 @@ const bootScript = `
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs tmpfs /run/systemd/nspawn
-if [ -n "$TESTBED_DISK" ]; then
-	mount -t overlay -o "lowerdir=$TESTBED_ROOT,upperdir=$TESTBED_DISK/written,workdir=$TESTBED_DISK/work" overlay "$TESTBED_DISK/root"
-fi
+eval "$TESTBED_MOUNTS"
 exec systemd-nspawn "$@"`
 
 // bootTimeout is generous: a machine is up within 3 s on an idle host.
@@ -92,6 +90,7 @@ func Boot(ctx context.Context, suite string, opts Options) (_ *Machine, err erro
 		done:    make(chan struct{}),
 		console: &console{log: opts.Log},
 		cgroup:  cgroup,
+		disk:    opts.Disk,
 	}
 	m.close = sync.OnceValue(m.shutdown)
 	m.client = m.newClient()
@@ -134,15 +133,12 @@ func (m *Machine) start(root string, opts Options, notify string) error {
 		"--private-network", "--register=no", "--keep-unit", "--link-journal=no",
 		"--console=pipe", "--notify-ready=yes",
 	}
-	if opts.Disk == "" {
+	mounts := ""
+	if opts.Disk == nil {
 		args = append(args, "--directory="+root, "--volatile=overlay")
 	} else {
-		for _, dir := range []string{"written", "work", "root"} {
-			if err := os.MkdirAll(filepath.Join(opts.Disk, dir), 0o755); err != nil {
-				return err
-			}
-		}
-		args = append(args, "--directory="+filepath.Join(opts.Disk, "root"))
+		args = append(append(args, "--directory="+opts.Disk.root()), opts.Disk.binds()...)
+		mounts = opts.Disk.mounts(root)
 	}
 	for _, bind := range opts.Bind {
 		args = append(args, "--bind-ro="+bind)
@@ -158,8 +154,7 @@ func (m *Machine) start(root string, opts Options, notify string) error {
 		"NOTIFY_SOCKET="+notify,
 		"SYSTEMD_NSPAWN_LOCK=0", // machines may share a root: none writes to it
 		"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1",
-		"TESTBED_ROOT="+root,
-		"TESTBED_DISK="+opts.Disk,
+		"TESTBED_MOUNTS="+mounts,
 	)
 	m.cmd.Stdout, m.cmd.Stderr = m.console, m.console
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -235,7 +230,7 @@ func (m *Machine) enter() error {
 	if err != nil {
 		return err
 	}
-	if m.leader, err = child(nspawn); err != nil {
+	if m.leader, err = initBelow(nspawn); err != nil {
 		return err
 	}
 	if m.files, err = os.OpenRoot(m.Path("/")); err != nil {
@@ -291,6 +286,11 @@ func (m *Machine) shutdown() error {
 	}
 	if err := removeCgroup(ctx, m.cgroup); err != nil {
 		return fmt.Errorf("cannot close the machine: %w", err)
+	}
+	if m.disk != nil {
+		if err := m.disk.released(ctx); err != nil {
+			return fmt.Errorf("cannot close the machine: its disk is still mounted: %w", err)
+		}
 	}
 	return nil
 }
@@ -406,15 +406,53 @@ func (m *Machine) Pid(cmd *exec.Cmd) (int, error) {
 
 // child returns the first child of process pid.
 func child(pid int) (int, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	all, err := children(pid)
 	if err != nil {
 		return 0, err
 	}
-	first, _, _ := strings.Cut(string(text), " ")
-	if first == "" {
-		return 0, fmt.Errorf("process %d has no child", pid)
+	return all[0], nil
+}
+
+// children returns the children of process pid, at least one.
+func children(pid int) (pids []int, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil, err
 	}
-	return strconv.Atoi(first)
+	for word := range strings.FieldsSeq(string(text)) {
+		child, err := strconv.Atoi(word)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, child)
+	}
+	if len(pids) == 0 {
+		return nil, fmt.Errorf("process %d has no child", pid)
+	}
+	return pids, nil
+}
+
+// initBelow returns the child of process pid that is the init of a process id
+// namespace: what was started before it, and left to it, isn't.
+func initBelow(pid int) (int, error) {
+	all, err := children(pid)
+	if err != nil {
+		return 0, err
+	}
+	namespace := func(pid int) string {
+		name, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+		if err != nil {
+			return "" // it has just ended
+		}
+		return name
+	}
+	outside := namespace(pid)
+	for _, child := range all {
+		if ns := namespace(child); ns != "" && ns != outside {
+			return child, nil
+		}
+	}
+	return 0, fmt.Errorf("process %d has no child in a process id namespace of its own", pid)
 }
 
 // alive says whether process pid exists and is no zombie.

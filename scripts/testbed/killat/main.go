@@ -3,11 +3,12 @@
 // Command killat runs a program and kills it at the entry of its Nth change of the host: a system call that changes a
 // file or its durability, or a message to systemd that changes a unit. The call itself is not carried out.
 //
-//	killat [-hold] N PROGRAM [ARGUMENT …]
+//	killat [-hold] [-skip CALL,…] N PROGRAM [ARGUMENT …]
 //
 // N = 0 kills nothing. Each change is printed on standard error as "change N: CALL WHAT", so that a run with 0 lists
 // them all. With -hold the program is not killed but kept from going on, for ever, once "holding" is printed: its
-// machine is about to be killed.
+// machine is about to lose its power. The calls of -skip, out of fsync, fdatasync and syncfs, are not carried out, and seem to
+// succeed: what a test must notice.
 //
 // It is a ptrace(2) tracer, since strace counts calls for each thread by itself, and Go moves between threads.
 package main
@@ -28,14 +29,21 @@ import (
 )
 
 func main() {
-	hold := flag.Bool("hold", false, "keep the program from going on instead of killing it")
+	var o options
+	flag.BoolVar(&o.hold, "hold", false, "keep the program from going on instead of killing it")
+	skip := flag.String("skip", "", "system calls that seem to succeed and are not carried out")
 	flag.Parse()
+	for name := range strings.SplitSeq(*skip, ",") {
+		if call, known := syncs[name]; known {
+			o.skip = append(o.skip, call)
+		}
+	}
 	n, err := strconv.Atoi(flag.Arg(0))
 	if err != nil || flag.NArg() < 2 {
-		fmt.Fprintln(os.Stderr, "usage: killat [-hold] N PROGRAM [ARGUMENT …]")
+		fmt.Fprintln(os.Stderr, "usage: killat [-hold] [-skip CALL,…] N PROGRAM [ARGUMENT …]")
 		os.Exit(2)
 	}
-	code, err := run(n, *hold, flag.Args()[1:])
+	code, err := run(n, o, flag.Args()[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "killat:", err)
 		os.Exit(2)
@@ -43,10 +51,17 @@ func main() {
 	os.Exit(code)
 }
 
+type options struct {
+	hold bool
+	skip []uint64 // numbers of system calls
+}
+
+var syncs = map[string]uint64{"fsync": unix.SYS_FSYNC, "fdatasync": unix.SYS_FDATASYNC, "syncfs": unix.SYS_SYNCFS}
+
 // killed is the exit code for a program that was killed.
 const killed = 137
 
-func run(n int, hold bool, argv []string) (code int, err error) {
+func run(n int, o options, argv []string) (code int, err error) {
 	runtime.LockOSThread()                    // ptrace is bound to the thread
 	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // it is waited for, or killed
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -59,14 +74,14 @@ func run(n int, hold bool, argv []string) (code int, err error) {
 	if _, err := unix.Wait4(main, &status, 0, nil); err != nil {
 		return 0, err
 	}
-	options := unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_EXITKILL
-	if err := unix.PtraceSetOptions(main, options); err != nil {
+	wanted := unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_EXITKILL
+	if err := unix.PtraceSetOptions(main, wanted); err != nil {
 		return 0, err
 	}
 	if err := unix.PtraceSyscall(main, 0); err != nil {
 		return 0, err
 	}
-	t := tracer{inside: map[int]bool{}}
+	t := tracer{inside: map[int]bool{}, left: map[int]bool{}}
 	for {
 		tid, err := unix.Wait4(-1, &status, unix.WALL, nil)
 		switch {
@@ -85,11 +100,15 @@ func run(n int, hold bool, argv []string) (code int, err error) {
 		switch stop := status.StopSignal(); stop {
 		case unix.SIGTRAP | 0x80: // a system call, with PTRACE_O_TRACESYSGOOD
 			if t.inside[tid] = !t.inside[tid]; t.inside[tid] && t.changes(main, tid) && t.count == n {
-				if hold {
+				if o.hold {
+					// Its other threads stop at their next system call, as nobody lets them go on.
 					fmt.Fprintln(os.Stderr, "holding")
-					select {}
+					_ = unix.Pause()
 				}
 				_ = unix.Kill(main, unix.SIGKILL)
+			}
+			if len(o.skip) > 0 {
+				t.leaveOut(tid, o.skip)
 			}
 		case unix.SIGTRAP, unix.SIGSTOP: // clone, a new thread's first stop
 		default:
@@ -101,7 +120,29 @@ func run(n int, hold bool, argv []string) (code int, err error) {
 
 type tracer struct {
 	inside map[int]bool // between the entry of a system call and its exit, by thread
+	left   map[int]bool // inside of a system call that is left out, by thread
 	count  int
+}
+
+// leaveOut has a thread that is about to make one of the calls do nothing instead, and find that it succeeded.
+func (t *tracer) leaveOut(tid int, calls []uint64) {
+	var regs unix.PtraceRegs
+	if unix.PtraceGetRegs(tid, &regs) != nil {
+		return // it was killed meanwhile
+	}
+	switch {
+	case t.inside[tid] && slices.Contains(calls, regs.Orig_rax):
+		t.left[tid] = true
+		regs.Orig_rax = ^uint64(0) // no system call
+	case !t.inside[tid] && t.left[tid]:
+		t.left[tid] = false
+		regs.Rax = 0
+	default:
+		return
+	}
+	if err := unix.PtraceSetRegs(tid, &regs); err != nil {
+		fmt.Fprintln(os.Stderr, "killat: cannot leave out a system call:", err)
+	}
 }
 
 // changes tells whether the thread is about to change the host, counts it and says so.
