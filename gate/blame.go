@@ -38,6 +38,7 @@ var blames = map[Cause]Blame{
 	StartLimitHit:           BlamesUnknown,
 	BadOption:               BlamesUnknown, // gunicorn.conf.py is the release's, ExecStart= the host's
 	NotEnabled:              BlamesHost,
+	NoRecovery:              BlamesHost,
 	NoRestart:               BlamesHost,
 	UnitChanged:             BlamesHost,
 	EnvChanged:              BlamesHost,

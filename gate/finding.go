@@ -53,6 +53,7 @@ const (
 	StartLimitHit           Cause = "start_limit_hit"
 	BadOption               Cause = "bad_option"
 	NotEnabled              Cause = "not_enabled"
+	NoRecovery              Cause = "no_recovery_at_boot"
 	NoRestart               Cause = "no_restart"
 	UnitChanged             Cause = "unit_changed"
 	EnvChanged              Cause = "environment_changed"

@@ -37,6 +37,7 @@ func (h *host) survey(ctx context.Context, e gate.Expect) *evidence {
 // outlook looks for what the next start, stop or boot will break, and for what was changed since the last start.
 func (v *evidence) outlook(ctx context.Context) {
 	v.disks()
+	v.recovery(ctx)
 	u := v.manager.Unit(v.Unit.Name)
 	if v.files.LoadState != "loaded" {
 		return

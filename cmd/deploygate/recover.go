@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -81,6 +82,9 @@ func (c *commands) eachApp(ctx *cli.Context, do func(*session) error) error {
 		}
 		s, err := c.begin(ctx, 0)
 		if err == nil {
+			if _, gone := os.Lstat(s.config.StateDir); errors.Is(gone, fs.ErrNotExist) {
+				continue // it was never deployed
+			}
 			err = do(s)
 		}
 		var v *verdictError

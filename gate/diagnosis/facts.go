@@ -51,6 +51,8 @@ type Facts struct {
 	Newer   []Newer    // what was changed after what uses it had started
 	Next    *Candidate // the release that is to be made live; nil: none is
 
+	Recovery Recovery
+
 	Unread  []Unread
 	Secrets []Secret // values that must not be shown
 }

@@ -88,6 +88,11 @@ var risks = []risk{
 		advice{"systemctl enable {proxyunit}"},
 	},
 	{
+		gate.LayerService, gate.NoRecovery, onlyNow, noRecovery,
+		"after a power cut in the middle of a deploy {problem}",
+		advice{"{fix}"},
+	},
+	{
 		gate.LayerService, gate.NoRestart, onlyNow, one(func(f *Facts) bool { return f.Unit.Restart == "no" }),
 		"{unit} stays down after a crash: it has Restart=no",
 		advice{"Restart=on-failure in {file}, then {systemctl} daemon-reload"},
