@@ -171,6 +171,11 @@ func (s *session) printStatus(r statusReport) {
 		row("unfinished", "%s: its process died; deploygate recover finishes it", r.Unfinished.line())
 	} else if r.Last != nil {
 		row("last deploy", "%s", r.Last.line())
+		if f := r.Last.Failure; f != nil && f.Cause == gate.Interrupted {
+			for _, advice := range f.Advice {
+				row("", "-> %s", advice)
+			}
+		}
 	}
 	if r.TornLines > 0 {
 		row("journal", "%d torn line(s) in %s, left out", r.TornLines, s.config.StateDir)

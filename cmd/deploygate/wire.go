@@ -59,6 +59,7 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	d.Outside = h.outside
 	d.Rehearsal = newRehearser(h, log)
 	d.Uses = uses{h}
+	d.Vital = h.vital
 	d.Python = func() string { return h.python(context.WithoutCancel(ctx)) }
 	if c.Rollback.Applied == askDatabase {
 		d.Applied = h.applied

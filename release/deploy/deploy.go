@@ -80,8 +80,10 @@ type Deployer struct {
 	Applied func(ctx context.Context, v release.Version) (map[string]bool, error)
 	Python  func() string // the app's interpreter, for advice; may be nil
 
-	Reload       bool // the unit instead of restarting it; the way back is always a restart
-	Require      []string
+	Reload  bool // the unit instead of restarting it; the way back is always a restart
+	Require []string
+	// Vital has the files, relative to a release, that the app's unit loads and that can't be empty; may be nil.
+	Vital        func(ctx context.Context) []string
 	NoMarker     rollback.Policy
 	Automatic    bool // go back without being asked
 	RefuseBroken bool // refuse when the proxy is broken before

@@ -135,6 +135,9 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 	if found {
 		refused = append(d.look(ctx, &p), refused...) // what the host says of itself follows from it
 	}
+	if found && !p.Live() {
+		refused = append(d.whole(ctx, &p), refused...) // what a file lacks may follow from that it is empty
+	}
 	if history.Bad(p.Target) && !p.Live() {
 		p.Risks = append(p.Risks, gate.NewFinding(gate.LayerRelease, gate.Unknown, fmt.Sprintf("%s failed its last gate", p.Target)).
 			Advise("what of: deploygate history"))

@@ -60,7 +60,10 @@ func (d *Deployer) Recover(ctx context.Context) *Report {
 	switch o := settled(*u, current); o {
 	case Released:
 		return r.end(o, nil)
-	case Refused, RolledBack:
+	case Refused:
+		d.cutOff(ctx, died, u.Requested, current)
+		return r.end(o, died)
+	case RolledBack:
 		return r.end(o, died)
 	default: // the host has to be put right
 	}

@@ -919,7 +919,7 @@ func TestRollback(t *testing.T) {
 			given: func(h *host) {
 				h.migration("0001_initial", "v1", "v2", "v1copy")
 				h.migration("0002_drop", "v2")
-				write(h.t, filepath.Join(h.tree.Dir("v1copy"), "manage.py"), "")
+				write(h.t, filepath.Join(h.tree.Dir("v1copy"), "manage.py"), "v1copy")
 				deployed("v2")(h)
 			},
 			do: func(h *host) *Report { return h.release("v1copy") }, failure: "going back from v2 to v1copy is blocked",

@@ -99,19 +99,13 @@ func (c Condition) holds(configFile, stateDir string) bool {
 	var held bool
 	switch c.Type {
 	case "ConditionDirectoryNotEmpty":
-		held = below(stateDir, c.Parameter) || below(configFile, c.Parameter)
+		held = below(stateDir, filepath.Clean(c.Parameter)) || below(configFile, filepath.Clean(c.Parameter))
 	case "ConditionPathExistsGlob":
 		held, _ = filepath.Match(c.Parameter, configFile)
 	default:
 		return true
 	}
 	return held != c.Negated
-}
-
-// below tells whether a path lies in a directory.
-func below(path, dir string) bool {
-	rest, is := strings.CutPrefix(path, strings.TrimSuffix(dir, "/"))
-	return is && len(rest) > 1 && rest[0] == '/'
 }
 
 // Waits tells whether the unit is started after a mount, as far as it is known: by itself, or as all that is started after

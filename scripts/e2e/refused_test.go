@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"path"
+	"strconv"
+	"strings"
 	"testing"
 
 	"deploygate/scripts/testbed"
@@ -94,4 +96,63 @@ func TestRefusedWithNginxBroken(t *testing.T) {
 			h.t.Errorf("before %+v, warnings %q", v.Before, v.Warnings)
 		}
 	})
+}
+
+// The power is cut before an upload was on disk: its files are there by name, and empty. Whatever is asked says to upload
+// it again, and nothing is touched until that is done.
+func TestRefusesWhatAPowerCutEmptied(t *testing.T) {
+	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+		h.onDisk(oneDisk)
+		h.installUnits()
+		h.prepareKills()
+		n := h.changeCalled("syncfs")
+		h.add("v2", bulk())
+		if at := h.cutAt(n, h.release("good", "v2")); !strings.Contains(at, "syncfs") {
+			h.t.Fatalf("the power was cut at point %s, want it before the release is written to disk", at)
+		}
+		h.settled()
+		h.live("v1")
+		for _, file := range []string{"manage.py", "project/wsgi.py", "static/app.js"} {
+			if text, err := h.ReadFile(h.site.ReleaseDir("v2") + "/" + file); err != nil || text != "" {
+				h.t.Fatalf("%s has %d bytes (%v): the power cut has emptied nothing", file, len(text), err)
+			}
+		}
+		if o := h.lastOutcome(); o != "refused" {
+			h.t.Errorf("outcome %q", o)
+		}
+		for _, command := range [][]string{{"status"}, {"plan", "v2"}} {
+			if r := h.run(command...); !strings.Contains(r.Stdout+r.Stderr, "upload") {
+				h.t.Errorf("%s doesn't say to upload it again", command)
+			}
+		}
+		h.refuses("release", "release v2 is partial: manage.py, project/wsgi.py", "release", "v2")
+		h.sh("rm -r " + h.site.ReleaseDir("v2"))
+		h.add("v2")
+		h.released("v2")
+
+		// Less than all, and none of what must have content: it may be meant, and is said.
+		h.add("v3", testbed.File("project/middleware.py", ""))
+		if r := h.run("plan", "v3"); !strings.Contains(r.Stdout, "1 files of v3 are empty that have content in v2 (project/middleware.py)") {
+			h.t.Error("plan doesn't say which file is empty")
+		}
+		h.add("v4", testbed.File("shop/migrations/0002_more.py", ""))
+		h.refuses("release", "release v4 is partial: shop/migrations/0002_more.py", "release", "v4")
+	})
+}
+
+// changeCalled is the first change of a good release that is a system call of a name.
+func (h *host) changeCalled(call string) int {
+	h.t.Helper()
+	h.add("first")
+	r := h.Exec(h.t.Context(), killat, "0", program, "release", "first")
+	for _, m := range change.FindAllStringSubmatch(r.Stderr, -1) {
+		if number, what, _ := strings.Cut(m[1], ": "); strings.HasPrefix(what, call+" ") {
+			n, err := strconv.Atoi(number)
+			h.must(err)
+			h.backToV1()
+			return n
+		}
+	}
+	h.t.Fatalf("it makes no call of %s:\n%s", call, r.Stderr)
+	return 0
 }
