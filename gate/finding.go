@@ -163,8 +163,7 @@ func (f *Finding) Line() string {
 // maxEvidence bounds one piece of evidence, in bytes.
 const maxEvidence = 4 << 10
 
-// Clean makes remote text harmless to show: valid UTF-8, no control characters but newline and tab, bounded. Escape
-// sequences in a log line would otherwise act on the operator's terminal.
+// Clean makes remote text harmless to show: Printable, and bounded.
 func Clean(s string) string {
 	s = strings.ReplaceAll(strings.TrimSpace(s), "\r\n", "\n")
 	if len(s) > maxEvidence {
@@ -172,8 +171,14 @@ func Clean(s string) string {
 		for cut > 0 && !utf8.RuneStart(s[cut]) {
 			cut--
 		}
-		s = s[:cut] + " […]"
+		s = s[:cut] + cutAfter
 	}
+	return Printable(s)
+}
+
+// Printable replaces what would act on the operator's terminal: it leaves valid UTF-8 without control characters but newline
+// and tab.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t':

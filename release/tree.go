@@ -19,6 +19,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"deploygate/gate/untrusted"
 )
 
 const (
@@ -42,6 +44,9 @@ func Open(root string) (*Tree, error) {
 	if !filepath.IsAbs(root) {
 		return nil, fmt.Errorf("root %q is not an absolute path", root)
 	}
+	if _, err := untrusted.Stat(root); err != nil { // which ends, whatever its file system does
+		return nil, fmt.Errorf("cannot open root %s: %w", root, Reason(err))
+	}
 	dir, err := os.OpenRoot(root)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open root %s: %w", root, Reason(err))
@@ -63,7 +68,7 @@ func (t *Tree) Dir(v Version) string { return filepath.Join(t.root, releasesName
 
 // RealDir is Dir with every link of ROOT resolved, as a process's working directory shows it.
 func (t *Tree) RealDir(v Version) (string, error) {
-	dir, err := filepath.EvalSymlinks(t.Dir(v))
+	dir, err := untrusted.EvalSymlinks(t.Dir(v))
 	if err != nil {
 		return "", fmt.Errorf("cannot resolve %s: %w", t.Dir(v), Reason(err))
 	}
@@ -103,8 +108,8 @@ func (t *Tree) versionOf(target string) (Version, bool) {
 	parent, name := filepath.Split(filepath.Clean(target))
 	releases := filepath.Join(t.root, releasesName)
 	if parent = filepath.Clean(parent); parent != releases {
-		real, err := filepath.EvalSymlinks(parent)
-		want, wantErr := filepath.EvalSymlinks(releases)
+		real, err := untrusted.EvalSymlinks(parent)
+		want, wantErr := untrusted.EvalSymlinks(releases)
 		if err != nil || wantErr != nil || real != want {
 			return "", false
 		}
@@ -154,7 +159,7 @@ func (t *Tree) openReleases() (*os.File, error) {
 // Inspect says why version can't be made live: it is missing, not a real directory, or lacks one of the required
 // files (paths relative to the release; they may be links to what releases share).
 func (t *Tree) Inspect(v Version, require []string) error {
-	info, err := t.dir.Lstat(path.Join(releasesName, string(v)))
+	info, err := t.lookAt(v)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("release %s does not exist: there is no %s%s", v, t.Dir(v), t.present())
@@ -168,7 +173,7 @@ func (t *Tree) Inspect(v Version, require []string) error {
 		if !filepath.IsLocal(name) {
 			return fmt.Errorf("required file %q leaves the release; use a path relative to it", name)
 		}
-		switch _, err := os.Stat(filepath.Join(t.Dir(v), name)); {
+		switch _, err := untrusted.Stat(filepath.Join(t.Dir(v), name)); {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 			missing = append(missing, name)
 		case err != nil:
@@ -179,6 +184,11 @@ func (t *Tree) Inspect(v Version, require []string) error {
 		return fmt.Errorf("release %s is partial: %s has no %s; upload it again", v, t.Dir(v), strings.Join(missing, ", "))
 	}
 	return nil
+}
+
+// lookAt is Lstat of version's directory. A file system may be mounted there that doesn't answer.
+func (t *Tree) lookAt(v Version) (fs.FileInfo, error) {
+	return untrusted.Within(t.Dir(v), func() (fs.FileInfo, error) { return t.dir.Lstat(path.Join(releasesName, string(v))) })
 }
 
 // present helps after a mistyped version: it names the newest releases that are there.
@@ -198,7 +208,8 @@ func (t *Tree) present() string {
 // CanSwap says why the link could not be changed: no right to write in ROOT, or a read-only file system. It changes
 // nothing, so it can't know of a disk that is full.
 func (t *Tree) CanSwap() error {
-	if err := unix.Access(t.root, unix.W_OK|unix.X_OK); err != nil {
+	_, err := untrusted.Within(t.root, func() (struct{}, error) { return struct{}{}, unix.Access(t.root, unix.W_OK|unix.X_OK) })
+	if err != nil {
 		return fmt.Errorf("cannot change %s: %s: %w", t.CurrentPath(), t.root, err)
 	}
 	return nil
@@ -351,8 +362,8 @@ func (t *Tree) removeLink(name string) error {
 
 // sameFile follows links, which may lead from one name of a release to another.
 func sameFile(a, b string) bool {
-	one, err := os.Stat(a)
-	other, err2 := os.Stat(b)
+	one, err := untrusted.Stat(a)
+	other, err2 := untrusted.Stat(b)
 	return err == nil && err2 == nil && os.SameFile(one, other)
 }
 

@@ -8,6 +8,7 @@
 package rollback
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/sys/unix"
 
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 )
 
@@ -59,29 +61,28 @@ func ReadMarker(dir string) (*Marker, error) {
 // readRegular reads a small regular file. A link is refused, since whoever uploads a release could point it at a file
 // that only root may read; a fifo would make the reader wait for ever.
 func readRegular(file string) ([]byte, error) {
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ELOOP) {
+	text, err := untrusted.Within(file, func() ([]byte, error) { return readAll(file) })
+	switch {
+	case errors.Is(err, unix.ELOOP):
 		return nil, errors.New("it is a symbolic link; a marker is a file of the release itself")
-	}
-	if err != nil {
+	case err != nil:
 		return nil, release.Reason(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, release.Reason(err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is not a regular file")
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxMarker+1))
-	if err != nil {
-		return nil, release.Reason(err)
-	}
-	if len(text) > maxMarker {
+	case len(text) > maxMarker:
 		return nil, fmt.Errorf("it is larger than %d KiB", maxMarker>>10)
 	}
 	return text, nil
+}
+
+func readAll(file string) ([]byte, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, cmp.Or(err, untrusted.ErrNotRegular)
+	}
+	return io.ReadAll(io.LimitReader(f, maxMarker+1))
 }
 
 // ParseMarker understands a marker's text. Unknown keys are errors: a misspelt "rollback" must not read as absent.

@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/journal"
 	"deploygate/rollback/migrations"
@@ -167,7 +167,7 @@ func (s *Schemas) crossed(v, target release.Version, policy Policy) Crossed {
 	if was != nil && was.Marker != "" {
 		c.Marker = &Marker{Rollback: Verdict(was.Marker), Reason: was.Reason, Migrations: was.Migrations}
 	}
-	_, gone := os.Lstat(s.Dir(v))
+	_, gone := untrusted.Lstat(s.Dir(v))
 	// What was deployed counts, not only what the directory holds now: it may have been emptied or uploaded anew, and a
 	// word that blocked when the migrations ran is overridden by name, not by an edit.
 	if gone == nil && (c.Marker == nil || c.Marker.Rollback == Safe) {

@@ -10,7 +10,9 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/sys/unix"
 
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/rollback/migrations"
 )
@@ -54,7 +56,14 @@ func (m Marker) Text() []byte {
 
 // WriteMarker puts a marker into a release's directory, whole or not at all. It replaces only what it has made itself.
 func WriteMarker(dir string, m Marker) error {
-	old, err := readRegular(dir + "/" + MarkerName)
+	root, err := openDirectory(dir)
+	if err != nil {
+		return fmt.Errorf("cannot write the marker: %w", release.Reason(err))
+	}
+	defer root.Close()
+	// It is looked at and written in the directory that was opened: another one, or a link, that is put in its place
+	// meanwhile gets nothing.
+	old, err := readRegular(fmt.Sprintf("/proc/self/fd/%d/%s", root.fd, MarkerName))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -64,11 +73,6 @@ func WriteMarker(dir string, m Marker) error {
 	case bytes.Equal(old, m.Text()):
 		return nil
 	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return fmt.Errorf("cannot write the marker: %w", release.Reason(err))
-	}
-	defer root.Close()
 	const temporary = MarkerName + ".new"
 	_ = root.Remove(temporary) // of one who died at it
 	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
@@ -82,11 +86,11 @@ func WriteMarker(dir string, m Marker) error {
 	if closing := f.Close(); err == nil {
 		err = closing
 	}
-	if err == nil {
+	if err == nil { // which replaces a link, and doesn't follow it
 		err = root.Rename(temporary, MarkerName)
 	}
 	if err == nil {
-		err = syncDir(root)
+		err = root.sync()
 	}
 	if err != nil {
 		_ = root.Remove(temporary)
@@ -95,12 +99,34 @@ func WriteMarker(dir string, m Marker) error {
 	return nil
 }
 
-// syncDir makes a rename in a directory durable: a marker that blocks must not be lost with the power.
-func syncDir(root *os.Root) error {
-	d, err := root.Open(".")
-	if err != nil {
-		return err
+// directory is one that was opened as it is named.
+type directory struct {
+	*os.Root
+	fd int
+}
+
+// openDirectory opens a directory, and nothing that a link in its place leads to.
+func openDirectory(dir string) (*directory, error) {
+	fd, err := untrusted.Within(dir, func() (int, error) {
+		return unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil, fmt.Errorf("%s is not a directory", dir)
 	}
-	defer d.Close()
-	return d.Sync()
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	return &directory{root, fd}, nil
+}
+
+func (d *directory) sync() error { return unix.Fsync(d.fd) }
+
+func (d *directory) Close() {
+	_ = d.Root.Close()
+	_ = unix.Close(d.fd)
 }

@@ -52,20 +52,21 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	// What is left was found before anything was looked at on the host, or changed.
 	if wantsJSON(args) {
-		_ = (&session{commands: &commands{out: stdout, err: stderr}}).printJSON(struct {
+		_ = (&session{commands: &commands{out: &door{w: stdout}, err: &door{w: stderr}}}).printJSON(struct {
 			Outcome  string   `json:"outcome"`
 			ExitCode int      `json:"exit_code"`
 			Problems []string `json:"problems"`
 		}{"usage", exitUsage, strings.Split(err.Error(), "\n")}, exitUsage)
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintf(stderr, "deploygate: %s\n", line)
+		fmt.Fprintf(&door{w: stderr}, "deploygate: %s\n", line)
 	}
 	return exitUsage
 }
 
 func newApp(stdout, stderr io.Writer) *cli.App {
-	c := &commands{out: stdout, err: stderr}
+	secrets := &gate.Secrets{}
+	c := &commands{out: &door{w: stdout, secrets: secrets}, err: &door{w: stderr, secrets: secrets}, secrets: secrets}
 	app := &cli.App{
 		Name:    "deploygate",
 		Usage:   "make a release live if it is healthy, put the old one back if it isn't",
@@ -106,7 +107,8 @@ func onUsageError(_ *cli.Context, err error, _ bool) error {
 
 // commands holds what they share.
 type commands struct {
-	out, err io.Writer
+	out, err *door
+	secrets  *gate.Secrets // what must not leave by them
 }
 
 // session is one command on its way.
@@ -123,6 +125,9 @@ func (c *commands) begin(ctx *cli.Context, maxWords int) (*session, error) {
 	s, err := c.unconfigured(ctx, maxWords)
 	if err == nil {
 		s.config, err = LoadConfig(ctx.String("config"), ctx.String("app"), configDir)
+	}
+	if err == nil {
+		err = trusted("the state directory", s.config.StateDir)
 	}
 	return s, err
 }
@@ -147,7 +152,7 @@ func (c *commands) unconfigured(ctx *cli.Context, maxWords int) (*session, error
 
 // connect is connect with progress on stderr.
 func (s *session) connect(ctx context.Context) (*host, error) {
-	return connect(ctx, s.config, s.log, newProgress(s.err, s.noColor))
+	return connect(ctx, s.config, s.log, newProgress(s.err, s.noColor), s.secrets)
 }
 
 // interruptible gives a context that ends with the first signal that asks to stop. Later ones change nothing: the way

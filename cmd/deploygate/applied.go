@@ -36,9 +36,11 @@ const (
 // migrations they have. It changes nothing.
 func (h *host) applied(ctx context.Context, v release.Version) (map[string]bool, error) {
 	var out bounded
+	dir := h.deployer.Tree.Dir(v)
 	err := h.manager.Unit(h.config.Service.Unit).Run(ctx, unit.Command{
-		Name: h.config.App + "-applied", Args: []string{h.python(ctx), "-B", "-c", askApplied},
-		Dir: filepath.Join(h.deployer.Tree.Dir(v), h.base(ctx)), Timeout: askLimit, Output: &out,
+		Point: func(path string) string { return pointed(h.tree)(dir, path) },
+		Name:  h.config.App + "-applied", Args: []string{h.python(ctx), "-B", "-c", askApplied},
+		Dir: filepath.Join(dir, h.base(ctx)), Timeout: askLimit, Output: &out,
 	})
 	if err != nil {
 		why := err.Error()

@@ -15,6 +15,7 @@ import (
 	"deploygate/gate"
 	"deploygate/gate/diagnosis"
 	"deploygate/gate/socket"
+	"deploygate/gate/untrusted"
 	"deploygate/release/deploy"
 	"deploygate/release/journal"
 	"deploygate/release/rehearsal"
@@ -296,13 +297,13 @@ func (c *candidate) onlyThere(module, config string) bool {
 	}
 	tail := strings.ReplaceAll(module, ".", "/")
 	top, _, _ := strings.Cut(module, ".")
-	entries, err := os.ReadDir(c.Next.Dir)
+	entries, err := untrusted.ReadDir(c.Next.Dir)
 	if err != nil {
 		return false
 	}
 	for _, e := range entries {
 		for _, end := range []string{".py", ""} {
-			if _, err := os.Stat(filepath.Join(c.Next.Dir, e.Name(), tail+end)); err == nil {
+			if _, err := untrusted.Stat(filepath.Join(c.Next.Dir, e.Name(), tail+end)); err == nil {
 				return false
 			}
 		}
@@ -313,7 +314,7 @@ func (c *candidate) onlyThere(module, config string) bool {
 	}
 	for _, site := range sites {
 		for _, name := range []string{top, top + ".py", "*.egg-link", "__editable__*", top + ".pth"} {
-			if found, _ := filepath.Glob(filepath.Join(site, name)); len(found) > 0 {
+			if found, _ := untrusted.Glob(filepath.Join(site, name)); len(found) > 0 {
 				return false
 			}
 		}
@@ -380,7 +381,7 @@ func (c *candidate) links() {
 	left := maxLinkEntries
 	var walk func(below string, depth int)
 	walk = func(below string, depth int) {
-		entries, _ := os.ReadDir(filepath.Join(c.live.to, below)) // what can be read of it
+		entries, _ := untrusted.ReadDir(filepath.Join(c.live.to, below)) // what can be read of it
 		for _, e := range entries {
 			if left--; left < 0 {
 				return

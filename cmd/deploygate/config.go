@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"deploygate/gate/probe"
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/deploy"
 	"deploygate/release/unit"
@@ -248,6 +248,9 @@ func LoadConfig(file, app, dir string) (*Config, error) {
 			return nil, fmt.Errorf("%s: %w; name the app with --app", file, err)
 		}
 	}
+	if err := trusted("the configuration", file); err != nil {
+		return nil, err
+	}
 	text, err := readConfig(file)
 	if err != nil {
 		return nil, err
@@ -270,7 +273,7 @@ func findConfig(app, dir string) (string, error) {
 	}
 	if app != "" {
 		file := filepath.Join(dir, app+".toml")
-		switch _, err := os.Stat(file); {
+		switch _, err := untrusted.Stat(file); {
 		case err == nil:
 			return file, nil
 		case !errors.Is(err, fs.ErrNotExist):
@@ -291,7 +294,7 @@ func findConfig(app, dir string) (string, error) {
 
 // configFiles lists the configurations in dir, sorted. An editor's lock or backup is none: its name is no app's.
 func configFiles(dir string) (files []string, err error) {
-	entries, err := os.ReadDir(dir)
+	entries, err := untrusted.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot list the configurations in %s: %w", dir, release.Reason(err))
 	}
@@ -315,18 +318,18 @@ func known(files []string) string {
 }
 
 func readConfig(file string) ([]byte, error) {
-	info, err := os.Stat(file)
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the configuration %s: %w", file, err)
+	}
+	text, more, err := untrusted.ReadFile(path, maxConfig, nil)
 	switch {
+	case errors.Is(err, untrusted.ErrNotRegular):
+		return nil, fmt.Errorf("cannot read the configuration %s: it is not a file", file)
 	case err != nil:
 		return nil, fmt.Errorf("cannot read the configuration %s: %w", file, release.Reason(err))
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("cannot read the configuration %s: it is not a file", file)
-	case info.Size() > maxConfig:
+	case more:
 		return nil, fmt.Errorf("cannot read the configuration %s: it is larger than %d KiB", file, maxConfig>>10)
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the configuration %s: %w", file, release.Reason(err))
 	}
 	return text, nil
 }

@@ -58,17 +58,17 @@ func (c *commands) judge(ctx *cli.Context, unreachable func(*session, *gate.Find
 	if err != nil {
 		return err
 	}
-	run, stop := interruptible()
-	defer stop()
-	h, err := s.connect(run)
-	switch {
-	case err != nil && s.json:
-		return unreachable(s, gate.AsFinding(gate.LayerService, err))
-	case err != nil:
-		return s.cannot(err)
-	}
-	defer h.Close()
-	return look(run, s, h)
+	return s.looking(func(run context.Context) error {
+		h, err := s.connect(run)
+		switch {
+		case err != nil && s.json:
+			return unreachable(s, gate.AsFinding(gate.LayerService, err))
+		case err != nil:
+			return s.cannot(err)
+		}
+		defer h.Close()
+		return look(run, s, h)
+	})
 }
 
 // examine looks at the host as it is now.
@@ -134,16 +134,26 @@ func (v *evidence) logs(ctx context.Context, q unit.LogQuery) {
 		v.unread("the journal of "+v.Unit.Name, err, "journalctl -u "+v.Unit.Name+" -n 100")
 	}
 	v.Log = lines
+	ofFile := func(more []gate.LogLine) []gate.LogLine { return ofState(more, v.Unit.State, v.Asked) }
 	if q.Since.IsZero() {
 		v.Log = latestStarts(lines, v.Unit.State)
+	} else {
+		v.Log = begunBy(lines, v.trial.until, v.trial.Previous)
+		runs := 0 // meanwhile
+		if now, err := v.manager.Unit(v.Unit.Name).State(ctx); err == nil && now.InvocationID != v.Unit.State.InvocationID {
+			runs = now.MainPID
+		}
+		ofFile = func(more []gate.LogLine) []gate.LogLine {
+			return inTrial(more, q.Since, v.trial.until, runs, len(v.trial.Reloaded) > 0)
+		}
 	}
 	for _, option := range []string{"--error-logfile", "--log-file"} {
 		if file := v.files.Option(option, ""); strings.HasPrefix(file, "/") {
-			more, err := unit.LogFile(file, v.Asked.Add(-time.Minute))
+			more, err := unit.LogFile(file, appUser(v.config.Service.Manager, v.files))
 			if err != nil {
 				v.unread("gunicorn's log", err, "tail -n 100 "+file)
 			}
-			v.Log = append(v.Log, more...)
+			v.Log = append(v.Log, ofFile(more)...)
 		}
 	}
 	slices.SortStableFunc(v.Log, func(a, b gate.LogLine) int { return a.At.Compare(b.At) })
@@ -193,11 +203,13 @@ func isKill(l gate.LogLine) bool {
 func latestStarts(lines []gate.LogLine, st gate.UnitState) []gate.LogLine {
 	counts := map[string]bool{} // by start, whether its lines are kept
 	older := -1                 // how many are kept that are not younger than st's
+	// The unit may have been unloaded since, with all that systemd knew of it: then the last start counts.
+	known := slices.ContainsFunc(lines, func(l gate.LogLine) bool { return l.Invocation != "" && l.Invocation == st.InvocationID })
 	first := len(lines)
 	for i, l := range slices.Backward(lines) {
-		kept, known := counts[l.Invocation]
-		if l.Invocation != "" && !known {
-			if older >= 0 || l.Invocation == st.InvocationID {
+		kept, seen := counts[l.Invocation]
+		if l.Invocation != "" && !seen {
+			if older >= 0 || !known || l.Invocation == st.InvocationID {
 				older++
 			}
 			kept = older <= st.NRestarts
@@ -220,7 +232,7 @@ func (h *host) witness(f *gate.Finding, e gate.Expect, since time.Time) func() [
 	defer cancel()
 	v := h.gather(ctx, e)
 	v.Failed, v.Asked = f, since
-	until := time.Now()
+	v.trial.Expect, v.trial.until = e, time.Now()
 	var err error
 	if v.Unit.State, err = h.manager.Unit(v.Unit.Name).State(ctx); err != nil {
 		v.unread("the unit's state", err, "systemctl status "+v.Unit.Name)
@@ -244,9 +256,9 @@ func (h *host) witness(f *gate.Finding, e gate.Expect, since time.Time) func() [
 		if v.Proxy.Route == nil {
 			v.route(ctx)
 		}
-		v.logs(ctx, unit.LogQuery{Since: since, Until: until.Add(time.Second)})
-		v.Log = slices.DeleteFunc(v.Log, func(l gate.LogLine) bool { return l.Invocation != "" && l.Invocation == e.Previous })
-		v.proxyLog(ctx, since.Truncate(time.Second), until)
+		// What it said last may get there a moment later.
+		v.logs(ctx, unit.LogQuery{Since: since, Until: v.trial.until.Add(time.Second)})
+		v.proxyLog(ctx, since.Truncate(time.Second), v.trial.until)
 		return diagnosis.Diagnose(&v.Facts)
 	})
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +23,7 @@ import (
 	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
 	"deploygate/gate/socket"
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/unit"
 )
@@ -37,6 +36,10 @@ type evidence struct {
 	files        unit.Description
 	nginxWorkers []int
 	nginxConfig  *nginx.Config // nil: it couldn't be read
+	trial        struct {      // that failed, where this is about one
+		gate.Expect
+		until time.Time
+	}
 }
 
 // gather begins with what the configuration and the unit's files say.
@@ -45,7 +48,7 @@ func (h *host) gather(ctx context.Context, e gate.Expect) *evidence {
 	v := &evidence{host: h}
 	v.Asked, v.Path, v.Host, v.Limit, v.Bind = time.Now(), c.Health.Path, c.Health.Host, c.Health.Timeout, h.bind
 	v.Release = diagnosis.Release{Version: e.Version, Dir: e.Dir, Root: c.Root}
-	if real, err := filepath.EvalSymlinks(c.Root); err == nil {
+	if real, err := untrusted.EvalSymlinks(c.Root); err == nil {
 		v.Release.Root = real
 	}
 	var err error
@@ -76,21 +79,22 @@ func (v *evidence) readUnit() {
 		u.RehearsedFor, u.File = live.Name, live.File
 	}
 	if d.Program != "" {
-		v.needs(gate.ExecMissing, "ExecStart=", d.Program, executable(d.Program))
+		v.needs(gate.ExecMissing, "ExecStart=", d.Program, cmp.Or(v.missing(d.Program), executable(d.Program)))
 		if u.Python = pythonOf(d.Program); u.Python != "" && u.Python != d.Program {
-			v.needs(gate.ExecMissing, diagnosis.Shebang, u.Python, exists(u.Python))
+			v.needs(gate.ExecMissing, diagnosis.Shebang, u.Python, v.missing(u.Python))
 		}
 	}
 	if d.WorkingDirectory != "" && !d.DirectoryOptional {
 		v.needs(gate.WorkingDirectoryMissing, "WorkingDirectory=", d.WorkingDirectory, v.enterable(d.WorkingDirectory))
 	}
-	v.environment(d.Environment)
+	v.settings(d.Environment)
 	for _, f := range d.EnvironmentFiles {
 		if !f.Optional {
-			v.needs(gate.EnvFileMissing, "EnvironmentFile=", f.Path, exists(f.Path))
+			v.needs(gate.EnvFileMissing, "EnvironmentFile=", f.Path, v.missing(f.Path))
 		}
-		v.environment(assignments(f.Path))
+		v.settings(assignments(f.Path))
 	}
+	v.learn(d, v.Release.Dir)
 }
 
 func (v *evidence) needs(cause gate.Cause, what, path, problem string) {
@@ -103,20 +107,35 @@ func executable(program string) string {
 	if problem := exists(program); problem != "" {
 		return problem
 	}
-	if info, err := os.Stat(program); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 == 0 {
+	if info, err := untrusted.Stat(program); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 == 0 {
 		return "is not executable"
 	}
 	return ""
 }
 
-// exists says what is wrong with a path; "" if it is there, or can't be looked at.
+// missing is exists, and notes what can't be looked at.
+func (v *evidence) missing(path string) string {
+	if _, err := untrusted.Stat(path); slow(err) {
+		v.unread(path, err, "stat "+path)
+		return ""
+	}
+	return exists(path)
+}
+
+// slow reports whether a look did not come back.
+func slow(err error) bool {
+	_, is := errors.AsType[*untrusted.SlowError](err)
+	return is
+}
+
+// exists says what is wrong with a path; "" if it is there, or can't be told.
 func exists(path string) string {
 	if strings.ContainsAny(path, "*?[") { // EnvironmentFile= takes patterns
-		if found, err := filepath.Glob(path); err == nil && len(found) > 0 {
+		if found, err := untrusted.Glob(path); err == nil && len(found) > 0 {
 			return ""
 		}
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	if _, err := untrusted.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return "does not exist"
 	}
 	return ""
@@ -124,7 +143,7 @@ func exists(path string) string {
 
 // enterable says why the unit's user can't work in a directory.
 func (v *evidence) enterable(dir string) string {
-	if problem := exists(dir); problem != "" {
+	if problem := v.missing(dir); problem != "" {
 		return problem
 	}
 	who := v.identity()
@@ -189,83 +208,30 @@ func (v *evidence) gunicornTimeout() time.Duration {
 		}
 		return time.Duration(n) * time.Second
 	}
-	_, err := os.Stat(filepath.Join(v.files.WorkingDirectory, "gunicorn.conf.py"))
+	_, err := untrusted.Stat(filepath.Join(v.files.WorkingDirectory, "gunicorn.conf.py"))
 	if v.files.Option("--config", "-c") != "" || !errors.Is(err, fs.ErrNotExist) || !v.files.IsGunicorn() {
 		return 0
 	}
 	return 30 * time.Second // gunicorn's default
 }
 
-// secret is how variables are called whose values must not be shown.
-var secret = regexp.MustCompile(`(?i)secret|passw|passphrase|token|key|credential|private|salt|dsn|auth|(database|db)_?ur[il]`)
-
-// environment takes from the unit's environment what has to be known: which values are secret, and Django's settings.
-func (v *evidence) environment(assignments []string) {
-	const tooShort = 4 // to be told from other text
+// settings takes from the unit's environment which settings Django is to use.
+func (v *evidence) settings(assignments []string) {
 	for _, a := range assignments {
-		name, value, _ := strings.Cut(a, "=")
-		if name == "DJANGO_SETTINGS_MODULE" {
+		if value, is := strings.CutPrefix(a, "DJANGO_SETTINGS_MODULE="); is {
 			v.Unit.SettingsModule = value
 		}
-		values := passwords(value)
-		if secret.MatchString(name) {
-			values = append([]string{value}, values...) // the whole before its parts
-		}
-		for _, hidden := range values {
-			if len(hidden) >= tooShort {
-				v.Secrets = append(v.Secrets, diagnosis.Secret{Name: name, Value: hidden})
-			}
-		}
 	}
-}
-
-// passwords is the one in an address, as it is written and as it is meant.
-func passwords(address string) []string {
-	_, rest, is := strings.Cut(address, "://")
-	user, _, hasUser := strings.Cut(rest, "@")
-	if i := strings.LastIndexByte(rest, '@'); hasUser {
-		user = rest[:i] // a password may hold one
-	}
-	_, written, hasPassword := strings.Cut(user, ":")
-	if !is || !hasUser || !hasPassword {
-		return nil
-	}
-	if meant, err := url.PathUnescape(written); err == nil && meant != written {
-		return []string{written, meant}
-	}
-	return []string{written}
-}
-
-// assignments reads an environment file as far as it is plain: one NAME=value a line (systemd.exec(5), EnvironmentFile=).
-func assignments(file string) (found []string) {
-	const limit = 64 << 10
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil
-	}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, limit)
-	for lines.Scan() && len(found) < 1000 {
-		name, value, is := strings.Cut(strings.TrimSpace(lines.Text()), "=")
-		if is && !strings.HasPrefix(name, "#") {
-			found = append(found, strings.TrimSpace(name)+"="+strings.Trim(strings.TrimSpace(value), `"'`))
-		}
-	}
-	return found
 }
 
 // readRelease opens the release that is judged, and the one before it, to look for modules in them.
 func (v *evidence) readRelease() {
 	r := &v.Release
 	if r.Dir != "" {
-		r.Files, r.Closed = os.DirFS(r.Dir), v.closed
+		r.Files, r.Closed = untrusted.FS(r.Dir), v.closed
 	}
 	if before := v.deployer.Before(release.Version(r.Version)); before != "" {
-		r.Previous, r.Before = string(before), os.DirFS(v.deployer.Tree.Dir(before))
+		r.Previous, r.Before = string(before), untrusted.FS(v.deployer.Tree.Dir(before))
 	}
 	for _, top := range []string{v.deployer.Tree.CurrentPath(), r.Dir} {
 		if below, is := strings.CutPrefix(v.files.WorkingDirectory, top); is && top != "" {
@@ -358,7 +324,7 @@ func (v *evidence) sockets() {
 func serving(all []socket.Listener, at probe.Address) []socket.Listener {
 	addr := at.Addr
 	if at.Network == "unix" {
-		if real, err := filepath.EvalSymlinks(addr); err == nil && len(socket.Serving(all, at.Network, addr)) == 0 {
+		if real, err := untrusted.EvalSymlinks(addr); err == nil && len(socket.Serving(all, at.Network, addr)) == 0 {
 			addr = real
 		}
 	}
@@ -395,7 +361,7 @@ func (v *evidence) madeBefore(dir string) bool {
 func madeByUnit(dir string) bool {
 	for _, place := range []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"} {
 		for _, pattern := range []string{"*.service", "*.service.d/*.conf"} {
-			files, _ := filepath.Glob(filepath.Join(place, pattern)) // the pattern is a good one
+			files, _ := untrusted.Glob(filepath.Join(place, pattern)) // the pattern is a good one
 			for _, file := range files {
 				for line := range strings.SplitSeq(head(file), "\n") {
 					made, is := strings.CutPrefix(line, "RuntimeDirectory=")
@@ -411,10 +377,11 @@ func madeByUnit(dir string) bool {
 
 // inTmpfiles tells whether a configuration of tmpfiles.d(5) makes a directory.
 func inTmpfiles(dir string) bool {
-	files, _ := filepath.Glob("/etc/tmpfiles.d/*.conf")
-	more, _ := filepath.Glob("/usr/lib/tmpfiles.d/*.conf")
+	const enough = 64 << 10 // bytes of one
+	files, _ := untrusted.Glob("/etc/tmpfiles.d/*.conf")
+	more, _ := untrusted.Glob("/usr/lib/tmpfiles.d/*.conf")
 	for _, file := range append(files, more...) {
-		text, err := os.ReadFile(file)
+		text, _, err := untrusted.ReadFile(file, enough, nil)
 		if err == nil && slices.Contains(strings.Fields(string(text)), dir) {
 			return true
 		}
@@ -561,8 +528,11 @@ func (v *evidence) about(e nginx.Entry) bool {
 func (v *evidence) disks() {
 	seen := map[unix.Fsid]bool{}
 	for _, dir := range []string{v.Release.Root, "/var/log", "/var/lib", "/tmp", "/run"} {
-		var st unix.Statfs_t
-		if err := unix.Statfs(dir, &st); err != nil || seen[st.Fsid] {
+		st, err := untrusted.Within(dir, func() (st unix.Statfs_t, err error) {
+			err = unix.Statfs(dir, &st)
+			return st, err
+		})
+		if err != nil || seen[st.Fsid] {
 			continue
 		}
 		seen[st.Fsid] = true

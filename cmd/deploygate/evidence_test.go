@@ -10,34 +10,9 @@ import (
 	"deploygate/gate"
 )
 
-func TestSecretsAreTakenFromTheEnvironment(t *testing.T) {
-	for _, c := range []struct {
-		assignment string
-		want       []string
-	}{
-		{"SECRET_KEY=django-insecure", []string{"django-insecure"}},
-		{"DATABASE_PASSWORD=hunter22", []string{"hunter22"}},
-		{"STRIPE_API_TOKEN=sk_live_1", []string{"sk_live_1"}},
-		{"CACHE=redis://:s3cret@cache:6379/0", []string{"s3cret"}},
-		{"DATABASE_URL=postgres://shop:p%40ss%2Fword@db/shop", []string{"postgres://shop:p%40ss%2Fword@db/shop", "p%40ss%2Fword", "p@ss/word"}},
-		{"BROKER=amqp://shop:p@ss@mq//", []string{"p@ss"}},
-		{"SITE=https://shop.example/a@b:c", nil},
-		{"DEBUG=false", nil},
-		{"PASSWORD=abc", nil}, // too short to be told from other text
-		{"DJANGO_SETTINGS_MODULE=project.settings", nil},
-	} {
-		var v evidence
-		v.environment([]string{c.assignment})
-		var got []string
-		for _, s := range v.Secrets {
-			got = append(got, s.Value)
-		}
-		if d := cmp.Diff(c.want, got); d != "" {
-			t.Errorf("%s: %s", c.assignment, d)
-		}
-	}
+func TestTheEnvironmentNamesDjangosSettings(t *testing.T) {
 	var v evidence
-	v.environment([]string{"DJANGO_SETTINGS_MODULE=project.settings"})
+	v.settings([]string{"A=b", "DJANGO_SETTINGS_MODULE=project.settings"})
 	if v.Unit.SettingsModule != "project.settings" {
 		t.Errorf("settings %q", v.Unit.SettingsModule)
 	}
@@ -68,7 +43,7 @@ func TestLatestStarts(t *testing.T) {
 		restarts   int
 		want       string
 	}{
-		{"d", 0, "7"}, {"c", 0, "567"}, {"c", 1, "24567"}, {"b", 0, "24567"}, {"b", 5, "1234567"}, {"gone", 0, "1234567"},
+		{"d", 0, "7"}, {"c", 0, "567"}, {"c", 1, "24567"}, {"b", 0, "24567"}, {"b", 5, "1234567"}, {"gone", 0, "7"}, {"", 1, "567"},
 	} {
 		got := ""
 		for _, l := range latestStarts(lines, gate.UnitState{InvocationID: c.invocation, NRestarts: c.restarts}) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -14,6 +13,7 @@ import (
 
 	"deploygate/gate/probe"
 	"deploygate/gate/socket"
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/journal"
 	"deploygate/release/unit"
@@ -88,7 +88,7 @@ func newConfig(file, app, dir string, look bool) (string, string, error) {
 	if file == "" {
 		file = filepath.Join(dir, app+".toml")
 	}
-	if _, err := os.Lstat(file); err == nil && !look {
+	if _, err := untrusted.Lstat(file); err == nil && !look {
 		return "", "", usagef("%s is there already and is left as it is; to see what would be written: deploygate init --print", file)
 	}
 	return app, file, nil
@@ -141,7 +141,7 @@ func (s *session) init(ctx context.Context, r initReport, unitName string, look 
 
 // deployed tells whether an app is there and has been deployed.
 func deployed(c *Config) bool {
-	_, missing := os.Lstat(filepath.Join(c.Root, "current"))
+	_, missing := untrusted.Lstat(filepath.Join(c.Root, "current"))
 	history, err := journal.Load(c.StateDir)
 	_, ever := history.Last()
 	return missing == nil && err == nil && ever
@@ -399,7 +399,7 @@ func listens(pid int) (at []socket.Listener, err error) {
 		inodes = append(inodes, l.Inode)
 	}
 	held, err := socket.Holders(inodes...)
-	if _, unseen := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)); unseen == nil {
+	if _, unseen := untrusted.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)); unseen == nil {
 		err = nil // others' processes may be closed to this one
 	}
 	for _, l := range all {

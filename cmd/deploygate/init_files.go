@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/unit/pair"
 )
@@ -73,19 +74,15 @@ func create(files ...pair.File) (err error) {
 // written tells whether all of the files are there as they would be written.
 func written(files ...pair.File) bool {
 	return !slices.ContainsFunc(files, func(f pair.File) bool {
-		info, err := os.Lstat(f.Path)
-		if err != nil || !info.Mode().IsRegular() || info.Size() != int64(len(f.Text)) {
-			return true
-		}
-		text, err := os.ReadFile(f.Path)
-		return err != nil || string(text) != f.Text
+		text, more, err := untrusted.ReadFile(f.Path, int64(len(f.Text)), nil)
+		return err != nil || more || string(text) != f.Text
 	})
 }
 
 // missing tells whether none of the files is there yet, else with an existsError.
 func missing(files ...pair.File) error {
 	for _, f := range files {
-		if _, err := os.Lstat(f.Path); err == nil {
+		if _, err := untrusted.Lstat(f.Path); err == nil {
 			return &existsError{f.Path}
 		}
 	}
@@ -100,7 +97,7 @@ func cannotWrite(path string, err error) error {
 func makeDirs(dir string) (made []string, err error) {
 	var missing []string
 	for at := dir; ; at = filepath.Dir(at) {
-		if _, err := os.Stat(at); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := untrusted.Stat(at); !errors.Is(err, fs.ErrNotExist) {
 			break // whether it is a directory, who writes into it finds out
 		}
 		missing = append(missing, at)

@@ -12,6 +12,7 @@ import (
 
 	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
+	"deploygate/gate/untrusted"
 )
 
 // findProxy finds the names and ports by which nginx leads requests to the app.
@@ -66,7 +67,7 @@ func meant(a probe.Address) string {
 
 // realPath is a path whose directory has no symlinks, as far as it exists.
 func realPath(file string) string {
-	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
+	dir, err := untrusted.EvalSymlinks(filepath.Dir(file))
 	if err != nil {
 		return file
 	}

@@ -17,6 +17,7 @@ import (
 
 	"deploygate/gate/probe"
 	"deploygate/gate/socket"
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/unit"
 	"deploygate/release/unit/pair"
@@ -181,7 +182,7 @@ func (s *session) pairFor(d unit.Description) (pair.Pair, error) {
 		Service: d, Scope: c.Service.Manager, Gunicorn: d.IsGunicorn() || isGunicorn(d.MainPID),
 		Releases: filepath.Join(c.Root, "releases"), Runtime: "/run", Dir: "/etc/systemd/system",
 	}
-	if real, err := filepath.EvalSymlinks(f.Releases); err == nil {
+	if real, err := untrusted.EvalSymlinks(f.Releases); err == nil {
 		f.Releases = real
 	}
 	if f.Scope == unit.User {
@@ -249,7 +250,7 @@ func lookAt(d unit.Description, bind string) (listen string, seen *pair.Seen, er
 	if seen.Directory, err = rightsOf(filepath.Dir(listen), fs.ModeDir); err != nil {
 		return "", nil, err
 	}
-	entries, err := os.ReadDir(filepath.Dir(listen))
+	entries, err := untrusted.ReadDir(filepath.Dir(listen))
 	if err != nil {
 		return "", nil, fmt.Errorf("cannot list %s: %w", filepath.Dir(listen), release.Reason(err))
 	}
@@ -263,7 +264,7 @@ func lookAt(d unit.Description, bind string) (listen string, seen *pair.Seen, er
 
 // rightsOf reads the owner and mode of a file of a kind.
 func rightsOf(file string, kind fs.FileMode) (r pair.Rights, err error) {
-	info, err := os.Lstat(file)
+	info, err := untrusted.Lstat(file)
 	if err != nil {
 		return r, fmt.Errorf("cannot look at %s: %w", file, release.Reason(err))
 	}
@@ -289,13 +290,10 @@ func isGunicorn(pid int) bool {
 		return false
 	}
 	const enough = 4 << 10
-	f, err := os.Open(fmt.Sprintf("/proc/%d/cmdline", pid))
+	text, _, err := untrusted.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid), enough, nil)
 	if err != nil {
 		return false
 	}
-	defer f.Close()
-	text := make([]byte, enough)
-	n, _ := f.Read(text)
-	argv := strings.Split(string(text[:n]), "\x00")
+	argv := strings.Split(string(text), "\x00")
 	return slices.ContainsFunc(argv, func(arg string) bool { return strings.HasPrefix(filepath.Base(arg), "gunicorn") })
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/deploy"
 	"deploygate/rollback"
@@ -72,7 +72,10 @@ func (c *commands) compared(ctx *cli.Context, what, against string) (s *session,
 			if dirs[i], err = filepath.Abs(dir); err != nil {
 				return nil, dirs, err
 			}
-			if info, err := os.Stat(dirs[i]); err != nil || !info.IsDir() {
+			if real, err := untrusted.EvalSymlinks(dirs[i]); err == nil { // as it is now: no link is followed when it is written
+				dirs[i] = real
+			}
+			if info, err := untrusted.Stat(dirs[i]); err != nil || !info.IsDir() {
 				return nil, dirs, usagef("there is no directory %s", dir)
 			}
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +14,7 @@ import (
 
 	"deploygate/gate"
 	"deploygate/gate/diagnosis"
+	"deploygate/gate/untrusted"
 	"deploygate/release/rehearsal"
 	"deploygate/release/unit"
 )
@@ -161,8 +161,10 @@ func (v *evidence) editedRelease(config string, since time.Time) (file string, a
 		return "", at, 0
 	}
 	w := editedWalk{since: since, left: maxEdited, until: time.Now().Add(maxEditedTime)}
-	w.directory(dir, 0)
-	if real, err := filepath.EvalSymlinks(config); config != "" && err == nil {
+	if _, err := untrusted.WithinLimit(dir, 2*maxEditedTime, func() (struct{}, error) { w.directory(dir, 0); return struct{}{}, nil }); err != nil {
+		return "", at, 0 // it may go on for itself
+	}
+	if real, err := untrusted.EvalSymlinks(config); config != "" && err == nil {
 		w.found = slices.DeleteFunc(w.found, func(e edited) bool { return e.file == real }) // it is said already
 	}
 	for _, e := range w.found {
@@ -236,9 +238,6 @@ func (w *editedWalk) entry(file string, e os.DirEntry, depth int) {
 	}
 }
 
-// maxEnvironment bounds what is read of a process's environment, in bytes.
-const maxEnvironment = 1 << 20
-
 // bySystemd are the variables that systemd sets by itself (systemd.exec(5), "Environment variables in spawned processes").
 var bySystemd = regexp.MustCompile(`^(PATH|LANG|LANGUAGE|LC_\w+|USER|LOGNAME|HOME|SHELL|TERM|INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_EXEC_PID|MAINPID|MANAGERPID|` +
 	`NOTIFY_SOCKET|LISTEN_\w+|\w+_DIRECTORY|MEMORY_PRESSURE_\w+|WATCHDOG_\w+|FDSTORE|XDG_\w+|DBUS_SESSION_BUS_ADDRESS)$`)
@@ -246,13 +245,8 @@ var bySystemd = regexp.MustCompile(`^(PATH|LANG|LANGUAGE|LC_\w+|USER|LOGNAME|HOM
 // sameEnvironment tells whether the main process has what the environment files say, and nothing that they may have said
 // before: then whatever touched them changed nothing.
 func (v *evidence) sameEnvironment() bool {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/environ", v.Unit.State.MainPID))
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxEnvironment))
-	if err != nil || len(text) == 0 {
+	text, more, err := untrusted.ReadFile(fmt.Sprintf("/proc/%d/environ", v.Unit.State.MainPID), maxEnvironment, nil)
+	if err != nil || more || len(text) == 0 {
 		return false
 	}
 	want := map[string]string{}

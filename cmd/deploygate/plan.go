@@ -49,7 +49,7 @@ func (c *commands) plan() *cli.Command {
 }
 
 func (s *session) plan(request deploy.Request) error {
-	return s.withHost(func(ctx context.Context, h *host) error {
+	return s.lookAtHost(func(ctx context.Context, h *host) error {
 		p, refused := h.deployer.Plan(ctx, request)
 		r := planReport{
 			Command: "plan", App: s.config.App, Requested: p.Target, Previous: p.Previous,

@@ -18,10 +18,11 @@ import (
 // waited for is live; in a pipe a line is written when something changes, and one every heartbeat so that a CI system
 // doesn't take the job for dead.
 type progress struct {
-	out   io.Writer
-	fd    int // of the terminal; -1: no terminal
-	color bool
-	beat  time.Duration
+	out     io.Writer
+	secrets *gate.Secrets // may be nil
+	fd      int           // of the terminal; -1: no terminal
+	color   bool
+	beat    time.Duration
 
 	mu     sync.Mutex
 	step   deploy.StepName // "" between steps
@@ -35,6 +36,9 @@ const heartbeat = 10 * time.Second
 
 func newProgress(stderr io.Writer, noColor bool) *progress {
 	p := &progress{out: stderr, fd: -1, beat: heartbeat}
+	if d, is := stderr.(*door); is { // which a terminal's control characters wouldn't pass
+		p.out, p.secrets, stderr = d.w, d.secrets, d.w
+	}
 	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
 		p.fd, p.color, p.beat = int(f.Fd()), !noColor, time.Second
 	}
@@ -81,7 +85,7 @@ func (p *progress) tick(stop chan struct{}) {
 func (p *progress) Waiting(_ deploy.StepName, detail string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	detail = oneLine(detail)
+	detail = p.line(detail)
 	if detail == p.detail {
 		return
 	}
@@ -99,7 +103,7 @@ func (p *progress) Ended(s deploy.Step) {
 	defer p.mu.Unlock()
 	close(p.stop)
 	p.step, p.stop = "", nil
-	detail := oneLine(s.Detail)
+	detail := p.line(s.Detail)
 	if s.Outcome == deploy.Skipped { // nothing to do is nothing to read
 		if p.live() {
 			fmt.Fprint(p.out, "\r\x1b[K")
@@ -118,7 +122,7 @@ func (p *progress) Ended(s deploy.Step) {
 func (p *progress) Warned(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	text = oneLine(text)
+	text = p.line(text)
 	if !p.live() {
 		p.say("warning: " + text)
 		return
@@ -156,6 +160,9 @@ func (p *progress) paint(o deploy.StepOutcome) string {
 	}
 	return "\x1b[" + code + "m" + word + "\x1b[0m"
 }
+
+// line is a text from elsewhere as it is shown. Secrets go first: half of one that is cut off can't be told.
+func (p *progress) line(text string) string { return oneLine(p.secrets.Hide(text)) }
 
 func prefixed(prefix, s string) string {
 	if s == "" {

@@ -16,6 +16,7 @@ import (
 	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
 	"deploygate/gate/socket"
+	"deploygate/gate/untrusted"
 	"deploygate/release/unit"
 )
 
@@ -143,7 +144,7 @@ func (f follower) follow(request nginx.Request, hops int) gate.Way {
 		if t.Path == "" {
 			return gate.Way{Text: fmt.Sprintf("nginx may serve a file instead (try_files at %s)", t.At)}
 		}
-		if info, err := os.Stat(t.Path); err == nil && info.IsDir() == t.Dir {
+		if info, err := untrusted.Stat(t.Path); err == nil && info.IsDir() == t.Dir {
 			return gate.Way{Known: true, Text: fmt.Sprintf("nginx serves it from %s (try_files at %s)", t.Path, t.At)}
 		}
 	}
@@ -227,13 +228,13 @@ func sameListener(all []socket.Listener, a, b probe.Address) bool {
 		return false
 	}
 	if a.Network == "unix" {
-		dirA, err := filepath.EvalSymlinks(filepath.Dir(a.Addr))
-		dirB, err2 := filepath.EvalSymlinks(filepath.Dir(b.Addr))
+		dirA, err := untrusted.EvalSymlinks(filepath.Dir(a.Addr))
+		dirB, err2 := untrusted.EvalSymlinks(filepath.Dir(b.Addr))
 		if err == nil && err2 == nil && filepath.Join(dirA, filepath.Base(a.Addr)) == filepath.Join(dirB, filepath.Base(b.Addr)) {
 			return true
 		}
-		one, err := os.Stat(a.Addr)
-		two, err2 := os.Stat(b.Addr)
+		one, err := untrusted.Stat(a.Addr)
+		two, err2 := untrusted.Stat(b.Addr)
 		return err == nil && err2 == nil && os.SameFile(one, two)
 	}
 	one, two := serving(all, a), serving(all, b)

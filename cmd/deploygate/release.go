@@ -154,14 +154,45 @@ func me(command, version string) journal.Holder {
 	}
 }
 
-// withHost runs a command that only looks.
+// withHost runs a command that deploys nothing.
 func (s *session) withHost(do func(ctx context.Context, h *host) error) error {
 	ctx, stop := interruptible()
 	defer stop()
+	return s.connected(ctx, do)
+}
+
+// lookAtHost runs a command that only looks.
+func (s *session) lookAtHost(do func(ctx context.Context, h *host) error) error {
+	return s.looking(func(ctx context.Context) error { return s.connected(ctx, do) })
+}
+
+func (s *session) connected(ctx context.Context, do func(ctx context.Context, h *host) error) error {
 	h, err := s.connect(ctx)
 	if err != nil {
 		return s.cannot(err)
 	}
 	defer h.Close()
 	return do(ctx, h)
+}
+
+// looking runs what changes nothing, and ends it when it is asked to: at once if it listens, else without it.
+func (s *session) looking(do func(ctx context.Context) error) error {
+	const grace = time.Second
+	ctx, stop := interruptible()
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- do(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(grace)
+	defer late.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-late.C:
+		return s.cannot(context.Cause(ctx))
+	}
 }

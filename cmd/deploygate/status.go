@@ -92,7 +92,7 @@ func (c *commands) status() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return s.withHost(s.showStatus)
+			return s.lookAtHost(s.showStatus)
 		},
 	}
 }

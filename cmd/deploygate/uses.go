@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/inuse"
 )
@@ -17,7 +18,7 @@ type uses struct{ *host }
 
 // releases is the directory of all releases, with every link resolved.
 func (u uses) releases() (string, error) {
-	dir, err := filepath.EvalSymlinks(filepath.Join(u.tree.Root(), "releases"))
+	dir, err := untrusted.EvalSymlinks(filepath.Join(u.tree.Root(), "releases"))
 	if err != nil {
 		return "", fmt.Errorf("cannot tell what uses the releases: %w", err)
 	}

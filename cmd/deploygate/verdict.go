@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -31,9 +32,14 @@ func exit(code int) error {
 }
 
 func (s *session) printJSON(v any, code int) error {
-	e := json.NewEncoder(s.out)
+	var doc bytes.Buffer
+	e := json.NewEncoder(&doc)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+	err := e.Encode(v)
+	if err == nil {
+		_, err = s.out.w.Write(s.secrets.HideJSON(doc.Bytes()))
+	}
+	if err != nil {
 		fmt.Fprintf(s.err, "deploygate: cannot print the verdict: %v\n", err) // the exit code still says it
 	}
 	return exit(code)

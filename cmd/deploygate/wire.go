@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -20,8 +19,11 @@ import (
 	"deploygate/gate/diagnosis"
 	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
+	"deploygate/gate/program"
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/deploy"
+	"deploygate/release/rehearsal"
 	"deploygate/release/unit"
 )
 
@@ -34,11 +36,12 @@ type host struct {
 	prober   func(limit time.Duration) gate.Prober // of the app itself; nil if it isn't known where it listens
 	bind     string                                // where the app listens, in gunicorn's syntax; "" unknown
 
+	secrets      *gate.Secrets    // what must not be shown
 	rehearsedFor unit.Description // of the live unit, where this is a rehearsal beside it
 }
 
 // connect makes it. Nothing on the host is changed by it.
-func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy.Observer) (*host, error) {
+func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy.Observer, secrets *gate.Secrets) (*host, error) {
 	tree, err := release.Open(c.Root)
 	if err != nil {
 		return nil, err
@@ -52,8 +55,11 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	service := &appService{unit: manager.Unit(c.Service.Unit), link: tree.CurrentPath(), config: c}
 	g := newGate(c, service.unit)
 	d := newDeployer(c, tree, observer)
-	d.Service, d.Gate, d.Runner = service, g, runner{service.unit, c.App}
-	h := &host{config: c, tree: tree, manager: manager, deployer: d}
+	d.Service, d.Gate, d.Runner = service, g, runner{service.unit, c.App, pointed(tree)}
+	h := &host{config: c, tree: tree, manager: manager, deployer: d, secrets: secrets}
+	d.Secrets = secrets
+	h.learnOfConfiguration()
+	_, _ = h.describe(ctx, "") // what is wrong with the unit is said where it matters
 	d.Witness, d.ExplainTask, d.Guard = h.witness, h.explainTask, h.guard
 	d.Look, d.Diagnose = h.look, h.diagnose
 	d.Outside = h.outside
@@ -74,12 +80,12 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 func newGate(c *Config, u unit.Unit) *gate.Gate {
 	return &gate.Gate{
 		Unit: u, Ended: unit.Ended, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline,
-		GiveUp: c.Health.GiveUp, Flaps: flaps(u), Log: unitLog(u),
+		GiveUp: c.Health.GiveUp, Flaps: flaps(u), Log: unitLog(u, c.Service.Manager),
 	}
 }
 
 // unitLog reads the unit's journal, and gunicorn's own log where its command line names a file.
-func unitLog(u unit.Unit) func(context.Context, time.Time) []gate.LogLine {
+func unitLog(u unit.Unit, scope unit.Scope) func(context.Context, time.Time) []gate.LogLine {
 	return func(ctx context.Context, since time.Time) []gate.LogLine {
 		lines, _ := u.Log(ctx, unit.LogQuery{Since: since}) // what isn't there proves nothing
 		d, err := u.Describe(ctx)
@@ -88,8 +94,8 @@ func unitLog(u unit.Unit) func(context.Context, time.Time) []gate.LogLine {
 		}
 		for _, option := range []string{"--error-logfile", "--log-file"} {
 			if file := d.Option(option, ""); filepath.IsAbs(file) {
-				more, _ := unit.LogFile(file, since.Truncate(time.Second)) // it has no finer times
-				lines = append(lines, more...)
+				more, _ := unit.LogFile(file, appUser(scope, d))
+				lines = append(lines, within(more, since, time.Now())...)
 			}
 		}
 		slices.SortStableFunc(lines, func(a, b gate.LogLine) int { return a.At.Compare(b.At) })
@@ -164,16 +170,16 @@ const nginxUnit = "nginx.service"
 // proxy sets nginx and the probe through it up, where there is one.
 func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) error {
 	c := h.config
-	program := nginx.Find()
+	found := nginx.Find()
 	switch {
-	case c.Proxy.Kind == kindNone, c.Proxy.Kind == "" && program == "":
+	case c.Proxy.Kind == kindNone, c.Proxy.Kind == "" && found == "":
 		return nil
-	case program == "":
+	case found == "":
 		return gate.NewFinding(gate.LayerProxy, gate.Unknown, "nginx is not installed on this host").
 			Advise(`set proxy.kind = "none" if there is no proxy here`)
 	}
 	n := &nginx.Nginx{
-		Program: program, NeverReload: c.Proxy.Reload == never, ErrorLog: c.Proxy.ErrorLog,
+		Program: found, NeverReload: c.Proxy.Reload == never, ErrorLog: c.Proxy.ErrorLog,
 		Master: func(ctx context.Context) int {
 			st, err := h.manager.Unit(nginxUnit).State(ctx)
 			if err != nil {
@@ -272,7 +278,7 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 	}
 	dir := ""
 	if d.MainPID != 0 {
-		if dir, err = os.Readlink(fmt.Sprintf("/proc/%d/cwd", d.MainPID)); errors.Is(err, fs.ErrPermission) {
+		if dir, err = untrusted.Readlink(fmt.Sprintf("/proc/%d/cwd", d.MainPID)); errors.Is(err, fs.ErrPermission) {
 			_, err := refuse(fmt.Sprintf("no right to see which release the processes of %s run", d.Name), "run deploygate as root")
 			f := gate.AsFinding(gate.LayerService, err)
 			f.Unseen = true
@@ -311,22 +317,30 @@ func (s *appService) reloads() bool { return s.config.Service.Action == reload }
 
 // runner runs hooks and checks beside the app's unit.
 type runner struct {
-	unit unit.Unit
-	app  string
+	unit  unit.Unit
+	app   string
+	point func(dir, path string) string // where a path of the unit's settings leads for the release in a directory
+}
+
+// pointed has what goes through the live link lead to a release's directory: a hook of the candidate has the candidate's
+// settings and code, as it will when it is live.
+func pointed(tree *release.Tree) func(dir, path string) string {
+	return func(dir, path string) string { return rehearsal.Stage{Release: dir}.Point(tree.CurrentPath(), path) }
 }
 
 var notInName = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
 // Run implements deploy.Runner.
 func (r runner) Run(ctx context.Context, t deploy.Task) error {
-	program, err := findProgram(t.Run[0], t.Dir)
+	file, err := findProgram(t.Run[0], t.Dir)
 	if err != nil {
 		return err
 	}
 	return r.unit.Run(ctx, unit.Command{
-		Name: r.app + "-" + strings.Trim(notInName.ReplaceAllString(filepath.Base(program), "-"), "-"),
-		Args: append([]string{program}, t.Run[1:]...), Dir: t.Dir, User: t.User,
+		Name: r.app + "-" + strings.Trim(notInName.ReplaceAllString(filepath.Base(file), "-"), "-"),
+		Args: append([]string{file}, t.Run[1:]...), Dir: t.Dir, User: t.User,
 		Environment: t.Environment, Timeout: t.Timeout, Output: t.Output,
+		Point: func(path string) string { return r.point(t.Dir, path) }, Writable: []string{t.Dir},
 	})
 }
 
@@ -339,11 +353,8 @@ func findProgram(name, dir string) (string, error) {
 	if strings.Contains(name, "/") {
 		return filepath.Join(dir, name), nil
 	}
-	for _, place := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
-		file := filepath.Join(place, name)
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return file, nil
-		}
+	if file := program.Find(name); file != "" {
+		return file, nil
 	}
 	return "", fmt.Errorf("there is no program %s", name)
 }

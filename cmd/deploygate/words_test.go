@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -106,7 +108,7 @@ func TestSentence(t *testing.T) {
 // spoken is a session whose words are kept.
 func spoken(asJSON bool) (s *session, stdout, stderr *bytes.Buffer) {
 	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
-	return &session{commands: &commands{out: stdout, err: stderr}, json: asJSON, config: Defaults("shop")}, stdout, stderr
+	return &session{commands: &commands{out: &door{w: stdout}, err: &door{w: stderr}}, json: asJSON, config: Defaults("shop")}, stdout, stderr
 }
 
 func code(err error) int {
@@ -173,7 +175,7 @@ func TestVerdictOfHostileText(t *testing.T) {
 // A reader that has gone away is no reason for another exit code.
 func TestVerdictToNobody(t *testing.T) {
 	s, _, _ := spoken(false)
-	s.out = failing{}
+	s.out = &door{w: failing{}}
 	same(t, "exit code", code(s.verdict(&deploy.Report{Outcome: deploy.Stuck, ExitCode: 5, Failure: gate.NewFinding(gate.LayerApp, gate.Unknown, "x")})), 5)
 }
 
@@ -398,5 +400,54 @@ func TestLogLevels(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "\x1b") {
 		t.Errorf("escape sequences: %q", out.String())
+	}
+}
+
+// A look that waits for a file system, and hears of no signal, doesn't keep the command.
+func TestALookThatDoesNotEndIsLeftBehind(t *testing.T) {
+	s, _, stderr := spoken(false)
+	started, never := make(chan struct{}), make(chan struct{})
+	go func() {
+		<-started
+		_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
+	}()
+	err := s.looking(func(context.Context) error {
+		close(started)
+		<-never
+		return nil
+	})
+	if err == nil || !strings.Contains(stderr.String(), "interrupted by SIGTERM") {
+		t.Errorf("%v, %s", err, stderr)
+	}
+	want := errors.New("its own end")
+	if err := s.looking(func(context.Context) error { return want }); !errors.Is(err, want) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Whatever is written to stdout or stderr has no secret in it, and acts on no terminal.
+func TestTheDoor(t *testing.T) {
+	var out bytes.Buffer
+	secrets := &gate.Secrets{}
+	secrets.Add("SECRET_KEY", "not-for-eyes")
+	d := &door{w: &out, secrets: secrets}
+	fmt.Fprintf(d, "a \x1b]0;b\a not-for-eyes\n")
+	same(t, "text", out.String(), "a \uFFFD]0;b\uFFFD [value of SECRET_KEY]\n")
+	out.Reset()
+	s := &session{commands: &commands{out: d, err: d, secrets: secrets}}
+	same(t, "code", code(s.printJSON(map[string]string{"app": "not-for-eyes", "summary": "<not-for-eyes>\x1b"}, 3)), 3)
+	same(t, "JSON", out.String(), `{"app":"not-for-eyes","summary":"<[value of SECRET_KEY]>`+"\uFFFD"+`"}`+"\n")
+	out.Reset()
+	p := newProgress(d, false)
+	p.Warned("it says not-for-eyes")
+	same(t, "progress", out.String(), "deploygate: warning: it says [value of SECRET_KEY]\n")
+	out.Reset()
+	log, err := newLogger(d, "info", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info().Str("why", "not-for-eyes").Msg("x")
+	if text := out.String(); strings.Contains(text, "for-eyes") || !strings.Contains(text, "\x1b[") {
+		t.Errorf("the log: %q", text)
 	}
 }

@@ -220,13 +220,13 @@ func outOfMemory(f *Facts) *match {
 		return newMatch().with("systemd", f.Unit.Name+": Result=oom-kill")
 	}
 	const byOOMKiller = "fe6faa94e7774663a0da52717891d8ef" // systemd's message catalogue
-	for _, l := range slices.Backward(f.Log) {
+	for l := range f.backward() {
 		if l.MessageID == byOOMKiller {
 			return newMatch().with(f.source(l.At), l.Text)
 		}
 	}
 	for _, l := range f.Killed {
-		if pid := killedPID.FindStringSubmatch(l.Text); pid != nil && f.ours(pid[1]) {
+		if pid := killedPID.FindStringSubmatch(l.Text); pid != nil && f.index.processes[pid[1]] {
 			return newMatch().with("kernel at "+l.At.Format(time.TimeOnly), l.Text)
 		}
 	}
@@ -235,21 +235,10 @@ func outOfMemory(f *Facts) *match {
 
 var killedPID = regexp.MustCompile(`Killed process (\d+)`)
 
-// ours tells whether the unit's log knows of a process.
-func (f *Facts) ours(pid string) bool {
-	word := regexp.MustCompile(`\b` + regexp.QuoteMeta(pid) + `\b`)
-	return slices.ContainsFunc(f.Log, func(l gate.LogLine) bool {
-		return strconv.Itoa(l.PID) == pid || strings.Contains(l.Text, "orker") && word.MatchString(l.Text)
-	})
-}
-
 // notItsOwnKill: gunicorn kills workers that time out, with SIGABRT and then SIGKILL; that is no crash.
 func notItsOwnKill(f *Facts, l gate.LogLine, m *match) bool {
-	timeout := regexp.MustCompile(`WORKER TIMEOUT \(pid:\s*` + m.words["pid"] + `\)`)
-	for _, other := range f.Log {
-		if timeout.MatchString(other.Text) && !other.At.After(l.At) {
-			return false
-		}
+	if at, timedOut := f.index.timeouts[m.words["pid"]]; timedOut && !at.After(l.At) {
+		return false
 	}
 	if n, err := strconv.Atoi(m.words["how"]); err == nil {
 		m.words["how"] = "killed by signal " + strconv.Itoa(n)
@@ -283,14 +272,15 @@ func isErrno(err error) bool {
 	return errors.As(err, &n) && n != syscall.ECONNRESET && n != syscall.EPIPE
 }
 
+var booting = regexp.MustCompile(`Booting worker with pid: (\d+)`)
+
 // replaced: gunicorn 20 says nothing of a worker that exits or is killed, but boots another.
 func replaced(f *Facts) *match {
 	if !f.closes() || workerTimeout(f) != nil {
 		return nil
 	}
-	boot := regexp.MustCompile(`Booting worker with pid: (\d+)`)
-	for _, l := range slices.Backward(f.Log) {
-		if !boot.MatchString(l.Text) || l.At.Before(f.Asked) {
+	for l := range f.backward() {
+		if !booting.MatchString(l.Text) || l.At.Before(f.Asked) {
 			continue
 		}
 		return newMatch("how", "a request ends without an answer, and a new worker is booted").

@@ -47,9 +47,9 @@ func Lacks(f *Facts) (refused, doubtful []*gate.Finding) {
 		switch {
 		case n.Problem == "", n.Pending:
 		case n.Stops, lives && n.Sure:
-			refused = append(refused, f.shown(c.lack(n, lives)))
+			refused = append(refused, c.lack(n, lives))
 		case lives, n.Said:
-			doubtful = append(doubtful, f.shown(c.lack(n, lives)))
+			doubtful = append(doubtful, c.lack(n, lives))
 		}
 	}
 	return refused, doubtful

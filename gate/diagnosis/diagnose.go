@@ -14,12 +14,13 @@ import (
 
 // Diagnose gives what is wrong, the cause before what follows from it; nothing for what is as it should be.
 func Diagnose(f *Facts) []*gate.Finding {
+	f.read()
 	var found []*gate.Finding
 	add := func(rules []rule, otherwise *gate.Finding) {
 		if finding := first(f, rules); finding != nil {
 			found = append(found, finding)
 		} else if otherwise != nil {
-			found = append(found, f.shown(otherwise))
+			found = append(found, otherwise)
 		}
 	}
 	app, proxy := f.unexplained()
@@ -58,6 +59,7 @@ func Task(f *Facts, name, output string) *gate.Finding {
 		f.Log = append(f.Log, gate.LogLine{Text: strings.TrimRight(text, "\r")})
 	}
 	f.LogName, f.Unit.State.ActiveState = name, "active"
+	f.read()
 	return first(f, slices.Concat(taskRules, appRules))
 }
 
@@ -107,7 +109,7 @@ func (r rule) finding(f *Facts, m *match) *gate.Finding {
 	for _, a := range r.advice {
 		finding.Advise(f.loaded(r, expand(a, words), words["systemctl"]))
 	}
-	return f.shown(finding)
+	return finding
 }
 
 // loaded has advice show what systemd uses, where the unit's files say something else by now.
@@ -184,22 +186,4 @@ func expand(text string, words map[string]string) string {
 		pairs = append(pairs, "{"+k+"}", v)
 	}
 	return gate.Clean(strings.NewReplacer(pairs...).Replace(text))
-}
-
-// shown takes every secret out of a finding.
-func (f *Facts) shown(finding *gate.Finding) *gate.Finding {
-	for _, s := range f.Secrets {
-		finding.Summary = s.hide(finding.Summary)
-		for i := range finding.Evidence {
-			finding.Evidence[i].Text = s.hide(finding.Evidence[i].Text)
-		}
-		for i := range finding.Advice {
-			finding.Advice[i] = s.hide(finding.Advice[i])
-		}
-	}
-	return finding
-}
-
-func (s Secret) hide(text string) string {
-	return strings.ReplaceAll(text, s.Value, "[value of "+s.Name+"]")
 }

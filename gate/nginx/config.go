@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"deploygate/gate"
+	"deploygate/gate/program"
 )
 
 // Config is nginx's effective configuration: what its main file says, with every include replaced by what it includes.
@@ -67,9 +68,8 @@ func (n *Nginx) Effective(ctx context.Context) (*Config, error) {
 	defer cancel()
 	var said head
 	reader, writer := io.Pipe()
-	cmd := exec.CommandContext(limited, n.Program, "-T", "-q")
+	cmd := program.Command(limited, n.Program, "-T", "-q")
 	cmd.Stdout, cmd.Stderr = writer, &said
-	cmd.WaitDelay = waitDelay
 	type parsed struct {
 		config *Config
 		err    error
@@ -80,7 +80,7 @@ func (n *Nginx) Effective(ctx context.Context) (*Config, error) {
 		_, _ = io.Copy(io.Discard, reader) // else nginx would wait for a reader, and its exit status be unknown
 		done <- parsed{config, err}
 	}()
-	err := cmd.Run()
+	err := program.Run(limited, cmd)
 	_ = writer.Close() // it never fails
 	got := <-done
 	switch {

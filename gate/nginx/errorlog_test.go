@@ -219,8 +219,8 @@ func TestWhatIsNoLogIsAnError(t *testing.T) {
 		is         error
 	}{
 		{"gone", "cannot read " + dir + "/gone: no such file or directory", fs.ErrNotExist},
-		{"fifo", "cannot read " + dir + "/fifo: not a regular file", nil},
-		{"", "cannot read " + dir + "/: not a regular file", nil},
+		{"fifo", "cannot read " + dir + "/fifo: it is not a regular file", nil},
+		{"", "cannot read " + dir + "/: it is not a regular file", nil},
 		{"denied", "cannot read " + dir + "/denied: permission denied", fs.ErrPermission},
 	} {
 		t.Run(c.name, func(t *testing.T) {

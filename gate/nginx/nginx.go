@@ -23,18 +23,11 @@ import (
 	"time"
 
 	"deploygate/gate"
+	"deploygate/gate/program"
 )
 
 // Find gives the path of nginx's program, or "": root's PATH in a cron job or a unit may lack the sbin directories.
-func Find() string {
-	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/nginx/sbin", "/opt/nginx/sbin"} {
-		file := filepath.Join(dir, "nginx")
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return file
-		}
-	}
-	return ""
-}
+func Find() string { return program.Find("nginx", "/usr/local/nginx/sbin", "/opt/nginx/sbin") }
 
 // Nginx is the host's nginx during one deploy.
 type Nginx struct {
@@ -55,9 +48,7 @@ const (
 	timeLimit = 30 * time.Second
 	// reloadLimit is how long new workers may take to appear.
 	reloadLimit = 10 * time.Second
-	// waitDelay is how long a process that nginx's program left behind may hold its output open.
-	waitDelay = time.Second
-	maxOutput = 16 << 10
+	maxOutput   = 16 << 10
 )
 
 // Begin tests the configuration before anything is touched and remembers it as the one that nginx runs.
@@ -130,10 +121,9 @@ func (n *Nginx) fingerprint(ctx context.Context) (sum [sha256.Size]byte, err err
 	ctx, cancel := context.WithTimeout(ctx, timeLimit)
 	defer cancel()
 	hash := sha256.New()
-	cmd := exec.CommandContext(ctx, n.Program, "-T", "-q")
+	cmd := program.Command(ctx, n.Program, "-T", "-q")
 	cmd.Stdout, cmd.Stderr = hash, io.Discard // never kept: a configuration holds secrets
-	cmd.WaitDelay = waitDelay
-	if err := cmd.Run(); err != nil {
+	if err := program.Run(ctx, cmd); err != nil {
 		return sum, gate.NewFinding(gate.LayerProxy, gate.Unknown, fmt.Sprintf("cannot read nginx's configuration with %s -T: %v", n.Program, err))
 	}
 	return [sha256.Size]byte(hash.Sum(nil)), nil
@@ -199,10 +189,9 @@ func (n *Nginx) run(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeLimit)
 	defer cancel()
 	var out head
-	cmd := exec.CommandContext(ctx, n.Program, args...)
+	cmd := program.Command(ctx, n.Program, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.WaitDelay = waitDelay
-	err := cmd.Run()
+	err := program.Run(ctx, cmd)
 	return out.buf.String(), err
 }
 

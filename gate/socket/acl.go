@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"deploygate/gate/untrusted"
 )
 
 // access is what is asked for: bits as in one class of a mode.
@@ -48,19 +50,22 @@ var errACL = errors.New("its ACL is not understood")
 // readACL gives nil for a file without an ACL, or in a file system without them. Reading one takes no right to the
 // file itself (xattr(7)).
 func readACL(path string) (acl, error) {
-	buf := make([]byte, 512) // almost every ACL fits
-	n, err := unix.Lgetxattr(path, aclXattr, buf)
-	if errors.Is(err, unix.ERANGE) {
-		buf = make([]byte, maxACL)
-		n, err = unix.Lgetxattr(path, aclXattr, buf)
-	}
+	buf, err := untrusted.Within(path, func() ([]byte, error) {
+		buf := make([]byte, 512) // almost every ACL fits
+		n, err := unix.Lgetxattr(path, aclXattr, buf)
+		if errors.Is(err, unix.ERANGE) {
+			buf = make([]byte, maxACL)
+			n, err = unix.Lgetxattr(path, aclXattr, buf)
+		}
+		return buf[:max(n, 0)], err
+	})
 	switch {
 	case errors.Is(err, unix.ENODATA), errors.Is(err, unix.EOPNOTSUPP):
 		return nil, nil
 	case err != nil:
 		return nil, err
 	}
-	return parseACL(buf[:n])
+	return parseACL(buf)
 }
 
 // parseACL refuses what the kernel would not evaluate either.

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"deploygate/gate/untrusted"
 )
 
 // Step is one path element on the way to a socket.
@@ -246,7 +248,7 @@ func (w *walker) look(file string) (node, bool) {
 
 // inspect reads what the kernel knows of an element. Its errors don't name the path: the caller does.
 func inspect(file string) (node, error) {
-	info, err := os.Lstat(file)
+	info, err := untrusted.Lstat(file)
 	if err != nil {
 		return node{}, bare(err)
 	}
@@ -256,7 +258,7 @@ func inspect(file string) (node, error) {
 	}
 	n := node{path: file, mode: info.Mode(), uid: int(st.Uid), gid: int(st.Gid)}
 	if n.mode&fs.ModeSymlink != 0 {
-		n.link, err = os.Readlink(file)
+		n.link, err = untrusted.Readlink(file)
 		return n, bare(err)
 	}
 	n.acl, err = readACL(file)

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -272,7 +273,7 @@ func (d *Deployer) run(ctx context.Context, r *run, t Task, v release.Version) e
 		}
 	}
 	return gate.NewFinding(gate.LayerRelease, gate.Unknown, fmt.Sprintf("%s failed: %v", t.Name, err)).
-		With(strings.Join(t.Run, " "), out.end())
+		With(strings.Join(t.Run, " "), end(d.Secrets.Hide(out.String())))
 }
 
 func join(vs []release.Version) string {
@@ -284,7 +285,10 @@ func join(vs []release.Version) string {
 }
 
 // tail keeps the last bytes written: a traceback's last line says the most.
-type tail struct{ b []byte }
+type tail struct {
+	b   []byte
+	cut bool
+}
 
 const (
 	tailSize  = 64 << 10 // a traceback with all that was raised before it
@@ -294,12 +298,20 @@ const (
 func (t *tail) Write(p []byte) (int, error) {
 	t.b = append(t.b, p...)
 	if over := len(t.b) - tailSize; over > 0 {
-		t.b = append(t.b[:0], t.b[over:]...)
+		t.b, t.cut = append(t.b[:0], t.b[over:]...), true
 	}
 	return len(p), nil
 }
 
-func (t *tail) String() string { return string(t.b) }
+func (t *tail) String() string {
+	if !t.cut {
+		return string(t.b)
+	}
+	if _, whole, is := bytes.Cut(t.b, []byte("\n")); is { // half a line may be half of a secret
+		return string(whole)
+	}
+	return "[…] " + string(t.b)
+}
 
-// end is what is shown of it.
-func (t *tail) end() string { return string(t.b[max(0, len(t.b)-tailShown):]) }
+// end is what is shown of a text that has no secrets in it any more.
+func end(text string) string { return text[max(0, len(text)-tailShown):] }

@@ -68,6 +68,8 @@ type Deployer struct {
 	Look func(ctx context.Context, p Plan, hooked bool) Look
 	// Diagnose says what is wrong with the host as it is, the cause before what follows from it. May be nil.
 	Diagnose func(ctx context.Context) []*gate.Finding
+	// Secrets are hidden in all that is kept or shown of a deploy; may be nil.
+	Secrets *gate.Secrets
 	// Guard starts a process that finishes the deploy if this one dies, and gives what ends it; may be nil.
 	Guard         func(ctx context.Context, deployID string) (stop func(), err error)
 	GuardRequired bool // refuse to deploy without one

@@ -72,8 +72,9 @@ type host struct {
 	// Of the proxy: whether its configuration was invalid before, is invalid now, and has changed.
 	invalidBefore, invalid error
 	reconfigured           bool
-	fails                  map[string]error // tasks, by name
-	unwritable, torn       bool             // the journal; torn allows for lines that are
+	fails                  map[string]error  // tasks, by name
+	prints                 map[string]string // what they print, too
+	unwritable, torn       bool              // the journal; torn allows for lines that are
 
 	broken         bool // whatever is started now crashes; what runs is not affected
 	cannotRehearse error
@@ -493,7 +494,7 @@ func (r tasks) Run(ctx context.Context, t Task) error {
 	r.tasks = append(r.tasks, t)
 	r.trace = append(r.trace, fmt.Sprintf("task %s in %s", t.Name, filepath.Base(t.Dir)))
 	if t.Output != nil {
-		fmt.Fprintf(t.Output, "output of %s\n", t.Name)
+		fmt.Fprintf(t.Output, "output of %s\n%s", t.Name, r.prints[t.Name])
 	}
 	return r.fails[t.Name]
 }

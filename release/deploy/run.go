@@ -130,6 +130,7 @@ func (r *run) journalled(name StepName, v release.Version, do func() (string, er
 // write appends to the journal; after the swap an error is a warning, once.
 func (r *run) write(rec journal.Record) error {
 	rec.At, rec.Deploy = time.Now().UTC(), r.report.DeployID
+	rec.Error = r.d.Secrets.Hide(gate.Printable(rec.Error))
 	err := r.d.Journal.Append(rec)
 	if err != nil && r.report.Changed {
 		r.warnOnce(err.Error())
@@ -229,7 +230,7 @@ func (r *run) end(o Outcome, failure error) *Report {
 	rep.FinishedAt = time.Now().UTC()
 	rep.Seconds = seconds(time.Since(r.since))
 	if verdict, err := json.Marshal(rep); err == nil && r.begun {
-		if err := r.write(journal.Record{Event: journal.Finished, Verdict: verdict}); err != nil {
+		if err := r.write(journal.Record{Event: journal.Finished, Verdict: r.d.Secrets.HideJSON(verdict)}); err != nil {
 			r.warnOnce(err.Error())
 		}
 	}

@@ -847,11 +847,41 @@ func TestTailKeepsTheEnd(t *testing.T) {
 		n, err := fmt.Fprintf(&out, "line %d\n", i)
 		same(t, "written", n > 0 && err == nil, true)
 	}
-	same(t, "length", len(out.String()), tailSize)
-	same(t, "shown", len(out.end()), tailShown)
-	if !strings.HasSuffix(out.String(), out.end()) || !strings.HasSuffix(out.end(), "line 9999\n") {
-		t.Errorf("ends in %q", out.String()[tailSize-20:])
+	kept := out.String()
+	same(t, "length", len(kept) <= tailSize && len(kept) > tailSize-len("line 9999\n"), true)
+	same(t, "begins with a whole line", strings.HasPrefix(kept, "line "), true)
+	same(t, "shown", len(end(kept)), tailShown)
+	if !strings.HasSuffix(kept, end(kept)) || !strings.HasSuffix(kept, "line 9999\n") {
+		t.Errorf("ends in %q", end(kept))
 	}
+	fmt.Fprint(&out, strings.Repeat("x", 2*tailSize))
+	same(t, "one long line", strings.HasPrefix(out.String(), "[…] xxx"), true)
+}
+
+// Neither the verdict, nor the journal, nor what is shown meanwhile has a secret that a hook printed.
+func TestSecretsOfAHookStayInside(t *testing.T) {
+	onHost(t, func(t *testing.T, h *host) {
+		h.d.Secrets = &gate.Secrets{}
+		h.d.Secrets.Add("SECRET_KEY", "not-for-eyes-at-all")
+		h.began("v1")
+		h.add("v2")
+		leak := task("migrate")
+		h.d.Hooks[BeforeSwap] = []Task{leak}
+		h.fails["migrate"] = fmt.Errorf("it says not-for-eyes-at-all")
+		h.prints = map[string]string{"migrate": strings.Repeat("y", tailSize) + "not-for-eyes-at-all" + strings.Repeat("x", tailShown-10)}
+		r := h.release("v2")
+		same(t, "outcome", r.Outcome, Refused)
+		written, err := os.ReadFile(filepath.Join(h.d.StateDir, "journal.jsonl"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(written), "for-eyes") || !strings.Contains(string(written), "[value of SECRET_KEY]") {
+			t.Errorf("the journal: %s", written)
+		}
+		if text := fmt.Sprint(r.Failure.Evidence); strings.Contains(text, "at-all") {
+			t.Errorf("half of it is left: %.100s", text)
+		}
+	})
 }
 
 // The last good release keeps running where a failure comes before the restart.

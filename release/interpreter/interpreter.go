@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"deploygate/gate/program"
 )
 
 const (
@@ -23,21 +25,12 @@ const (
 )
 
 // Find looks where only root may put a python3; "" is none.
-func Find() string {
-	for _, dir := range []string{"/usr/bin", "/usr/local/bin", "/bin"} {
-		file := dir + "/python3"
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return file
-		}
-	}
-	return ""
-}
+func Find() string { return program.Find("python3") }
 
 // Command is a Python that will run a program, until ctx ends.
-func Command(ctx context.Context, python, program string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, python, "-I", "-S", "-B", "-W", "ignore", "-c", program)
+func Command(ctx context.Context, python, text string) *exec.Cmd {
+	cmd := program.Command(ctx, python, "-I", "-S", "-B", "-W", "ignore", "-c", text)
 	cmd.Env = []string{}
-	cmd.Dir = "/"
 	cmd.WaitDelay = drain
 	if os.Geteuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}

@@ -3,6 +3,8 @@ package rehearsal
 import (
 	"path/filepath"
 	"strings"
+
+	"deploygate/gate/untrusted"
 )
 
 // link points what goes through the live link at the candidate's directory.
@@ -14,7 +16,7 @@ type link struct {
 
 func newLink(name, release string) *link {
 	l := &link{names: []string{filepath.Clean(name)}, release: filepath.Clean(release)}
-	if dir, err := filepath.EvalSymlinks(filepath.Dir(name)); err == nil {
+	if dir, err := untrusted.EvalSymlinks(filepath.Dir(name)); err == nil {
 		if real := filepath.Join(dir, filepath.Base(name)); real != l.names[0] {
 			l.names = append(l.names, real)
 		}

@@ -3,15 +3,13 @@ package rehearsal
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 )
 
@@ -137,17 +135,5 @@ func firstLine(file string) (string, error) {
 
 // readFile reads at most limit bytes of a regular file, and tells whether there are more.
 func readFile(file string, limit int64) (text []byte, more bool, err error) {
-	// Without O_NONBLOCK a fifo would wait for somebody to write.
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, false, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return nil, false, err
-	} else if !info.Mode().IsRegular() {
-		return nil, false, fmt.Errorf("it is not a regular file")
-	}
-	text, err = io.ReadAll(io.LimitReader(f, limit+1))
-	return text[:min(len(text), int(limit))], len(text) > int(limit), err
+	return untrusted.ReadFile(file, limit, nil)
 }

@@ -2,8 +2,9 @@ package rehearsal
 
 import (
 	"io/fs"
-	"os"
 	"path/filepath"
+
+	"deploygate/gate/untrusted"
 )
 
 // surroundings sees that the candidate does not work where the live release does.
@@ -17,7 +18,7 @@ func (w *work) surroundings() error {
 		return nil // nobody knows, or it is the candidate's own
 	}
 	// gunicorn 25.1 alone has it there, and removes the one that it finds.
-	info, err := os.Lstat(filepath.Join(w.root, "gunicorn.ctl"))
+	info, err := untrusted.Lstat(filepath.Join(w.root, "gunicorn.ctl"))
 	if err == nil && info.Mode().Type() == fs.ModeSocket && !w.control {
 		return uncertain("both releases would have gunicorn's control socket in %s", w.root)
 	}
@@ -27,11 +28,11 @@ func (w *work) surroundings() error {
 // notLive sees that a directory is not in the live release by a way that doesn't name the link: by its version, by
 // another link. One that can't be followed is systemd's or gunicorn's to report.
 func (w *work) notLive(what, name, dir string) error {
-	real, err := filepath.EvalSymlinks(dir)
+	real, err := untrusted.EvalSymlinks(dir)
 	if err != nil {
 		return nil
 	}
-	live, err := filepath.EvalSymlinks(w.link.name())
+	live, err := untrusted.EvalSymlinks(w.link.name())
 	if err != nil || !below(real, live) || below(real, w.stage.Release) {
 		return nil
 	}

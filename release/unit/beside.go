@@ -36,7 +36,14 @@ const besideStop = 5 * time.Second
 // state says which. It is not restarted when it ends. Discard ends it, and has to be called after an error as well.
 func (u Unit) StartBeside(ctx context.Context, b Beside) error {
 	u.m.Discard(b.Name) // what an earlier one left, whose deploy died
-	props, err := u.inherited(ctx, b.Name, b.Point)
+	own, none, err := u.beside(ctx, b.Name)
+	if err == nil {
+		err = u.sameWorld(own, none)
+	}
+	if err != nil {
+		return err
+	}
+	props, err := u.inherited(own, none, b.Point)
 	if err != nil {
 		return err
 	}
@@ -67,12 +74,8 @@ func (u Unit) StartBeside(ctx context.Context, b Beside) error {
 		}
 		prop("ReadOnlyPaths", readOnly)
 	}
-	var list []sd.Property
-	for _, name := range slices.Sorted(maps.Keys(props)) {
-		list = append(list, sd.Property{Name: name, Value: props[name]})
-	}
 	done := make(chan string, 1)
-	if _, err := conn.StartTransientUnitContext(ctx, b.Name, "fail", list, done); err != nil {
+	if _, err := conn.StartTransientUnitContext(ctx, b.Name, "fail", sorted(props), done); err != nil {
 		return fmt.Errorf("cannot start %s: %w", b.Name, plain(err))
 	}
 	_, err = u.m.Unit(b.Name).await(ctx, conn, done)
@@ -83,30 +86,46 @@ func (u Unit) StartBeside(ctx context.Context, b Beside) error {
 	return err
 }
 
+// sorted gives settings in the order of their names.
+func sorted(props settings) (list []sd.Property) {
+	for _, name := range slices.Sorted(maps.Keys(props)) {
+		list = append(list, sd.Property{Name: name, Value: props[name]})
+	}
+	return list
+}
+
 // Discard stops a service that StartBeside started, waits until its processes are gone, and has systemd forget it. One
 // that doesn't exist is fine.
 func (m *Manager) Discard(name string) { m.stop(name) }
 
-// inherited are the unit's settings that make a process what it is: those that differ from a service that has none.
-func (u Unit) inherited(ctx context.Context, like string, point func(string) string) (map[string]dbus.Variant, error) {
-	own, err := u.settings(ctx)
-	if err != nil {
-		return nil, err
+// settings are a service's, by their names.
+type settings = map[string]dbus.Variant
+
+// beside reads the unit's settings, and those of a service that has none.
+func (u Unit) beside(ctx context.Context, like string) (own, none settings, err error) {
+	if own, err = u.settings(ctx); err == nil {
+		none, err = u.m.Unit(like).settings(ctx)
 	}
-	plain, err := u.m.Unit(like).settings(ctx)
-	if err != nil {
-		return nil, err
-	}
-	differs := func(name string) bool { return !reflect.DeepEqual(own[name], plain[name]) }
+	return own, none, err
+}
+
+// sameWorld says what a release beside the unit can't have.
+func (u Unit) sameWorld(own, none settings) error {
 	for _, name := range notInheritable {
-		if differs(name) {
-			return nil, cannotRehearse(u.name, name+"=")
+		if !reflect.DeepEqual(own[name], none[name]) {
+			return cannotRehearse(u.name, name+"=")
 		}
 	}
 	if prefix := prefixOf(own["ExecStartEx"]); prefix != "" {
-		return nil, cannotRehearse(u.name, "ExecStart= with a prefix ("+prefix+")")
+		return cannotRehearse(u.name, "ExecStart= with a prefix ("+prefix+")")
 	}
-	props := map[string]dbus.Variant{}
+	return nil
+}
+
+// inherited are the unit's settings that make a process what it is: those that differ from a service that has none.
+func (u Unit) inherited(own, none settings, point func(string) string) (props settings, err error) {
+	differs := func(name string) bool { return !reflect.DeepEqual(own[name], none[name]) }
+	props = settings{}
 	for _, name := range inheritable {
 		value, has := own[name]
 		// One of a limit's two alone would become the other as well.
@@ -161,7 +180,7 @@ func prefixOf(execStartEx dbus.Variant) string {
 }
 
 // settings reads the properties that a service has beyond a unit's, with their types.
-func (u Unit) settings(ctx context.Context) (map[string]dbus.Variant, error) {
+func (u Unit) settings(ctx context.Context) (settings, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	_, raw, err := u.m.dialled()

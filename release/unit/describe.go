@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"deploygate/gate/untrusted"
 )
 
 // Description is what the unit's files say.
@@ -64,6 +66,7 @@ func (u Unit) Describe(ctx context.Context) (Description, error) {
 		WorkingDirectory: strings.TrimPrefix(get[string](p, "WorkingDirectory"), "!"),
 		User:             get[string](p, "User"),
 		Group:            get[string](p, "Group"),
+		Groups:           get[[]string](p, "SupplementaryGroups"),
 		Environment:      get[[]string](p, "Environment"),
 		InvocationID:     invocation(get[[]byte](p, "InvocationID")),
 		MainPID:          int(get[uint32](p, "MainPID")),
@@ -242,7 +245,7 @@ func through(p, link string) bool {
 	if p == link || strings.HasPrefix(p, link+"/") {
 		return true
 	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(link))
+	dir, err := untrusted.EvalSymlinks(filepath.Dir(link))
 	if err != nil {
 		return false
 	}

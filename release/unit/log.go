@@ -9,13 +9,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"deploygate/gate"
+	"deploygate/gate/program"
 )
 
 const (
@@ -78,9 +78,13 @@ func journal(ctx context.Context, q LogQuery, match ...string) (lines []gate.Log
 	ctx, cancel := context.WithTimeout(ctx, logLimit)
 	defer cancel()
 	// What a process wrote just before it died may not be in the files yet. Only root may ask for that.
-	_ = exec.CommandContext(ctx, "journalctl", "--sync").Run()
+	journalctl := program.Find("journalctl")
+	if journalctl == "" {
+		return nil, true, errors.New("cannot read the journal: journalctl is not installed")
+	}
+	_ = program.Run(ctx, program.Command(ctx, journalctl, "--sync"))
 	var complaint bytes.Buffer
-	cmd := exec.CommandContext(ctx, "journalctl", append(q.args(), match...)...)
+	cmd := program.Command(ctx, journalctl, append(q.args(), match...)...)
 	cmd.Stderr = &complaint
 	out, err := cmd.StdoutPipe()
 	if err == nil {
@@ -89,11 +93,12 @@ func journal(ctx context.Context, q LogQuery, match ...string) (lines []gate.Log
 	if err != nil {
 		return nil, true, fmt.Errorf("cannot read the journal: %w", err)
 	}
+	defer context.AfterFunc(ctx, func() { out.Close() })() // should journalctl hang
 	entries, whole := parseLog(io.LimitReader(out, maxLog))
 	if !whole {
 		cancel() // it has more to say than is wanted
 	}
-	err = cmd.Wait()
+	err = program.Wait(ctx, cmd)
 	if q.Last > 0 {
 		slices.Reverse(entries)
 	}

@@ -2,18 +2,17 @@ package unit
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"regexp"
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"deploygate/gate"
+	"deploygate/gate/untrusted"
 )
 
 // maxTail bounds what is read of a log file, in bytes from its end.
@@ -22,20 +21,25 @@ const maxTail = 256 << 10
 // logged is how gunicorn begins a line of its log: time, process, level.
 var logged = regexp.MustCompile(`^\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4})\] \[(\d+)\] `)
 
-// LogFile reads what gunicorn logged to a file of its own since a moment, from the file's end. Lines without a time, as
-// those of a traceback, belong to the line before them.
-func LogFile(file string, since time.Time) ([]gate.LogLine, error) {
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hold it up
+// LogFile reads the end of what gunicorn logged to a file of its own. Lines without a time, as
+// those of a traceback, belong to the line before them. It is read with the rights of the app's user, who may put what
+// they like in its place.
+func LogFile(file string, as *untrusted.User) ([]gate.LogLine, error) {
+	f, err := untrusted.Open(file, as)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", file, bare(err))
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("cannot read %s: it is no regular file", file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w", file, bare(err))
 	}
-	start := max(0, info.Size()-maxTail)
-	return parseLogFile(io.NewSectionReader(f, start, maxTail), since), nil
+	tail := make([]byte, maxTail)
+	n, err := untrusted.Within(file, func() (int, error) { return f.ReadAt(tail, max(0, info.Size()-maxTail)) })
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("cannot read %s: %w", file, bare(err))
+	}
+	return parseLogFile(bytes.NewReader(tail[:n])), nil
 }
 
 // bare drops the call and the path that package os puts before the cause.
@@ -46,7 +50,7 @@ func bare(err error) error {
 	return err
 }
 
-func parseLogFile(r io.Reader, since time.Time) (lines []gate.LogLine) {
+func parseLogFile(r io.Reader) (lines []gate.LogLine) {
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, maxTail)
 	var l gate.LogLine
@@ -56,7 +60,7 @@ func parseLogFile(r io.Reader, since time.Time) (lines []gate.LogLine) {
 			l.At, _ = time.Parse("2006-01-02 15:04:05 -0700", m[1])
 			l.PID, _ = strconv.Atoi(m[2])
 		}
-		if !l.At.Before(since) {
+		if !l.At.IsZero() { // else it is half of what was cut off
 			lines = append(lines, l)
 		}
 	}

@@ -2,14 +2,12 @@ package unit
 
 import (
 	"context"
-	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"deploygate/gate/untrusted"
 )
 
 // Needs is what a start of the unit takes beside its own program, and what has it started at all.
@@ -179,15 +177,10 @@ func outputs(p map[string]any) (all []NeededPath) {
 // lines reads a unit's file, as far as it is one of a usual size.
 func lines(file string) []string {
 	const limit = 256 << 10
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	text, _, err := untrusted.ReadFile(file, limit, nil)
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil
-	}
-	text, _ := io.ReadAll(io.LimitReader(f, limit)) // what can be read of it
 	return strings.Split(string(text), "\n")
 }
 

@@ -1,12 +1,14 @@
 package unit
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,12 +23,15 @@ type Command struct {
 	Dir         string
 	User        string // "" is the app unit's user
 	Environment []string
+	Point       func(path string) string // where a path of the unit's settings leads for it; nil: to the same
+	Writable    []string                 // directories that the unit's sandbox must not keep it from changing
 	Timeout     time.Duration
 	Output      io.Writer // stdout and stderr
 }
 
-// Run runs a command as a transient unit with the app unit's environment and waits for it. systemd starts it, so user,
-// groups and environment files are exactly what the app gets, and all of its processes end with it.
+// Run runs a command as a transient unit and waits for it. systemd starts it, so user, groups, umask, limits, environment
+// files and sandbox are exactly what the app gets, and all of its processes end with it. A command of another user than
+// the app's gets the environment alone: the sandbox is made for the app's user and what that may do.
 //
 // An error says why it failed; when ctx ends the command is stopped first.
 func (u Unit) Run(ctx context.Context, c Command) error {
@@ -45,7 +50,12 @@ func (u Unit) Run(ctx context.Context, c Command) error {
 	defer read.Close()
 	name := fmt.Sprintf("deploygate-%s-%s.service", c.Name, rand.Text()[:8])
 	done := make(chan string, 1)
-	_, err = conn.StartTransientUnitContext(ctx, name, "fail", u.transient(app, c, write), done)
+	props, err := u.transient(ctx, app, c, name, write)
+	if err != nil {
+		write.Close()
+		return err
+	}
+	_, err = conn.StartTransientUnitContext(ctx, name, "fail", sorted(props), done)
 	write.Close() // systemd has its own copy; the reader ends when the last one is closed
 	if err != nil {
 		u.m.stop(name) // an answer that didn't come is no proof that it wasn't started
@@ -70,33 +80,60 @@ func (u Unit) Run(ctx context.Context, c Command) error {
 	return u.m.failure(name, result, c)
 }
 
-func (u Unit) transient(app Description, c Command, out *os.File) []sd.Property {
-	prop := func(name string, value any) sd.Property {
-		return sd.Property{Name: name, Value: dbus.MakeVariant(value)}
+// transient are the settings of a command.
+func (u Unit) transient(ctx context.Context, app Description, c Command, name string, out *os.File) (settings, error) {
+	props := settings{}
+	prop := func(name string, value any) { props[name] = dbus.MakeVariant(value) }
+	point := c.Point
+	if point == nil {
+		point = func(path string) string { return path }
 	}
-	props := []sd.Property{
-		sd.PropDescription("deploygate: " + c.Name),
-		sd.PropType("oneshot"),
-		sd.PropExecStart(literal(c.Args), false), // go-systemd calls it uncleanIsFailure, but true has systemd ignore failures
-		prop("WorkingDirectory", c.Dir),
-		prop("Environment", append(append([]string{}, app.Environment...), c.Environment...)),
-		prop("EnvironmentFiles", app.EnvironmentFiles),
-		prop("StandardOutputFileDescriptor", dbus.UnixFD(out.Fd())), //nolint:gosec // a file descriptor is small
-		prop("StandardErrorFileDescriptor", dbus.UnixFD(out.Fd())),  //nolint:gosec // a file descriptor is small
-		prop("TimeoutStartUSec", uint64(c.Timeout.Microseconds())),  //nolint:gosec // configuration takes no negative one
-	}
-	if user := c.User; u.m.scope == System {
-		if user == "" {
-			user = app.User
-			if app.Group != "" {
-				props = append(props, prop("Group", app.Group))
+	if u.m.scope == User || c.ofApp(app) {
+		own, none, err := u.beside(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if props, err = u.inherited(own, none, point); err != nil {
+			return nil, err
+		}
+		if u.m.scope == System {
+			readWrite, _ := props["ReadWritePaths"].Value().([]string)
+			for _, dir := range app.RuntimeDirectories { // which the app may change, since they are its own
+				readWrite = append(slices.Clip(readWrite), "-/run/"+dir)
+			}
+			for _, dir := range c.Writable {
+				readWrite = append(slices.Clip(readWrite), "-"+dir)
+			}
+			if props["ProtectSystem"].Value() != nil || props["ReadOnlyPaths"].Value() != nil {
+				prop("ReadWritePaths", readWrite) // else there is nothing to take back, and a mount namespace for nothing
 			}
 		}
-		if user != "" {
-			props = append(props, prop("User", user))
+	} else {
+		files := slices.Clone(app.EnvironmentFiles)
+		for i := range files {
+			files[i].Path = point(files[i].Path)
 		}
+		prop("EnvironmentFiles", files)
+		prop("User", c.User)
 	}
-	return props
+	var environment []string
+	for _, assignment := range app.Environment {
+		environment = append(environment, point(assignment))
+	}
+	prop("Description", "deploygate: "+c.Name)
+	prop("Type", "oneshot")
+	props["ExecStart"] = sd.PropExecStart(literal(c.Args), false).Value // go-systemd calls it uncleanIsFailure, but true has systemd ignore failures
+	prop("WorkingDirectory", c.Dir)
+	prop("Environment", append(environment, c.Environment...))
+	prop("StandardOutputFileDescriptor", dbus.UnixFD(out.Fd())) //nolint:gosec // a file descriptor is small
+	prop("StandardErrorFileDescriptor", dbus.UnixFD(out.Fd()))  //nolint:gosec // a file descriptor is small
+	prop("TimeoutStartUSec", uint64(c.Timeout.Microseconds()))  //nolint:gosec // configuration takes no negative one
+	return props, nil
+}
+
+// ofApp reports whether a command runs as the app's user.
+func (c Command) ofApp(app Description) bool {
+	return c.User == "" || cmp.Or(c.User, "root") == cmp.Or(app.User, "root")
 }
 
 // literal keeps systemd from replacing variables in arguments (systemd.service(5), "Command lines").
@@ -148,6 +185,8 @@ func (m *Manager) failure(name, result string, c Command) error {
 			return errors.New(why)
 		}
 		return fmt.Errorf("exit status %d", status)
+	case "resources":
+		return errors.New("systemd can't start it: an environment file of the app's unit can't be read, or a limit is reached")
 	case "signal", "core-dump":
 		return fmt.Errorf("killed by signal %d", get[int32](p, "ExecMainStatus"))
 	default:
@@ -161,4 +200,5 @@ var execFailures = map[int32]string{
 	203: "the program does not exist or can't be executed",
 	216: "its group does not exist",
 	217: "its user does not exist",
+	226: "the sandbox of the app's unit can't be set up for it (ReadWritePaths= and the like)",
 }

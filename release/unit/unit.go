@@ -27,6 +27,7 @@ import (
 
 	"deploygate/gate"
 	"deploygate/gate/socket"
+	"deploygate/gate/untrusted"
 )
 
 // Scope is which systemd manages the unit.
@@ -208,7 +209,7 @@ func (u Unit) processes(ctx context.Context) ([]gate.Process, error) {
 	}
 	var ps []gate.Process
 	for _, l := range list {
-		dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", l.PID))
+		dir, err := untrusted.Readlink(fmt.Sprintf("/proc/%d/cwd", l.PID))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it has ended
 		}

@@ -3,12 +3,13 @@ package unit
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"deploygate/gate/untrusted"
 )
 
 // Where is what the unit's processes show of where they run.
@@ -37,7 +38,7 @@ func (u Unit) Where(ctx context.Context, link, releases string) (w Where, err er
 	if err != nil {
 		return w, err
 	}
-	if real, err := filepath.EvalSymlinks(releases); err == nil {
+	if real, err := untrusted.EvalSymlinks(releases); err == nil {
 		releases = real
 	}
 	if st.ActiveState == "active" && st.MainPID != 0 {
@@ -59,15 +60,15 @@ func below(p, dir string) bool { return strings.HasPrefix(p, dir+"/") }
 
 // sameAsRelease tells whether a process works in the live release under another name: one that a mount of its own gives it.
 func sameAsRelease(pid int, link string) bool {
-	cwd, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
-	live, err2 := os.Stat(link)
+	cwd, err := untrusted.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
+	live, err2 := untrusted.Stat(link)
 	return err == nil && err2 == nil && os.SameFile(cwd, live)
 }
 
 // usesRelease looks at a process's program, root directory, arguments and environment.
 func usesRelease(pid int, link, releases string) bool {
 	for _, name := range []string{"exe", "root"} {
-		if to, err := os.Readlink(fmt.Sprintf("/proc/%d/%s", pid, name)); err == nil && below(to, releases) {
+		if to, err := untrusted.Readlink(fmt.Sprintf("/proc/%d/%s", pid, name)); err == nil && below(to, releases) {
 			return true
 		}
 	}
@@ -82,12 +83,10 @@ func usesRelease(pid int, link, releases string) bool {
 
 // readProc reads the words of a file of /proc that are ended by zero bytes; none if it can't be read.
 func readProc(file string) []string {
-	f, err := os.Open(file)
+	text, _, err := untrusted.ReadFile(file, maxProc, nil) // what the process has left of it
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
-	text, _ := io.ReadAll(io.LimitReader(f, maxProc)) // what the process has left of it
 	return strings.Split(strings.TrimRight(string(text), "\x00"), "\x00")
 }
 

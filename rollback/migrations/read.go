@@ -4,14 +4,17 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"regexp"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/interpreter"
 )
@@ -144,7 +147,7 @@ func (r *Reader) parse(ctx context.Context, listings ...*listing) {
 
 // load reads a release's texts.
 func (r *Reader) load(l *listing) error {
-	root, err := os.OpenRoot(l.dir)
+	root, err := untrusted.Within(l.dir, func() (*os.Root, error) { return os.OpenRoot(l.dir) })
 	if err != nil {
 		return fmt.Errorf("cannot read %s: %w", l.dir, release.Reason(err))
 	}
@@ -198,21 +201,21 @@ func hasModels(text []byte) bool {
 
 // readFile reads a regular file of the release; problem says why it can't.
 func (l *listing) readFile(root *os.Root, p string) (text []byte, problem string) {
-	// A fifo, put there since it was looked at, would make the reader wait for ever.
-	f, err := root.OpenFile(p, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Sprintf("cannot be read: %v", release.Reason(err))
-	}
-	defer f.Close()
-	info, err := f.Stat()
+	text, err := untrusted.Within(path.Join(l.dir, p), func() ([]byte, error) {
+		// A fifo, put there since it was looked at, would make the reader wait for ever.
+		f, err := root.OpenFile(p, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+			return nil, cmp.Or(err, untrusted.ErrNotRegular)
+		}
+		return io.ReadAll(io.LimitReader(f, maxFile+1))
+	})
 	switch {
-	case err != nil:
-		return nil, fmt.Sprintf("cannot be read: %v", release.Reason(err))
-	case !info.Mode().IsRegular():
+	case errors.Is(err, untrusted.ErrNotRegular):
 		return nil, "is not a regular file"
-	}
-	text, err = io.ReadAll(io.LimitReader(f, maxFile+1))
-	switch {
 	case err != nil:
 		return nil, fmt.Sprintf("cannot be read: %v", release.Reason(err))
 	case len(text) > maxFile:

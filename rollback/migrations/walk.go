@@ -12,9 +12,11 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 )
 
@@ -64,6 +66,17 @@ type app struct {
 
 // newListing walks through the release in dir.
 func newListing(ctx context.Context, dir string) *listing {
+	l, err := untrusted.WithinLimit(dir, maxWalk, func() (*listing, error) { return walkThrough(ctx, dir), nil })
+	if err != nil {
+		return &listing{dir: dir, files: map[string]*file{}, apps: map[string]*app{}, err: err}
+	}
+	return l
+}
+
+// maxWalk is how long that may take: thousands of files on a disk that is slow.
+const maxWalk = 30 * time.Second
+
+func walkThrough(ctx context.Context, dir string) *listing {
 	l := &listing{dir: dir, files: map[string]*file{}, apps: map[string]*app{}}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -259,13 +272,13 @@ func keyOf(p string) string {
 
 // hidesMigrations tells whether a link is one to migrations, or to an app with some.
 func hidesMigrations(link string) bool {
-	info, err := os.Stat(link)
+	info, err := untrusted.Stat(link)
 	if err != nil || !info.IsDir() {
 		return false
 	}
 	if path.Base(link) == "migrations" {
 		return true
 	}
-	_, err = os.Stat(path.Join(link, "migrations"))
+	_, err = untrusted.Stat(path.Join(link, "migrations"))
 	return err == nil
 }

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"deploygate/gate"
+)
+
+// Evidence belongs to one start of one release, or it is none. In the journal each line says by its invocation which start it
+// belongs to; in a file of gunicorn's own, a start begins with a line that says so, and the master's process.
+
+// begunBy keeps the lines of the starts that began until a moment, but for one start, and what was said of none until then.
+// Lines of a later start may be older than the last of an earlier one.
+func begunBy(lines []gate.LogLine, until time.Time, not string) []gate.LogLine {
+	began := map[string]time.Time{}
+	for _, l := range lines {
+		if at, known := began[l.Invocation]; !known || l.At.Before(at) {
+			began[l.Invocation] = l.At
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(lines), func(l gate.LogLine) bool {
+		if l.Invocation == "" {
+			return l.At.After(until)
+		}
+		return l.Invocation == not || began[l.Invocation].After(until)
+	})
+}
+
+// fileStart is a start in a file of gunicorn's own, from the line on with which it begins.
+type fileStart struct {
+	at    time.Time // to the second
+	pid   int       // of the master
+	lines []gate.LogLine
+}
+
+// fileStarts finds them. Lines of several starts don't mix: a master begins when the one before has ended.
+func fileStarts(lines []gate.LogLine) (starts []fileStart) {
+	for _, l := range lines {
+		if strings.Contains(l.Text, "] Starting gunicorn ") {
+			starts = append(starts, fileStart{at: l.At, pid: l.PID})
+		}
+		if n := len(starts); n > 0 {
+			starts[n-1].lines = append(starts[n-1].lines, l)
+		}
+	}
+	return starts
+}
+
+// inTrial keeps what gunicorn logged to a file in the starts of a release on trial: those that began in its time, and not the
+// one of the process that runs since.
+func inTrial(lines []gate.LogLine, since, until time.Time, runs int, reloaded bool) (kept []gate.LogLine) {
+	if reloaded { // its master began before
+		return within(lines, since, until)
+	}
+	for _, s := range fileStarts(lines) {
+		if !s.at.Before(since.Truncate(time.Second)) && !s.at.After(until) && (runs == 0 || s.pid != runs) {
+			kept = append(kept, s.lines...)
+		}
+	}
+	return kept
+}
+
+// ofState keeps what gunicorn logged to a file in the start that st is about, and in the crashed ones before it, which
+// NRestarts counts. Where the file doesn't tell, the last minute counts.
+func ofState(lines []gate.LogLine, st gate.UnitState, now time.Time) (kept []gate.LogLine) {
+	starts := fileStarts(lines)
+	last := len(starts) - 1
+	for last >= 0 && st.MainPID != 0 && starts[last].pid != st.MainPID {
+		last--
+	}
+	if last < 0 {
+		return within(lines, now.Add(-time.Minute), now.Add(time.Second))
+	}
+	for _, s := range starts[max(0, last-st.NRestarts):] {
+		kept = append(kept, s.lines...)
+	}
+	return kept
+}
+
+// within keeps the lines of a time, whose begin is as exact as the lines': to the second.
+func within(lines []gate.LogLine, since, until time.Time) []gate.LogLine {
+	return slices.DeleteFunc(slices.Clone(lines), func(l gate.LogLine) bool {
+		return l.At.Before(since.Truncate(time.Second)) || l.At.After(until)
+	})
+}
