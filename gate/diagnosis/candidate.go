@@ -83,7 +83,13 @@ func (c *Candidate) lack(n Need, lives bool) *gate.Finding {
 func Stops(f *Facts) []*gate.Finding { return findRisks(f, stops) }
 
 // Later gives those risks that leave the next start alone, as far as is known.
-func Later(f *Facts) []*gate.Finding { return findRisks(f, onlyNow) }
+func Later(f *Facts) []*gate.Finding {
+	found := findRisks(f, onlyNow)
+	for _, risk := range f.Proxy.Risks {
+		found = append(found, f.shown(risk))
+	}
+	return found
+}
 
 // harmless are the commands of manage.py that make no file of a release.
 var harmless = []string{

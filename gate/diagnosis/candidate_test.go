@@ -92,3 +92,15 @@ func TestAdviceShowsWhatIsLoaded(t *testing.T) {
 		t.Errorf("not loaded: %s", got)
 	}
 }
+
+// What a request through the proxy doesn't prove is a risk, and stops no start.
+func TestAProxysRisksStopNothing(t *testing.T) {
+	f := healthy()
+	f.Proxy.Risks = []*gate.Finding{gate.NewFinding(gate.LayerProxy, gate.ProxyUnproven, "it proves nothing of the app")}
+	if stops := Stops(f); len(stops) != 0 {
+		t.Errorf("%+v", stops)
+	}
+	if risks := Risks(f); len(risks) != 1 || risks[0].Cause != gate.ProxyUnproven {
+		t.Errorf("%+v", risks)
+	}
+}

@@ -116,7 +116,7 @@ var risks = []risk{
 
 // Risks gives what doesn't fail now and will.
 func Risks(f *Facts) []*gate.Finding {
-	return append(findRisks(f, stops), findRisks(f, onlyNow)...)
+	return append(Stops(f), Later(f)...)
 }
 
 func findRisks(f *Facts, stop bool) []*gate.Finding {
@@ -133,7 +133,7 @@ func findRisks(f *Facts, stop bool) []*gate.Finding {
 			found = append(found, row.finding(f, m))
 		}
 	}
-	return append(found, f.Proxy.Risks...)
+	return found
 }
 
 // one is a risk that is there or not, and needs no more words.

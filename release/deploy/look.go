@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"slices"
 
 	"deploygate/gate"
 )
@@ -20,7 +21,11 @@ func (d *Deployer) look(ctx context.Context, p *Plan) (refuse []*gate.Finding) {
 		return nil
 	}
 	l := d.Look(ctx, *p, false)
-	p.Risks = l.Risks
+	for _, f := range l.Risks {
+		if !slices.ContainsFunc(p.Risks, func(o *gate.Finding) bool { return o.Summary == f.Summary }) {
+			p.Risks = append(p.Risks, f)
+		}
+	}
 	refuse = append(l.Stops, l.Lacks...)
 	if p.Live() && p.Healthy && p.Command != Restart {
 		p.withheld, refuse = refuse, nil
