@@ -84,11 +84,7 @@ func Stops(f *Facts) []*gate.Finding { return findRisks(f, stops) }
 
 // Later gives those risks that leave the next start alone, as far as is known.
 func Later(f *Facts) []*gate.Finding {
-	found := findRisks(f, onlyNow)
-	for _, risk := range f.Proxy.Risks {
-		found = append(found, f.shown(risk))
-	}
-	return found
+	return append(findRisks(f, onlyNow), f.Proxy.Risks...)
 }
 
 // harmless are the commands of manage.py that make no file of a release.
