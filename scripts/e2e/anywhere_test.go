@@ -92,7 +92,6 @@ func TestPowerCutAnywhere(t *testing.T) {
 			onSuites(t, cutSuites(), testbed.DefaultSite(), func(h *host) {
 				for _, l := range layouts(h.Suite) {
 					h.onDisk(l)
-					h.installUnits()
 					h.prepareKills()
 					points, cuts := h.changes(kind), 0
 					for n := h.firstPoint(); n <= points; n += h.stride(17) {

@@ -17,7 +17,6 @@ func TestPowerCutWithStateElsewhere(t *testing.T) {
 		h.state = "/volume/deploy/state" // which is mounted at /data
 		h.configure("", `state_dir = "/data/deploy/state"`)
 		h.must(h.WriteFile("/etc/deploygate/never.toml", "root = \"/srv/never\"\n", 0o644))
-		h.installUnits()
 		h.mountAtBoot("/data", "nofail")
 		h.add("v1")
 		h.must(h.Exec(h.t.Context(), program, "release", "v1", "--app", h.site.Name).Err)
@@ -53,6 +52,7 @@ func TestCheckNamesMissingRecovery(t *testing.T) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
+		h.sh("systemctl disable --quiet deploygate-boot.service deploygate-recover.service; rm /etc/systemd/system/deploygate-*.service; systemctl daemon-reload")
 		if w := h.recoveryWarning(); !strings.Contains(w, "deploygate-boot.service and deploygate-recover.service are not installed") {
 			h.t.Errorf("check warns %q", w)
 		}

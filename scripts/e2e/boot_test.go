@@ -17,7 +17,6 @@ func TestPowerCut(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.onDisk(oneDisk)
 		h.configure("")
-		h.installUnits()
 		h.add("v1")
 		h.released("v1")
 		h.add("v2", testbed.SlowBoot(30*time.Second))
@@ -43,7 +42,6 @@ func TestPowerCutWithoutWayBack(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.onDisk(oneDisk)
 		h.configure("")
-		h.installUnits()
 		h.add("v1")
 		h.released("v1")
 		h.add("v2", testbed.SlowBoot(2*time.Second), testbed.Marker(blocked))

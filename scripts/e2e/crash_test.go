@@ -69,6 +69,7 @@ func (h *host) onDisk(l layout) {
 	h.disk = l.disk(h.t)
 	h.boot()
 	h.must(h.InstallSite(h.t.Context(), h.site))
+	h.installUnits()
 	h.uploads = upload{digests: map[string]string{}}
 }
 

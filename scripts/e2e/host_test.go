@@ -83,6 +83,7 @@ func onSuites(t *testing.T, suites []string, site testbed.Site, scenario func(h 
 			})
 			h := &host{Machine: m, t: t, site: site}
 			h.must(m.InstallSite(t.Context(), site))
+			h.installUnits()
 			scenario(h)
 		})
 	}

@@ -53,7 +53,6 @@ func TestCutOffAnywhereObstructed(t *testing.T) {
 						root = "xfs"
 					}
 					h.onDisk(layout{"ext4", "ext4", root})
-					h.installUnits()
 					h.prepareKills()
 					h.obstruct(obstacle)
 					points := h.obstructedChanges(obstacle)

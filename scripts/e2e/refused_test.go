@@ -103,7 +103,6 @@ func TestRefusedWithNginxBroken(t *testing.T) {
 func TestRefusesWhatAPowerCutEmptied(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.onDisk(oneDisk)
-		h.installUnits()
 		h.prepareKills()
 		n := h.changeCalled("syncfs")
 		h.add("v2", bulk())

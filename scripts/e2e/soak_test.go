@@ -94,7 +94,6 @@ func TestSoak(t *testing.T) {
 		h.t.Logf("DEPLOYGATE_SEED=%d", seed)
 		random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // it has to be repeatable, not secret
 		h.onDisk(oneDisk)
-		h.installUnits()
 		h.prepareKills()
 		h.reconfigure("interval = \"50ms\"", "interval = \"50ms\"\ndeadline = \"3s\"")
 		ended := map[string]int{}

@@ -54,9 +54,11 @@ CONFIG`)
 			h.t.Logf("release %s: exit %d\n%s%s", version, r.Code, r.Stderr, r.Stdout)
 			return h.verdict(r)
 		}
-		if v := deploy("v1"); v.Outcome != "released" || v.Code != 0 || len(v.Warnings) > 0 {
-			h.t.Errorf("outcome %s, exit %d, warnings %q", v.Outcome, v.Code, v.Warnings)
+		v := deploy("v1")
+		if v.Outcome != "released" || v.Code != 0 {
+			h.t.Errorf("outcome %s, exit %d", v.Outcome, v.Code)
 		}
+		h.says("release", v.Warnings, "deploygate-recover.service can't reach a user's service manager: deploygate recover, after a power cut")
 		if v := deploy("v2"); v.Outcome != "rolled_back" || v.Code != 3 || v.Failure.Cause != "import_error" {
 			h.t.Errorf("outcome %s, exit %d, failure %+v", v.Outcome, v.Code, v.Failure)
 		}
