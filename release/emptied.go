@@ -93,7 +93,8 @@ func (t *Tree) Emptied(version, other Version, vital []string) (Emptied, error) 
 		case !known && !meaningful(name):
 			e.Fresh++
 		}
-		if isVital && (content || !known) {
+		// A package that is named may have all that it is in its modules.
+		if isVital && (content || !known && path.Base(name) != "__init__.py") {
 			e.Vital = append(e.Vital, name)
 		}
 		return nil

@@ -14,7 +14,7 @@ func TestEmptied(t *testing.T) {
 		"shop/migrations/0001_initial.py": "x", "static/app.css": "x", "static/empty.css": "", "py.typed": "",
 	}
 	zeros := strings.Repeat("\x00", 10_000)
-	vital := []string{"manage.py", "project/wsgi.py"}
+	vital := []string{"manage.py", "project/wsgi.py", "project/settings/__init__.py"}
 	for name, c := range map[string]struct {
 		older   map[string]string // nil: there is none
 		change  map[string]string // of the newer one; "-" is gone
@@ -27,6 +27,7 @@ func TestEmptied(t *testing.T) {
 		"the script of the first one":       {change: map[string]string{"manage.py": ""}, problem: "manage.py has no content"},
 		"what the unit loads, zeros":        {older: site, change: map[string]string{"project/wsgi.py": zeros}, problem: "project/wsgi.py has no content", lost: 1},
 		"what the unit loads, after a zero": {older: site, change: map[string]string{"project/wsgi.py": "\x00x"}},
+		"a package that the unit names":     {older: site, change: map[string]string{"project/settings/__init__.py": ""}},
 		"a migration":                       {older: site, change: map[string]string{"shop/migrations/0002_more.py": ""}, problem: "shop/migrations/0002_more.py has no content"},
 		"a package of migrations":           {older: site, change: map[string]string{"shop/migrations/__init__.py": ""}},
 		"one that may be meant":             {older: site, change: map[string]string{"project/views.py": ""}, lost: 1},
