@@ -107,7 +107,6 @@ func TestHealthyHostsAreWarnedOfNothing(t *testing.T) {
 	for name, site := range map[string]testbed.Site{"unix": testbed.DefaultSite(), "socket unit": socket, "port": port} {
 		t.Run(name, func(t *testing.T) {
 			onEachSuite(t, site, func(h *host) {
-				h.installUnits()
 				h.configure(`
 [[hooks.before_swap]]
 run = ["/usr/bin/python3", "manage.py", "migrate", "--noinput"]
@@ -143,7 +142,6 @@ chown root:root /etc/nginx/sites-enabled/app`)
 // What was changed after the app was started is said by all, until it is brought in.
 func TestChangedSinceTheStart(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.installUnits()
 		h.configure("")
 		h.add("v1", testbed.File("gunicorn.conf.py", "keepalive = 3\n"))
 		h.released("v1")
@@ -199,7 +197,6 @@ func TestChangedSinceTheStart(t *testing.T) {
 // What the next start is certain to fail of is said while the host is healthy, and refuses a release that would need it.
 func TestTheNextStartWouldFail(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.installUnits()
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -282,7 +279,6 @@ ExecStart=/opt/shop/gunicorn --workers 2 --bind unix:/run/gunicorn/gunicorn.sock
 // touched, and beside the live release.
 func TestTheCandidateIsLookedAt(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.installUnits()
 		h.configure("")
 		const secret = "SECRET_KEY=from-the-release\n"
 		env := testbed.File(".env", secret)
@@ -376,7 +372,6 @@ ExecStart=/srv/app/current/venv/bin/gunicorn -c deploy/gunicorn.py --workers 2 -
 // What a before_swap hook may still make is looked at after it, and not before.
 func TestWhatHooksMake(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.installUnits()
 		collect := []testbed.Mod{testbed.File("static/site.css", "x")}
 		h.configure("")
 		h.add("v1", collect...)
@@ -425,7 +420,6 @@ run = ["made/tool"]
 // A hook or a check whose program isn't there is known before anything is touched.
 func TestTasksWithoutTheirProgram(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.installUnits()
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -478,7 +472,6 @@ required = true
 // The processes are the truth about where the app runs; the unit's text is a hint.
 func TestWhereTheAppRuns(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.installUnits()
 		h.configure("bind = \"unix:/run/gunicorn/gunicorn.sock\"\n")
 		const bind = "--workers 2 --bind unix:/run/gunicorn/gunicorn.sock project.wsgi:application"
 		starts := func(text string) {
@@ -541,7 +534,6 @@ func TestWhereTheAppRuns(t *testing.T) {
 // A refusal for what is wrong with the host is said as diagnose says it.
 func TestRefusalsAreDiagnosed(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.installUnits()
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
