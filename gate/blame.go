@@ -10,11 +10,11 @@ import (
 type Blame string
 
 const (
-	// BlamesRelease: the release itself can't run, on this host or any other.
+	// BlamesRelease means that the release itself can't run, on this host or any other.
 	BlamesRelease Blame = "release"
-	// BlamesHost: what every release on this host needs is broken.
+	// BlamesHost means that what every release on this host needs is broken.
 	BlamesHost Blame = "host"
-	// BlamesUnknown: either may be the reason. Another release that passes on the same host, or fails as well, decides it.
+	// BlamesUnknown means that either may be the reason. Another release that passes on the same host, or fails as well, decides it.
 	BlamesUnknown Blame = "unknown"
 )
 

@@ -25,7 +25,8 @@ func TestEachCauseSaysWhomItBlames(t *testing.T) {
 			return true
 		}
 		for i, name := range spec.Names {
-			slug, err := strconv.Unquote(spec.Values[i].(*ast.BasicLit).Value)
+			value, _ := spec.Values[i].(*ast.BasicLit)
+			slug, err := strconv.Unquote(value.Value)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"deploygate/gate/untrusted"
 )
 
 // Emptied is what a release has of files without content, as a power cut leaves those that were not on disk yet: of no
@@ -49,6 +51,10 @@ func (e Emptied) Problem() string {
 // Emptied compares version's files with those of another release, "" for none. Vital are paths in the release, of which
 // those that aren't there don't count. What couldn't be looked at in time counts neither way.
 func (t *Tree) Emptied(version, other Version, vital []string) (Emptied, error) {
+	return untrusted.WithinLimit(t.Dir(version), maxWalk+untrusted.Limit, func() (Emptied, error) { return t.emptied(version, other, vital) })
+}
+
+func (t *Tree) emptied(version, other Version, vital []string) (Emptied, error) {
 	var e Emptied
 	root := t.Dir(version)
 	counterpart := func(name string) (content, known bool) {

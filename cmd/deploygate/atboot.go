@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"deploygate/gate/diagnosis"
+	"deploygate/gate/untrusted"
 	"deploygate/release/unit"
 )
 
@@ -75,7 +76,7 @@ func (b *atBoot) look(ctx context.Context, m *unit.Manager, paths ...string) (er
 
 // resolved is a path with its links resolved as far as it exists.
 func resolved(path string) string {
-	real, err := filepath.EvalSymlinks(path)
+	real, err := untrusted.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) && path != "/" {
 		return filepath.Join(resolved(filepath.Dir(path)), filepath.Base(path))
 	}

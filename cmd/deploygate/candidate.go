@@ -410,7 +410,7 @@ func (c *candidate) link(rest string) {
 	if at.problem != "" || strings.HasPrefix(at.path, c.live.to+"/") {
 		return
 	}
-	own, err := os.Lstat(filepath.Join(c.Next.Dir, rest))
+	own, err := untrusted.Lstat(filepath.Join(c.Next.Dir, rest))
 	dangles := err == nil && own.Mode()&os.ModeSymlink != 0
 	n := diagnosis.Need{Why: fmt.Sprintf("that of %s leads to %s", c.Next.Live, at.path), Sure: dangles}
 	c.need(n, path, exist(path))

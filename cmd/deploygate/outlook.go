@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"deploygate/gate"
 	"deploygate/gate/diagnosis"
 	"deploygate/gate/nginx"
+	"deploygate/gate/untrusted"
 	"deploygate/release/rehearsal"
 	"deploygate/release/unit"
 )
@@ -65,7 +65,7 @@ func (v *evidence) starts(ctx context.Context, n unit.Needs) {
 	for _, s := range n.Sockets {
 		u.Sockets = append(u.Sockets, diagnosis.SocketUnit{Name: s.Name, FileState: s.FileState, WantedBy: s.WantedBy})
 	}
-	if _, err := os.Lstat(u.File); u.File != "" && errors.Is(err, fs.ErrNotExist) {
+	if _, err := untrusted.Lstat(u.File); u.File != "" && errors.Is(err, fs.ErrNotExist) {
 		u.FileGone = true
 	}
 	for _, p := range n.Paths {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -96,7 +95,7 @@ func (f pathfinder) find(p string) (end pathEnd) {
 			}
 		}
 		var err error
-		info, err = os.Lstat(next)
+		info, err = untrusted.Lstat(next)
 		switch {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 			return pathEnd{path: next, problem: absent(next, last)}
@@ -106,7 +105,7 @@ func (f pathfinder) find(p string) (end pathEnd) {
 			at = next
 			continue
 		}
-		to, err := os.Readlink(next)
+		to, err := untrusted.Readlink(next)
 		if links++; links > maxLinks || err != nil {
 			return pathEnd{path: next, problem: "is a link that leads to itself"}
 		}
@@ -116,7 +115,7 @@ func (f pathfinder) find(p string) (end pathEnd) {
 		info, rest = nil, to+"/"+rest
 	}
 	if info == nil {
-		info, _ = os.Lstat(at) // it was there a moment ago
+		info, _ = untrusted.Lstat(at) // it was there a moment ago
 	}
 	return pathEnd{path: at, info: info}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/deploy"
 	"deploygate/release/journal"
@@ -82,7 +83,7 @@ func (c *commands) eachApp(ctx *cli.Context, do func(*session) error) error {
 		}
 		s, err := c.begin(ctx, 0)
 		if err == nil {
-			if _, gone := os.Lstat(s.config.StateDir); errors.Is(gone, fs.ErrNotExist) {
+			if _, gone := untrusted.Lstat(s.config.StateDir); errors.Is(gone, fs.ErrNotExist) {
 				continue // it was never deployed
 			}
 			err = do(s)

@@ -58,6 +58,7 @@ func sentence(r *deploy.Report) string {
 	switch r.Outcome {
 	case deploy.Released:
 		switch r.Command {
+		case deploy.Release, deploy.Recover:
 		case deploy.Restart:
 			return fmt.Sprintf("restarted: %s is live and passed its gate in %.1f s", r.Current, r.Seconds)
 		case deploy.Rollback:

@@ -13,7 +13,7 @@ func inServer(directives string) string {
 }
 
 func TestWhatMayAnswerInsteadOfTheServerThatIsPassedTo(t *testing.T) {
-	const pass = "proxy_pass http://unix:/run/g.sock;"
+	const upstream = "proxy_pass http://unix:/run/g.sock;"
 	for _, c := range []struct {
 		name, text    string
 		status        int
@@ -21,31 +21,31 @@ func TestWhatMayAnswerInsteadOfTheServerThatIsPassedTo(t *testing.T) {
 		known, passed bool
 		tries         []string
 	}{
-		{name: "nothing", text: "location / { " + pass + " }", known: true, passed: true},
-		{name: "a cache", text: "location / { proxy_cache zone; " + pass + " }", cache: true, known: true, passed: true},
-		{name: "a cache from outside", text: "proxy_cache zone; location / { " + pass + " }", cache: true, known: true, passed: true},
-		{name: "a cache that is off here", text: "proxy_cache zone; location / { proxy_cache off; " + pass + " }", known: true, passed: true},
-		{name: "another protocol's cache", text: "uwsgi_cache zone; location / { " + pass + " }", known: true, passed: true},
+		{name: "nothing", text: "location / { " + upstream + " }", known: true, passed: true},
+		{name: "a cache", text: "location / { proxy_cache zone; " + upstream + " }", cache: true, known: true, passed: true},
+		{name: "a cache from outside", text: "proxy_cache zone; location / { " + upstream + " }", cache: true, known: true, passed: true},
+		{name: "a cache that is off here", text: "proxy_cache zone; location / { proxy_cache off; " + upstream + " }", known: true, passed: true},
+		{name: "another protocol's cache", text: "uwsgi_cache zone; location / { " + upstream + " }", known: true, passed: true},
 
-		{name: "an error page that keeps the status", text: "error_page 500 502 503 504 /50x.html; location / { " + pass + " }", known: true, passed: true},
-		{name: "502 =200", text: "error_page 502 =200 /ok.html; location / { " + pass + " }", masks: true, known: true, passed: true},
-		{name: "502 =200, in the location", text: "location / { error_page 502 504 =200 @ok; " + pass + " } location @ok { return 200; }", masks: true, known: true, passed: true},
-		{name: "502 =, whatever the page answers", text: "error_page 502 = @ok; location / { " + pass + " } location @ok { return 200; }", status: 200, masks: true, known: true, passed: true},
-		{name: "502 =503", text: "error_page 502 =503 /down.html; location / { " + pass + " }", status: 200, known: true, passed: true},
-		{name: "502 =204, and it was 200", text: "error_page 502 =204 /down.html; location / { " + pass + " }", status: 200, known: true, passed: true},
-		{name: "502 =200, replaced in the location", text: "error_page 502 =200 /ok.html; location / { error_page 404 /404.html; " + pass + " }", known: true, passed: true},
-		{name: "404 =200, which only nginx's own would be", text: "error_page 404 =200 /index.html; location / { " + pass + " }", known: true, passed: true},
-		{name: "404 =200 with interception", text: "proxy_intercept_errors on; error_page 404 =200 /index.html; location / { " + pass + " }", masks: true, known: true, passed: true},
+		{name: "an error page that keeps the status", text: "error_page 500 502 503 504 /50x.html; location / { " + upstream + " }", known: true, passed: true},
+		{name: "502 =200", text: "error_page 502 =200 /ok.html; location / { " + upstream + " }", masks: true, known: true, passed: true},
+		{name: "502 =200, in the location", text: "location / { error_page 502 504 =200 @ok; " + upstream + " } location @ok { return 200; }", masks: true, known: true, passed: true},
+		{name: "502 =, whatever the page answers", text: "error_page 502 = @ok; location / { " + upstream + " } location @ok { return 200; }", status: 200, masks: true, known: true, passed: true},
+		{name: "502 =503", text: "error_page 502 =503 /down.html; location / { " + upstream + " }", status: 200, known: true, passed: true},
+		{name: "502 =204, and it was 200", text: "error_page 502 =204 /down.html; location / { " + upstream + " }", status: 200, known: true, passed: true},
+		{name: "502 =200, replaced in the location", text: "error_page 502 =200 /ok.html; location / { error_page 404 /404.html; " + upstream + " }", known: true, passed: true},
+		{name: "404 =200, which only nginx's own would be", text: "error_page 404 =200 /index.html; location / { " + upstream + " }", known: true, passed: true},
+		{name: "404 =200 with interception", text: "proxy_intercept_errors on; error_page 404 =200 /index.html; location / { " + upstream + " }", masks: true, known: true, passed: true},
 
-		{name: "files first", text: "location / { try_files $uri $uri/ /down.html @app; } location @app { " + pass + " }", tries: []string{"/srv/www/health/", "/srv/www/health// dir", "/srv/www/down.html"}, known: true, passed: true},
-		{name: "files of an alias", text: "location / { alias /srv/other/; try_files $uri @app; } location @app { " + pass + " }", tries: []string{""}, known: true, passed: true},
-		{name: "files by a variable", text: "location / { root /srv/$http_x; try_files $uri @app; } location @app { " + pass + " }", tries: []string{""}, known: true, passed: true},
+		{name: "files first", text: "location / { try_files $uri $uri/ /down.html @app; } location @app { " + upstream + " }", tries: []string{"/srv/www/health/", "/srv/www/health// dir", "/srv/www/down.html"}, known: true, passed: true},
+		{name: "files of an alias", text: "location / { alias /srv/other/; try_files $uri @app; } location @app { " + upstream + " }", tries: []string{""}, known: true, passed: true},
+		{name: "files by a variable", text: "location / { root /srv/$http_x; try_files $uri @app; } location @app { " + upstream + " }", tries: []string{""}, known: true, passed: true},
 
-		{name: "a maintenance page", text: "location / { if (-f /srv/down) { return 503; } " + pass + " }", status: 200, known: true, passed: true},
-		{name: "a maintenance page, and the status isn't known", text: "location / { if (-f /srv/down) { return 503; } " + pass + " }"},
-		{name: "a page that would have answered the same", text: "location / { if (-f /srv/up) { return 200; } " + pass + " }", status: 200},
-		{name: "a redirect that wasn't", text: "location / { if ($cookie_x) { return https://other.example; } " + pass + " }", status: 200, known: true, passed: true},
-		{name: "a rewrite that may have been", text: "location / { if (-f /srv/up) { rewrite ^ /ok.html break; } " + pass + " }", status: 200},
+		{name: "a maintenance page", text: "location / { if (-f /srv/down) { return 503; } " + upstream + " }", status: 200, known: true, passed: true},
+		{name: "a maintenance page, and the status isn't known", text: "location / { if (-f /srv/down) { return 503; } " + upstream + " }"},
+		{name: "a page that would have answered the same", text: "location / { if (-f /srv/up) { return 200; } " + upstream + " }", status: 200},
+		{name: "a redirect that wasn't", text: "location / { if ($cookie_x) { return https://other.example; } " + upstream + " }", status: 200, known: true, passed: true},
+		{name: "a rewrite that may have been", text: "location / { if (-f /srv/up) { rewrite ^ /ok.html break; } " + upstream + " }", status: 200},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := parse(t, dump(inServer(c.text))).Route(Request{Port: 80, Host: "x", Path: "/health/", Status: c.status})

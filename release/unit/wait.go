@@ -147,7 +147,7 @@ func allows(p map[string]any, property, setting string) string {
 	case us == 0 || us > math.MaxInt64/1000: // infinity is all ones
 		return fmt.Sprintf(" (%s= sets no limit)", setting)
 	}
-	return fmt.Sprintf(" (%s= allows %s)", setting, time.Duration(us)*time.Microsecond) //nolint:gosec // it was compared
+	return fmt.Sprintf(" (%s= allows %s)", setting, time.Duration(us)*time.Microsecond)
 }
 
 // running names the command of a setting that runs.
