@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,12 +81,7 @@ func (h *host) started(unit string) int {
 // installUnits installs the units that the project ships for the boot.
 func (h *host) installUnits() {
 	h.t.Helper()
-	for _, unit := range []string{"deploygate-boot.service", "deploygate-recover.service"} {
-		text, err := os.ReadFile("../packaging/" + unit)
-		h.must(err)
-		h.must(h.WriteFile("/etc/systemd/system/"+unit, string(text), 0o644))
-	}
-	h.must(h.Exec(h.t.Context(), "systemctl", "enable", "--quiet", "deploygate-boot.service", "deploygate-recover.service").Err)
+	h.must(h.InstallBootUnits(h.t.Context(), "../packaging"))
 }
 
 // settled waits until no deploy runs or is unfinished.

@@ -204,6 +204,22 @@ func (m *Machine) installSite(ctx context.Context, site Site) error {
 	return nil
 }
 
+// InstallBootUnits installs and enables the units that finish a deploy at boot, from the directory in which the project has
+// them.
+func (m *Machine) InstallBootUnits(ctx context.Context, dir string) error {
+	units := []string{"deploygate-boot.service", "deploygate-recover.service"}
+	for _, unit := range units {
+		text, err := os.ReadFile(path.Join(dir, unit))
+		if err == nil {
+			err = m.WriteFile("/etc/systemd/system/"+unit, string(text), 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot install %s: %w", unit, err)
+		}
+	}
+	return m.Exec(ctx, append([]string{"systemctl", "enable", "--quiet"}, units...)...).Err
+}
+
 func (m *Machine) writeTemplate(guest string, tmpl *template.Template, site Site) error {
 	var text strings.Builder
 	if err := tmpl.Execute(&text, site); err != nil {

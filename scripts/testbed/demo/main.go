@@ -157,6 +157,9 @@ func (s *stage) play(ctx context.Context, system string) error {
 	if err := s.m.InstallSite(ctx, s.site); err != nil {
 		return err
 	}
+	if err := s.m.InstallBootUnits(ctx, "scripts/packaging"); err != nil { // scripts/demo runs it from the top of the checkout
+		return err
+	}
 	var scenes []scene
 	for i, a := range acts {
 		s.heading("%d. %s: %s", i+1, a.title, a.version)
