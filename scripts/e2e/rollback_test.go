@@ -88,38 +88,52 @@ func TestMarkerInBetween(t *testing.T) {
 	})
 }
 
-// The way back is not healthy either: the next older good one is, and where that fails too, a person is needed.
+// What was live was not healthy before, and isn't on the way back: the next older good one is, and where that fails too, a
+// person is needed. Of what was healthy before nothing older is tried.
 func TestWayBackUnhealthy(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.configure("deadline = \"3s\"")
+		h.configure("deadline = \"10s\"")
 		for _, v := range []string{"v1", "v2", "v3"} {
 			h.add(v)
 			h.released(v)
 		}
 		h.breakRelease("v3")
+		h.restart()
 		h.add("v4", testbed.ImportError())
 		v := h.deploy("release", "v4")
 		h.expect(v, "rolled_back", 3)
 		h.live("v2")
-		var tried []string
-		for _, s := range v.Steps {
-			if s.Name == "rollback" {
-				tried = append(tried, s.Outcome)
-			}
-		}
-		if strings.Join(tried, " ") != "failed passed" {
-			h.t.Errorf("the ways back ended %q", tried)
-		}
+		h.tried(v, "failed passed")
 
-		// v3 and v4 failed their last gate: they are no ways back any more.
 		h.breakRelease("v2")
 		h.breakRelease("v1")
 		h.add("v5", testbed.ImportError())
 		v = h.deploy("release", "v5")
 		h.expect(v, "stuck", 5)
-		h.linked("v1")
+		h.linked("v2")
 		h.answers(502)
+		h.tried(v, "failed")
+		h.wayBack("v3") // v2 is live and the last that was healthy; v3 passed once, and nothing is proved of it
+
+		h.add("v6", testbed.ImportError())
+		v = h.deploy("release", "v6")
+		h.expect(v, "stuck", 5)
+		h.tried(v, "failed failed")
 	})
+}
+
+// tried asserts how the ways back ended.
+func (h *host) tried(v verdict, outcomes string) {
+	h.t.Helper()
+	var tried []string
+	for _, s := range v.Steps {
+		if s.Name == "rollback" {
+			tried = append(tried, s.Outcome)
+		}
+	}
+	if strings.Join(tried, " ") != outcomes {
+		h.t.Errorf("the ways back ended %q, want %s", tried, outcomes)
+	}
 }
 
 // breakRelease makes a release that was good fail at its next start.
@@ -191,7 +205,7 @@ func TestBothReleasesFailAlike(t *testing.T) {
 		h.add("v3")
 		v := h.deploy("release", "v3")
 		h.expect(v, "stuck", 5)
-		if !strings.Contains(strings.Join(v.Warnings, "\n"), "v2 fails as v3 does") {
+		if !strings.Contains(strings.Join(v.Warnings, "\n"), "v2 fails as well, so the fault is in what it shares with v3") {
 			h.t.Errorf("warnings %q", v.Warnings)
 		}
 		h.linked("v2")
