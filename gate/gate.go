@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -255,6 +256,9 @@ func (g *Gate) Look(ctx context.Context, e Expect) (UnitState, *Answer, *Finding
 		a, wrong = ask(ctx, g.Direct, g.Health.of(e))
 		st, err = g.Unit.State(ctx)
 	}
+	if err == nil {
+		st, err = g.started(ctx, st)
+	}
 	if err != nil {
 		return st, a, noManager(err)
 	}
@@ -266,6 +270,30 @@ func (g *Gate) Look(ctx context.Context, e Expect) (UnitState, *Answer, *Finding
 		wrong = cmp.Or(g.flaps(ctx, st), Proof(st, e, a.Peer), g.stray(ctx, e, a), g.respawning(ctx, &turnover{}, st))
 	}
 	return st, a, wrong
+}
+
+// started waits a little for what becomes of a start that systemd makes by itself: what crashed before is in between two
+// crashes then, or on its way up.
+func (g *Gate) started(ctx context.Context, st UnitState) (UnitState, error) {
+	const (
+		pause  = 20 * time.Millisecond
+		enough = 2 * time.Second
+	)
+	for began := time.Now(); st.NRestarts > 0 && st.ActiveState == "activating" && !strings.HasPrefix(st.SubState, "auto-restart"); {
+		if time.Since(began) > enough {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return st, nil
+		case <-time.After(pause):
+		}
+		var err error
+		if st, err = g.Unit.State(ctx); err != nil {
+			return st, err
+		}
+	}
+	return st, nil
 }
 
 // LookThrough asks it once through the proxy; nil, nil where that isn't configured. What is dormant has to be left alone.
