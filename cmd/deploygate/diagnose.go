@@ -120,7 +120,11 @@ func (v *evidence) diagnose(wrong error) []*gate.Finding {
 		return append([]*gate.Finding{}, found...)
 	}
 	f := gate.AsFinding(gate.LayerRelease, wrong)
-	if len(found) > 0 && found[0].Cause != gate.Unknown {
+	switch {
+	case len(found) == 0 || found[0].Cause == gate.Unknown:
+	case found[0].Cause == f.Cause:
+		return append([]*gate.Finding{f}, found[1:]...) // the same, in the words of the refusal
+	default:
 		return found // it says why
 	}
 	return append([]*gate.Finding{f}, found...)

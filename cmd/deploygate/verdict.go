@@ -82,7 +82,7 @@ func sentence(r *deploy.Report) string {
 	case deploy.Held:
 		return fmt.Sprintf("held: %s stays live though it failed: %s; %s", r.Requested, why, heldBecause(r.WayBack))
 	case deploy.Stuck:
-		if !r.Changed && r.WayBack != nil { // only the schema was
+		if r.Current == r.Previous && r.Current != r.Requested && r.WayBack != nil && r.WayBack.Verdict == rollback.Blocked { // the hooks'
 			return fmt.Sprintf("stuck: a person is needed: %s was not made live: %s; %s is live still, and its code can't run on the schema that the hooks left: %s",
 				r.Requested, why, r.Current, r.WayBack.Reason)
 		}

@@ -179,7 +179,7 @@ func (j *Journal) mend() error {
 }
 
 // reserve is more than what a deploy writes from its first change to its verdict, in bytes.
-const reserve = 256 << 10
+const reserve = 64 << 10
 
 // Reserve sets blocks of the disk aside for the records of one deploy, so that a disk that becomes full meanwhile doesn't
 // keep them from being written. Where the file system can't do that it does nothing.

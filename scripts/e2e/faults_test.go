@@ -16,7 +16,7 @@ import (
 // stateDisk is a small disk of its own for the state directory.
 func (h *host) stateDisk() {
 	h.t.Helper()
-	h.sh("mkdir -p /var/lib/deploygate/app && mount -t tmpfs -o size=256k tmpfs /var/lib/deploygate/app")
+	h.sh("mkdir -p /var/lib/deploygate/app && mount -t tmpfs -o size=256k,mode=755 tmpfs /var/lib/deploygate/app")
 }
 
 // sh runs a shell script on the host, as an operator would.
@@ -71,7 +71,7 @@ head -c 1M /dev/zero > filler || true`,
 // faults are what may happen to a host while a deploy waits for the new release.
 var faults = map[string]string{
 	"state disk full":        "head -c 1M /dev/zero > /var/lib/deploygate/app/filler || true",
-	"state disk read-only":   "umount -l /var/lib/deploygate/app; mount -t tmpfs -o ro tmpfs /var/lib/deploygate/app",
+	"state disk read-only":   "umount -l /var/lib/deploygate/app; mount -t tmpfs -o ro,mode=755 tmpfs /var/lib/deploygate/app",
 	"state directory gone":   "umount -l /var/lib/deploygate/app; rm -rf /var/lib/deploygate",
 	"no rights":              "chmod 000 /var/lib/deploygate/app /var/lib/deploygate",
 	"D-Bus restarts":         "systemctl restart dbus.service",

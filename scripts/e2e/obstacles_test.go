@@ -108,7 +108,12 @@ func (h *host) obstructedChanges(obstacle string) int {
 // unobstructed takes an obstacle away, and has what is left of the deploy finished.
 func (h *host) unobstructed(obstacle string) {
 	h.t.Helper()
-	h.Exec(h.t.Context(), "sh", "-c", obstacles[obstacle].lift) // after a boot there may be none
-	h.run("recover")
+	// systemd may start the bad release once more in between, which raises the obstacle again.
+	for range 10 {
+		h.Exec(h.t.Context(), "sh", "-c", obstacles[obstacle].lift) // after a boot there may be none
+		if r := h.run("recover"); r.Code != 5 {
+			break
+		}
+	}
 	h.settled()
 }

@@ -76,6 +76,7 @@ func TestWhatStopsWithAHangingRelease(t *testing.T) {
 		h.must(h.WriteFile("/etc/systemd/system/celery.service", "[Unit]\nPartOf="+h.site.Unit+"\nAfter="+h.site.Unit+"\n[Service]\nExecStart=/usr/bin/sleep infinity\n", 0o644))
 		h.dropIn("[Service]\nTimeoutStopSec=infinity")
 		h.sh("systemctl start celery.service")
+		h.restart()
 		h.add("v2", testbed.Hang())
 		v := h.deploy("release", "v2")
 		h.expect(v, "rolled_back", 3)
