@@ -328,6 +328,16 @@ func pointed(tree *release.Tree) func(dir, path string) string {
 	return func(dir, path string) string { return rehearsal.Stage{Release: dir}.Point(tree.CurrentPath(), path) }
 }
 
+// pointAt is where a path of the unit's settings leads for a task of the release in dir: into that release, or, where it isn't
+// there yet and a hook may be about to make it, where it leads now.
+func (r runner) pointAt(dir, path string) string {
+	to := r.point(dir, path)
+	if to != path && filepath.IsAbs(path) && exists(to) != "" {
+		return path
+	}
+	return to
+}
+
 var notInName = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
 // Run implements deploy.Runner.
@@ -340,7 +350,7 @@ func (r runner) Run(ctx context.Context, t deploy.Task) error {
 		Name: r.app + "-" + strings.Trim(notInName.ReplaceAllString(filepath.Base(file), "-"), "-"),
 		Args: append([]string{file}, t.Run[1:]...), Dir: t.Dir, User: t.User,
 		Environment: t.Environment, Timeout: t.Timeout, Output: t.Output,
-		Point: func(path string) string { return r.point(t.Dir, path) }, Writable: []string{t.Dir},
+		Point: func(path string) string { return r.pointAt(t.Dir, path) }, Writable: []string{t.Dir},
 	})
 }
 
