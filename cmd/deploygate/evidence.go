@@ -89,8 +89,8 @@ func (v *evidence) readUnit() {
 	}
 	v.settings(d.Environment)
 	for _, f := range d.EnvironmentFiles {
-		if !f.Optional {
-			v.needs(gate.EnvFileMissing, "EnvironmentFile=", f.Path, v.missing(f.Path))
+		if problem := v.missing(f.Path); !f.Optional {
+			v.needs(gate.EnvFileMissing, "EnvironmentFile=", f.Path, problem)
 		}
 		v.settings(assignments(f.Path))
 	}
