@@ -158,9 +158,7 @@ func TestShutdownIsDelayed(t *testing.T) {
 			h.t.Error("a shutdown is not delayed")
 		}
 		h.expect(wait(), "released", 0)
-		if delays() {
-			h.t.Error("a shutdown is still delayed")
-		}
+		h.eventually(func() bool { return !delays() }) // logind sees the end of the process a little later
 	})
 }
 
