@@ -288,6 +288,11 @@ func (v *evidence) sockets() {
 		v.unread("who listens", err, "ss -lxtn")
 		return
 	}
+	if asked := v.Direct.Answer; asked != nil && at.Network == "unix" && errors.Is(asked.Err, fs.ErrNotExist) {
+		if _, err := untrusted.Lstat(at.Addr); err == nil {
+			return // it was bound since it was asked: who listens now tells nothing of that
+		}
+	}
 	var inodes []uint64
 	for _, l := range all {
 		inodes = append(inodes, l.Inode)
