@@ -262,9 +262,9 @@ func cutOff(f *Facts, l gate.LogLine, m *match) bool {
 	return recently(f, l, m) && f.closes()
 }
 
-// closes tells whether a request was cut off without an answer.
+// closes tells whether a request was cut off without an answer. One that began is the app's: its worker lives.
 func (f *Facts) closes() bool {
-	return f.Direct.err() != nil && !f.Direct.Answer.Timeout && !isErrno(f.Direct.err())
+	return f.Direct.err() != nil && f.Direct.Answer.Status == 0 && !f.Direct.Answer.Timeout && !isErrno(f.Direct.err())
 }
 
 func isErrno(err error) bool {
