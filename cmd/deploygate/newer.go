@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 
 	"deploygate/gate"
 	"deploygate/gate/diagnosis"
+	"deploygate/gate/socket"
 	"deploygate/gate/untrusted"
 	"deploygate/release/rehearsal"
 	"deploygate/release/unit"
@@ -82,21 +82,12 @@ const tick = 20 * time.Millisecond
 
 // processStart is when a process was started, by the clock as it is set now; zero if it isn't known.
 func processStart(pid int) time.Time {
-	const hertz = 100 // of every architecture's USER_HZ that there is a build for
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return time.Time{}
-	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	if len(fields) < 20 {
-		return time.Time{}
-	}
-	ticks, err := strconv.ParseInt(fields[19], 10, 64)
+	p, known := socket.OfPID(pid)
 	var up unix.Timespec
-	if err != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
+	if !known || unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
 		return time.Time{}
 	}
-	age := time.Duration(up.Nano()) - time.Duration(ticks)*time.Second/hertz
+	age := time.Duration(up.Nano()) - p.Born
 	return time.Now().Add(-age).Add(tick)
 }
 
