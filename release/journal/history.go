@@ -28,7 +28,6 @@ type Deploy struct {
 	Healthy    bool     // Previous was live and answered as it should when it began
 	Intents    []Change // what it was about to change, oldest first
 	passed     []release.Version
-	failed     []release.Version
 
 	directories map[release.Version]release.Identity // that it began with
 	proved      []release.Version
@@ -52,9 +51,6 @@ func (d Deploy) Intended(step string) (times int) {
 
 // Passed tells whether v passed its gate in this deploy.
 func (d Deploy) Passed(v release.Version) bool { return slices.Contains(d.passed, v) }
-
-// Failed reports whether v failed its gate in this deploy, whoever is to blame.
-func (d Deploy) Failed(v release.Version) bool { return slices.Contains(d.failed, v) }
 
 // Finished tells whether the deploy came to a verdict.
 func (d Deploy) Finished() bool { return !d.Ended.IsZero() }
@@ -217,7 +213,6 @@ func (h *History) add(r Record) (known bool) {
 		h.lived(r.Version, d.Command == "rollback" && r.Version == d.Requested)
 		h.wasDeployed(d, r.At, r.Version)
 	case Failed:
-		d.failed = append(d.failed, r.Version)
 		switch {
 		case r.Blames == "" || r.Blames == blamesRelease: // a record without it is from before it was asked
 			h.prove(r.Version, gateFailed)
