@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -158,12 +159,12 @@ func (v *evidence) editedRelease(config string, since time.Time) (file string, a
 	if real, err := untrusted.EvalSymlinks(config); config != "" && err == nil {
 		w.found = slices.DeleteFunc(w.found, func(e edited) bool { return e.file == real }) // it is said already
 	}
-	for _, e := range w.found {
-		if e.at.After(at) {
-			file, at = e.file, e.at
-		}
+	if len(w.found) == 0 {
+		return "", at, 0
 	}
-	return file, at, max(0, len(w.found)-1)
+	// Files written in one go may have the same time: which is named doesn't depend on the directory's order.
+	latest := slices.MinFunc(w.found, func(a, b edited) int { return cmp.Or(b.at.Compare(a.at), strings.Compare(a.file, b.file)) })
+	return latest.file, latest.at, len(w.found) - 1
 }
 
 type edited struct {

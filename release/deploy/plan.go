@@ -44,6 +44,7 @@ type Plan struct {
 	Reload   bool            // the unit is reloaded, and its processes stay
 	reloaded bool            // it may have been, so that its invocation tells nothing
 	hangs    bool            // what runs gives no answer, and would not end when it is asked to
+	ailing   bool            // what runs was found unhealthy, whichever release it runs: going back starts it anew
 	// Invocation is the unit's when the deploy began, "" if it didn't run.
 	Invocation string
 	Schema     *journal.Schema
@@ -74,7 +75,7 @@ func (p Plan) Live() bool { return p.Target == p.Previous }
 // directory, or, where that tells nothing, v was live and its process from before the deploy is still there.
 func (p Plan) stillRuns(v release.Version, dir string, unit Unit) bool {
 	switch {
-	case v == p.Target || !unit.Running:
+	case v == p.Target || !unit.Running || p.ailing:
 		return false
 	case p.InLink:
 		return unit.Dir == dir || strings.HasPrefix(unit.Dir, dir+"/") && !strings.HasSuffix(unit.Dir, " (deleted)")

@@ -112,7 +112,8 @@ func (d *Deployer) RecoverStuck(ctx context.Context) *Report {
 	r.diagnose = func() []*gate.Finding { return nil }
 	live := p
 	live.Target = current
-	switch err := d.verify(ctx, r, live); {
+	err = d.verify(ctx, r, live)
+	switch {
 	case ctx.Err() != nil:
 		return r.putOff(context.Cause(ctx))
 	case err == nil && current == u.Requested:
@@ -123,6 +124,7 @@ func (d *Deployer) RecoverStuck(ctx context.Context) *Report {
 		return r.end(RolledBack, failure)
 	}
 	r.report.Before = []*gate.Finding{}
+	p.ailing, p.hangs = true, hangs(err)
 	return d.tryWays(context.WithoutCancel(ctx), r, p, failure)
 }
 

@@ -317,6 +317,12 @@ func TestRecoverStuck(t *testing.T) {
 		{"the obstacle is still there", blocked, func(*host) {}, Stuck, "v2", nil},
 		{"what failed is healthy by now", blocked, repaired, Released, "v2", nil},
 		{"the host is repaired, and the way back is restarted", broken, func(h *host) { repaired(h); h.running = "" }, RolledBack, "v1", versions{"v1"}},
+		{"the host is repaired while the way back fails once more", broken, func(h *host) {
+			h.broken = true
+			h.start()
+			h.broken = false
+			repaired(h)
+		}, RolledBack, "v1", versions{"v1"}},
 		{"the host is repaired, and the way back runs", broken, func(h *host) { repaired(h); h.start() }, RolledBack, "v1", nil},
 		{"a person has put it back", blocked, func(h *host) { back(h); h.byHand("v1") }, RolledBack, "v1", nil},
 		{"another release is live by hand", blocked, func(h *host) { back(h); h.add("v0"); h.byHand("v0") }, "", "v0", nil},

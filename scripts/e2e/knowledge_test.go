@@ -164,7 +164,7 @@ func TestChangedSinceTheStart(t *testing.T) {
 			{"unit, not loaded", "sed -i s/Nice=1/Nice=2/ /etc/systemd/system/gunicorn.service.d/nice.conf", "the files of gunicorn.service were changed, and systemd still uses the old ones"},
 			{"gunicorn's configuration", "echo 'keepalive = 4' > /srv/app/releases/v1/gunicorn.conf.py", "gunicorn's configuration /srv/app/current/gunicorn.conf.py changed at "},
 			{"the release", "echo >> /srv/app/releases/v1/project/views.py", "the live release's /srv/app/releases/v1/project/views.py changed at "},
-			{"the release, two files", "echo >> /srv/app/releases/v1/project/urls.py; echo >> /srv/app/releases/v1/shop/models.py", "shop/models.py (and 1 more) changed at "},
+			{"the release, two files", "echo >> /srv/app/releases/v1/project/urls.py; sleep 0.05; echo >> /srv/app/releases/v1/shop/models.py", "shop/models.py (and 1 more) changed at "},
 		} {
 			h.sub(c.name, func() {
 				h.sh("sleep 0.05; " + c.change)

@@ -119,7 +119,7 @@ mkdir /tmp/layer; mount -t tmpfs tmpfs /tmp/layer; mkdir /tmp/layer/work /tmp/la
 				`mount -t overlay overlay -o lowerdir=/srv/app/releases/old,upperdir=/tmp/layer/upper,workdir=/tmp/layer/work /srv/merged`,
 				"it is a layer of the mount /srv/merged", `test -f /srv/merged/manage.py; umount /srv/merged`,
 			},
-			{`mount --bind /srv/app/releases/old /srv/app/releases/old`, "it is a mount point", `umount /srv/app/releases/old`},
+			{`mount --bind /srv/app/releases/old /srv/app/releases/old`, "it is a mount point", `cd /; umount /srv/app/releases/old`},
 			{
 				`systemd-run --quiet --unit=media -p BindPaths=/srv/app/shared/media:/srv/app/releases/old/media sleep 1000`,
 				"a mount lies below it: media for media.service (pid ", `systemctl is-active media; systemctl stop media`,
