@@ -251,10 +251,10 @@ func (h *host) well(kind, version, what string) {
 	if (kind == "bad" || kind == "refused") && current != "v1" {
 		h.t.Errorf("%s is live", current)
 	}
+	h.noGuards() // a guard takes the lock to look
 	if r := h.Exec(h.t.Context(), "flock", "--nonblock", "/var/lib/deploygate/"+h.site.Name+"/lock", "true"); r.Err != nil {
 		h.t.Error("the lock is still held")
 	}
-	h.noGuards()
 	h.nothingBeside()
 	if h.t.Failed() {
 		h.run("history")
