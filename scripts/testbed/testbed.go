@@ -39,12 +39,16 @@ import (
 // Suites lists the Debian versions that the tests run on.
 var Suites = []string{"bookworm", "trixie"}
 
+// Testing is the Debian version to come, which changes daily: for what only
+// its newer servers do.
+const Testing = "forky"
+
 // packages are what a machine has beyond Debian's essential packages.
 var packages = []string{
 	"systemd", "systemd-sysv", "dbus",
 	"nginx-light", "gunicorn", "python3-gunicorn", "python3-django",
 	"iproute2", "curl", "procps", "dbus-user-session", "libpam-systemd",
-	"postgresql", "python3-psycopg2",
+	"postgresql", "python3-psycopg2", "uvicorn",
 }
 
 // hooks adapt a fresh root, $1. Debian's placeholder site would be in the way
@@ -90,8 +94,8 @@ func Missing() string {
 // build goes to log, which may be nil. Each set of extra packages has a file
 // system of its own, so that the plain one is not built anew for them.
 func Root(ctx context.Context, suite string, log io.Writer, extra ...string) (string, error) {
-	if !slices.Contains(Suites, suite) {
-		return "", fmt.Errorf("cannot build a root of %q: not one of %s", suite, strings.Join(Suites, ", "))
+	if known := append(slices.Clone(Suites), Testing); !slices.Contains(known, suite) {
+		return "", fmt.Errorf("cannot build a root of %q: not one of %s", suite, strings.Join(known, ", "))
 	}
 	cache := os.Getenv("DEPLOYGATE_TESTBED")
 	if cache == "" {
@@ -151,13 +155,20 @@ func build(ctx context.Context, suite, root string, lock *os.File, log io.Writer
 		return err
 	}
 	target := filepath.Join(tmp, "root")
+	include := slices.Concat(packages, extra)
+	if suite == Testing { // which has it no more
+		include[slices.Index(include, "nginx-light")] = "nginx"
+	}
 
 	// mmdebstrap mounts the host's /dev/shm and more below tmp. In namespaces
 	// of its own, which end with it however it ends, those mounts can't be
 	// left behind for a RemoveAll to walk into.
 	args := []string{
 		"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--",
-		"mmdebstrap", "--variant=minbase", "--include=" + strings.Join(slices.Concat(packages, extra), ","),
+		"mmdebstrap", "--variant=minbase", "--include=" + strings.Join(include, ","),
+	}
+	if suite == Testing { // a mirror may lag behind what its index says to be valid
+		args = append(args, `--aptopt=Acquire::Check-Valid-Until "false"`)
 	}
 	for _, hook := range hooks {
 		args = append(args, "--customize-hook="+hook)
