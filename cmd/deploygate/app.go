@@ -156,8 +156,8 @@ func (s *session) connect(ctx context.Context) (*host, error) {
 }
 
 // interruptible gives a context that ends with the first signal that asks to stop. Later ones change nothing: the way
-// back is under way.
-func interruptible() (context.Context, func()) {
+// back is under way. unseen says that whoever is interrupted only looks, and then doesn't know.
+func interruptible(unseen bool) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -166,7 +166,9 @@ func interruptible() (context.Context, func()) {
 		select {
 		case s := <-signals:
 			name := map[os.Signal]string{syscall.SIGINT: "SIGINT", syscall.SIGTERM: "SIGTERM", syscall.SIGHUP: "SIGHUP"}[s]
-			cancel(gate.NewFinding(gate.LayerRelease, gate.Interrupted, "interrupted by "+name))
+			f := gate.NewFinding(gate.LayerRelease, gate.Interrupted, "interrupted by "+name)
+			f.Unseen = unseen
+			cancel(f)
 		case <-done:
 		}
 	}()

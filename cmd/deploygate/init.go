@@ -54,7 +54,7 @@ func (c *commands) init() *cli.Command {
 			if r.App, r.File, err = newConfig(ctx.String("config"), ctx.String("app"), configDir, ctx.Bool("print")); err != nil {
 				return err
 			}
-			run, stop := interruptible()
+			run, stop := interruptible(false)
 			defer stop()
 			return s.init(run, r, name, ctx.Bool("print"))
 		},

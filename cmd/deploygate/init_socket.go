@@ -44,7 +44,7 @@ func (c *commands) initSocket(ctx *cli.Context) error {
 	if ctx.IsSet("unit") {
 		return usagef("--socket-activation is for the configured unit, %s: set service.unit, or write a configuration with deploygate init --unit UNIT", s.config.Service.Unit)
 	}
-	run, stop := interruptible()
+	run, stop := interruptible(false)
 	defer stop()
 	return s.initSocket(run, ctx.Bool("print"))
 }

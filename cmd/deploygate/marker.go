@@ -52,7 +52,7 @@ func (c *commands) marker() *cli.Command {
 			if err != nil {
 				return err
 			}
-			run, stop := interruptible()
+			run, stop := interruptible(false)
 			defer stop()
 			return s.mark(run, dirs, ctx.Bool("check"))
 		},

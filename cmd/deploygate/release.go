@@ -109,7 +109,7 @@ func (s *session) deploy(request deploy.Request, wait time.Duration) error {
 
 // locked does something under the app's lock, with its journal open, and prints the verdict.
 func (s *session) locked(request deploy.Request, wait time.Duration, do func(context.Context, *deploy.Deployer) *deploy.Report) error {
-	ctx, stop := interruptible()
+	ctx, stop := interruptible(false)
 	defer stop()
 	h, err := s.connect(ctx)
 	if err != nil {
@@ -156,7 +156,7 @@ func me(command, version string) journal.Holder {
 
 // withHost runs a command that deploys nothing.
 func (s *session) withHost(do func(ctx context.Context, h *host) error) error {
-	ctx, stop := interruptible()
+	ctx, stop := interruptible(false)
 	defer stop()
 	return s.connected(ctx, do)
 }
@@ -178,7 +178,7 @@ func (s *session) connected(ctx context.Context, do func(ctx context.Context, h 
 // looking runs what changes nothing, and ends it when it is asked to: at once if it listens, else without it.
 func (s *session) looking(do func(ctx context.Context) error) error {
 	const grace = time.Second
-	ctx, stop := interruptible()
+	ctx, stop := interruptible(true)
 	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- do(ctx) }()

@@ -269,6 +269,14 @@ time.sleep(1e6)
 		}
 		h.run("plan", "v2")
 		h.refuses("release", "could not be looked at within 2s", "release", "v2")
+		for command, said := range map[string]string{
+			"check": "7\ndeploygate: interrupted by SIGTERM\n", "diagnose": "7\ndeploygate: interrupted by SIGTERM\n",
+			"plan v2": "7\ndeploygate: interrupted by SIGTERM\n", "release v2": "refused: interrupted by SIGTERM; v1 stays live, untouched\n",
+		} {
+			if got := h.prints(program + " " + command + " >/tmp/said 2>&1 & sleep 0.5; kill -TERM $!; wait $! || echo $?; cat /tmp/said"); !strings.HasSuffix(got, said) {
+				h.t.Errorf("%s, and SIGTERM: %s", command, got)
+			}
+		}
 		h.sh("systemctl kill -s KILL hang0 hang1; umount -l /mnt/hung /srv/app/releases/v2")
 		h.live("v1")
 	})
