@@ -129,6 +129,9 @@ func (c *commands) begin(ctx *cli.Context, maxWords int) (*session, error) {
 	if err == nil {
 		err = trusted("the state directory", s.config.StateDir)
 	}
+	if err == nil {
+		err = s.config.trustedTasks()
+	}
 	return s, err
 }
 

@@ -91,6 +91,9 @@ const (
 	required    = "required"
 )
 
+// hookNames are the hooks that a configuration may have.
+var hookNames = []deploy.HookName{deploy.BeforeSwap, deploy.AfterRelease, deploy.AfterRollback, deploy.OnHeld, deploy.OnStuck}
+
 // defaultTaskTimeout is for a hook or check that sets none.
 const defaultTaskTimeout = 5 * time.Minute
 
@@ -193,7 +196,7 @@ func (c *Config) read(d *document) {
 	d.choice("rollback.applied", &c.Rollback.Applied, assume, askDatabase)
 	d.choice("rollback.guard", &c.Rollback.Guard, guardAuto, required)
 
-	for _, hook := range []deploy.HookName{deploy.BeforeSwap, deploy.AfterRelease, deploy.AfterRollback, deploy.OnHeld, deploy.OnStuck} {
+	for _, hook := range hookNames {
 		d.tables("hooks."+string(hook), func(at string) { c.Hooks[hook] = append(c.Hooks[hook], readTask(d, at)) })
 	}
 	d.tables("checks", func(at string) {

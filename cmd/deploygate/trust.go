@@ -7,13 +7,16 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"deploygate/gate/socket"
 	"deploygate/gate/untrusted"
+	"deploygate/release/deploy"
 )
 
 // trusted sees that nobody but root can change what root is told to do: the configuration names the commands that run, and
@@ -28,6 +31,48 @@ func trusted(what, file string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%s %s is not used: %w", what, file, err)
+	}
+	return nil
+}
+
+// runsAnother matches a program that runs the one that its first argument names.
+var runsAnother = regexp.MustCompile(`^(|ba|da|k|z)sh$|^(python|perl|ruby|node|php)[0-9.]*$`)
+
+// trustedTasks sees that only root can change what hooks and checks run as root. What lies in a release is as trusted as those
+// who upload releases, and isn't asked about.
+func (c *Config) trustedTasks() error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	ask := func(what string, t deploy.Task) error {
+		if who, err := socket.OfUser(t.User); t.User == "" || err != nil || who.UID != 0 {
+			return nil
+		}
+		programs := t.Run[:1]
+		if len(t.Run) > 1 && runsAnother.MatchString(filepath.Base(t.Run[0])) {
+			programs = t.Run[:2]
+		}
+		for _, file := range programs {
+			if !filepath.IsAbs(file) || strings.HasPrefix(filepath.Clean(file), filepath.Clean(c.Root)+"/") {
+				continue
+			}
+			if err := trusted(what+"'s program", file); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, hook := range hookNames {
+		for _, t := range c.Hooks[hook] {
+			if err := ask("the "+string(hook)+" hook", t); err != nil {
+				return err
+			}
+		}
+	}
+	for _, check := range c.Checks {
+		if err := ask("the check "+check.Name, check.Task); err != nil {
+			return err
+		}
 	}
 	return nil
 }

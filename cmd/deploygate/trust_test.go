@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"deploygate/release/deploy"
 )
 
 func TestWhatOthersCanChangeIsNotUsed(t *testing.T) {
@@ -67,5 +69,51 @@ func TestWhatOthersCanChangeIsNotUsed(t *testing.T) {
 				t.Errorf("%v, want %q", err, want)
 			}
 		})
+	}
+}
+
+// What a task runs as root is only root's to change, also a script that an interpreter is given; what it runs as another user, or
+// out of a release, isn't asked about.
+func TestWhatTasksRunAsRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it is about files of several users")
+	}
+	dir, err := os.MkdirTemp("/tmp", "trust")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	theirs := filepath.Join(dir, "theirs")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(theirs, nil, 0o755), os.Chown(theirs, 4711, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		user    string
+		run     []string
+		root    string
+		refused bool
+	}{
+		{"root", []string{theirs}, "/srv/app", true},
+		{"root", []string{"/bin/sh", theirs}, "/srv/app", true},
+		{"root", []string{"/usr/bin/python3.11", theirs}, "/srv/app", true},
+		{"root", []string{"/usr/bin/install", theirs}, "/srv/app", false},
+		{"root", []string{"/bin/sh", "-c", theirs}, "/srv/app", false},
+		{"root", []string{"./theirs"}, "/srv/app", false},
+		{"root", []string{theirs}, dir, false},
+		{"", []string{theirs}, "/srv/app", false},
+		{"nobody", []string{theirs}, "/srv/app", false},
+		{"no-such-user", []string{theirs}, "/srv/app", false},
+	} {
+		task := deploy.Task{Run: c.run, User: c.user}
+		for what, config := range map[string]*Config{
+			"the on_held hook": {Hooks: map[deploy.HookName][]deploy.Task{deploy.OnHeld: {task}}},
+			"the check mail":   {Checks: []deploy.Check{{Task: deploy.Task{Name: "mail", Run: c.run, User: c.user}}}},
+		} {
+			config.Root = c.root
+			err := config.trustedTasks()
+			if (err != nil) != c.refused || err != nil && !strings.HasPrefix(err.Error(), what+"'s program "+theirs+" is not used: ") {
+				t.Errorf("%s of %q runs %q: %v", what, c.user, c.run, err)
+			}
+		}
 	}
 }

@@ -285,7 +285,8 @@ time.sleep(1e6)
 // Who can write the configuration or the state can have root run what they like.
 func TestWhatOthersCanWriteIsNotUsed(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.configure("")
+		h.configure("[[hooks.on_stuck]]\nuser = \"root\"\nrun = [\"/bin/sh\", \"/opt/hooks/page\"]")
+		h.sh("mkdir /opt/hooks; echo true > /opt/hooks/page")
 		h.add("v1")
 		h.released("v1")
 		h.add("v2")
@@ -294,6 +295,8 @@ func TestWhatOthersCanWriteIsNotUsed(t *testing.T) {
 			"the configuration's group": {"chgrp deployers /etc/deploygate/app.toml; chmod g+w /etc/deploygate/app.toml", "chgrp root /etc/deploygate/app.toml; chmod g-w /etc/deploygate/app.toml", "chmod g-w /etc/deploygate/app.toml"},
 			"its directory":             {"chown www-data /etc/deploygate", "chown root /etc/deploygate", "chown -h root /etc/deploygate"},
 			"the state":                 {"chmod o+w /var/lib/deploygate/app", "chmod o-w /var/lib/deploygate/app", "chmod o-w /var/lib/deploygate/app"},
+			"a root hook's script":      {"chown www-data /opt/hooks/page", "chown root /opt/hooks/page", "the on_stuck hook's program /opt/hooks/page is not used"},
+			"a root hook's directory":   {"chmod o+w /opt/hooks", "chmod o-w /opt/hooks", "chmod o-w /opt/hooks"},
 			"one above":                 {"chmod o+w /var/lib", "chmod o-w /var/lib", "chmod o-w /var/lib"},
 		} {
 			h.sh(c.spoil)
