@@ -215,8 +215,8 @@ func (t *Tree) CanSwap() error {
 	return nil
 }
 
-// Swap points the live link at version: a new link under a temporary name, renamed over the old one, and the
-// directory fsynced.
+// Swap points the live link at version, unless it does already: a new link under a temporary name, renamed over the old one.
+// Then the directory is fsynced.
 //
 // After an error the link may be old or new: rename(2) is atomic, but the fsync after it can fail. Ask Current.
 func (t *Tree) Swap(v Version) error {
@@ -228,6 +228,25 @@ func (t *Tree) Swap(v Version) error {
 	if info, err := t.dir.Lstat(currentName); err == nil && info.Mode()&fs.ModeSymlink == 0 {
 		return fmt.Errorf("cannot point %s at %s: it is a %s, not a symbolic link", t.CurrentPath(), v, kind(info))
 	}
+	// Where it points there already, nothing is renamed: a link more may have no room. That it was written to disk isn't known.
+	if current, err := t.Current(); err != nil || current != v {
+		if err := t.rename(v); err != nil {
+			return err
+		}
+	}
+	root, err := t.dir.Open(".")
+	if err != nil {
+		return fmt.Errorf("cannot open %s: %w", t.root, Reason(err))
+	}
+	defer root.Close()
+	if err := root.Sync(); err != nil {
+		return fmt.Errorf("cannot write %s to disk: %w", t.root, Reason(err))
+	}
+	return nil
+}
+
+// rename puts a link to version in the place of the live one: one that Reserve made, or a new one.
+func (t *Tree) rename(v Version) error {
 	link := t.reserved(v)
 	if link == "" {
 		link = tempName
@@ -238,14 +257,6 @@ func (t *Tree) Swap(v Version) error {
 	if err := t.dir.Rename(link, currentName); err != nil {
 		_ = t.removeLink(tempName)
 		return fmt.Errorf("cannot point %s at %s: %w", t.CurrentPath(), v, Reason(err))
-	}
-	root, err := t.dir.Open(".")
-	if err != nil {
-		return fmt.Errorf("cannot open %s: %w", t.root, Reason(err))
-	}
-	defer root.Close()
-	if err := root.Sync(); err != nil {
-		return fmt.Errorf("cannot write %s to disk: %w", t.root, Reason(err))
 	}
 	return nil
 }

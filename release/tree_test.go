@@ -252,6 +252,17 @@ func TestSwapWritesARelativeLink(t *testing.T) {
 	}
 }
 
+// After a power cut the boot has the reserved link in its place, and there may be no room for one more.
+func TestSwapToWhatIsLiveNeedsNoLink(t *testing.T) {
+	tree := layout(t, "v1", "v2")
+	must(t, tree.Swap("v1"))
+	write(t, filepath.Join(tree.Root(), tempName), "in the way")
+	must(t, tree.Swap("v1"))
+	if err := tree.Swap("v2"); err == nil {
+		t.Error("a link was made although something is in its way")
+	}
+}
+
 func TestSwapReplacesALeftoverTemporaryLink(t *testing.T) {
 	tree := layout(t, "v1")
 	outside := t.TempDir()

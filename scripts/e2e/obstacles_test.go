@@ -108,12 +108,14 @@ func (h *host) obstructedChanges(obstacle string) int {
 // unobstructed takes an obstacle away, and has what is left of the deploy finished.
 func (h *host) unobstructed(obstacle string) {
 	h.t.Helper()
-	// systemd may start the bad release once more in between, which raises the obstacle again.
+	// systemd may start the bad release once more in between, which raises the obstacle again, also after the way back.
+	lift := func() { h.Exec(h.t.Context(), "sh", "-c", obstacles[obstacle].lift) } // after a boot there may be none
 	for range 10 {
-		h.Exec(h.t.Context(), "sh", "-c", obstacles[obstacle].lift) // after a boot there may be none
+		lift()
 		if r := h.run("recover"); r.Code != 5 {
 			break
 		}
 	}
 	h.settled()
+	lift()
 }

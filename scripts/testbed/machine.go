@@ -253,8 +253,8 @@ func (m *Machine) checkRunning(ctx context.Context) error {
 		return nil
 	}
 	failed := m.Exec(ctx, "systemctl", "list-units", "--failed", "--plain", "--no-legend")
-	return fmt.Errorf("the machine is %q, failed units: %s",
-		strings.TrimSpace(state.Stdout), strings.TrimSpace(failed.Stdout))
+	log := m.Exec(ctx, "journalctl", "--no-pager", "--boot", "--lines", "30", "--unit", strings.Join(strings.Fields(failed.Stdout + " ")[:1], ""))
+	return fmt.Errorf("the machine is %q, failed units: %s\n%s", strings.TrimSpace(state.Stdout), strings.TrimSpace(failed.Stdout), log.Stdout)
 }
 
 // Close kills the machine and returns nil once its processes, mounts, memory
