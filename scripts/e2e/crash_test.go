@@ -78,6 +78,7 @@ type upload struct {
 	version, before string            // what was uploaded last, and what was live then
 	digests         map[string]string // of all releases, by version
 	ended           string            // what was live when deploygate said that its deploy has ended; "" if it hasn't
+	torn            int               // lines of the journal that earlier power cuts have torn, and that stay
 }
 
 // uploaded remembers a release as it was uploaded.
@@ -116,6 +117,9 @@ func (h *host) onCrashedDisk(report func(problems []string)) {
 	h.t.Helper()
 	h.must(h.disk.Look(h.t.Context(), func(path func(string) string) error {
 		report(crashed(path(h.site.Root), path(h.stateDir()), h.uploads))
+		if text, _ := os.ReadFile(filepath.Join(path(h.stateDir()), "journal.jsonl")); len(text) > 0 && text[len(text)-1] != '\n' {
+			h.uploads.torn++
+		}
 		return nil
 	}))
 }
@@ -147,7 +151,7 @@ func crashed(root, state string, up upload) (problems []string) {
 	if up.ended != "" && up.ended != live {
 		problems = append(problems, fmt.Sprintf("current links to %s; the deploy had ended with %s", live, up.ended))
 	}
-	records, err := recordsIn(filepath.Join(state, "journal.jsonl"))
+	records, err := recordsIn(filepath.Join(state, "journal.jsonl"), up.torn)
 	if err != nil {
 		return append(problems, err.Error())
 	}
@@ -184,18 +188,21 @@ func contradictions(records []journal.Record, version, before, live release.Vers
 	return problems
 }
 
-// recordsIn reads a journal, of which a last line may be torn.
-func recordsIn(file string) (records []journal.Record, err error) {
+// recordsIn reads a journal, of which a last line may be torn, and as many others as were the last at an earlier power cut.
+func recordsIn(file string, torn int) (records []journal.Record, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
 	for line := range strings.Lines(string(text)) {
 		var r journal.Record
-		if err := json.Unmarshal([]byte(line), &r); err != nil && strings.HasSuffix(line, "\n") {
-			return nil, fmt.Errorf("the journal has a line that is no record: %q", line)
-		} else if err == nil {
+		switch err := json.Unmarshal([]byte(line), &r); {
+		case err == nil:
 			records = append(records, r)
+		case strings.HasSuffix(line, "\n"):
+			if torn--; torn < 0 {
+				return nil, fmt.Errorf("the journal has a line that is no record: %q", line)
+			}
 		}
 	}
 	return records, nil
