@@ -27,17 +27,19 @@ func (c *commands) check() *cli.Command {
 		Action: func(ctx *cli.Context) error {
 			return c.judge(ctx, func(s *session, unreachable *gate.Finding) error {
 				return s.checked(checkReport{Findings: []*gate.Finding{unreachable}, Warnings: []string{}})
-			}, func(run context.Context, s *session, h *host) error {
+			}, func(run context.Context, s *session, h *host) func() error {
 				current, findings, warnings := h.deployer.Check(run)
 				causes, more := h.explain(run, findings)
 				more = slices.DeleteFunc(more, func(w string) bool { return slices.Contains(warnings, w) })
-				for _, w := range more {
-					h.deployer.Observer.Warned(w)
-				}
 				if f := h.deployer.SchemaAhead(run); f != nil {
 					causes = append(causes, f)
 				}
-				return s.checked(checkReport{Current: current, Findings: causes, Warnings: append(warnings, more...)})
+				return func() error {
+					for _, w := range more {
+						h.deployer.Observer.Warned(w)
+					}
+					return s.checked(checkReport{Current: current, Findings: causes, Warnings: append(warnings, more...)})
+				}
 			})
 		},
 	}

@@ -37,7 +37,7 @@ func (c *commands) diagnose() *cli.Command {
 			return c.judge(ctx, func(s *session, unreachable *gate.Finding) error {
 				r.Findings = []*gate.Finding{unreachable}
 				return s.diagnosed(r)
-			}, func(run context.Context, s *session, h *host) error {
+			}, func(run context.Context, s *session, h *host) func() error {
 				current, expect, wrong := h.deployer.Live(run)
 				v := h.examine(run, expect)
 				r.Current, r.Findings, r.Risks = current, v.diagnose(wrong), diagnosis.Risks(&v.Facts)
@@ -45,7 +45,7 @@ func (c *commands) diagnose() *cli.Command {
 					r.Findings = append(r.Findings, f)
 				}
 				r.Unread = append(r.Unread, v.Unread...)
-				return s.diagnosed(r)
+				return func() error { return s.diagnosed(r) }
 			})
 		},
 	}
@@ -53,21 +53,18 @@ func (c *commands) diagnose() *cli.Command {
 
 // judge runs a command that says whether the live release is healthy. For a machine a host that can't be looked at is a
 // finding like any other.
-func (c *commands) judge(ctx *cli.Context, unreachable func(*session, *gate.Finding) error, look func(context.Context, *session, *host) error) error {
+func (c *commands) judge(ctx *cli.Context, unreachable func(*session, *gate.Finding) error, examine func(context.Context, *session, *host) (show func() error)) error {
 	s, err := c.begin(ctx, 0)
 	if err != nil {
 		return err
 	}
-	return s.looking(func(run context.Context) error {
-		h, err := s.connect(run)
-		switch {
-		case err != nil && s.json:
-			return unreachable(s, gate.AsFinding(gate.LayerService, err))
-		case err != nil:
-			return s.cannot(err)
+	do := s.atHost(func(run context.Context, h *host) (func() error, error) { return examine(run, s, h), nil })
+	return s.looking(func(run context.Context) (func() error, error) {
+		show, err := do(run)
+		if err != nil && s.json {
+			return func() error { return unreachable(s, gate.AsFinding(gate.LayerService, err)) }, nil
 		}
-		defer h.Close()
-		return look(run, s, h)
+		return show, err
 	})
 }
 

@@ -49,7 +49,7 @@ func (c *commands) plan() *cli.Command {
 }
 
 func (s *session) plan(request deploy.Request) error {
-	return s.lookAtHost(func(ctx context.Context, h *host) error {
+	return s.looking(s.atHost(func(ctx context.Context, h *host) (func() error, error) {
 		p, refused := h.deployer.Plan(ctx, request)
 		r := planReport{
 			Command: "plan", App: s.config.App, Requested: p.Target, Previous: p.Previous,
@@ -70,12 +70,14 @@ func (s *session) plan(request deploy.Request) error {
 			r.Outcome, r.Changed = deploy.Released, true
 		}
 		r.ExitCode = r.Outcome.ExitCode()
-		if s.json {
-			return s.printJSON(r, r.ExitCode)
-		}
-		s.printPlan(r)
-		return exit(r.ExitCode)
-	})
+		return func() error {
+			if s.json {
+				return s.printJSON(r, r.ExitCode)
+			}
+			s.printPlan(r)
+			return exit(r.ExitCode)
+		}, nil
+	}))
 }
 
 // prunedAfter is what prune would do after a release that nothing refuses.

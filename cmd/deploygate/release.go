@@ -161,11 +161,6 @@ func (s *session) withHost(do func(ctx context.Context, h *host) error) error {
 	return s.connected(ctx, do)
 }
 
-// lookAtHost runs a command that only looks.
-func (s *session) lookAtHost(do func(ctx context.Context, h *host) error) error {
-	return s.looking(func(ctx context.Context) error { return s.connected(ctx, do) })
-}
-
 func (s *session) connected(ctx context.Context, do func(ctx context.Context, h *host) error) error {
 	h, err := s.connect(ctx)
 	if err != nil {
@@ -175,24 +170,50 @@ func (s *session) connected(ctx context.Context, do func(ctx context.Context, h 
 	return do(ctx, h)
 }
 
-// looking runs what changes nothing, and ends it when it is asked to: at once if it listens, else without it.
-func (s *session) looking(do func(ctx context.Context) error) error {
+// look looks at something and returns what shows what was found.
+type look func(ctx context.Context) (show func() error, err error)
+
+// looking runs what changes nothing, and ends it when it is asked to: at once if it listens, else without it. What was found is
+// not shown then: half a look proves nothing.
+func (s *session) looking(do look) error {
 	const grace = time.Second
 	ctx, stop := interruptible(true)
 	defer stop()
-	done := make(chan error, 1)
-	go func() { done <- do(ctx) }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
+	type found struct {
+		show func() error
+		err  error
 	}
-	late := time.NewTimer(grace)
-	defer late.Stop()
+	done := make(chan found, 1)
+	go func() {
+		show, err := do(ctx)
+		done <- found{show, err}
+	}()
 	select {
-	case err := <-done:
-		return err
-	case <-late.C:
-		return s.cannot(context.Cause(ctx))
+	case f := <-done:
+		switch {
+		case ctx.Err() != nil:
+		case f.err != nil:
+			return s.cannot(f.err)
+		default:
+			return f.show()
+		}
+	case <-ctx.Done():
+		select {
+		case <-done:
+		case <-time.After(grace):
+		}
+	}
+	return s.cannot(context.Cause(ctx))
+}
+
+// atHost is a look at the host.
+func (s *session) atHost(do func(ctx context.Context, h *host) (show func() error, err error)) look {
+	return func(ctx context.Context) (func() error, error) {
+		h, err := s.connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer h.Close()
+		return do(ctx, h)
 	}
 }

@@ -92,19 +92,19 @@ func (c *commands) status() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return s.lookAtHost(s.showStatus)
+			return s.looking(s.atHost(s.lookForStatus))
 		},
 	}
 }
 
-func (s *session) showStatus(ctx context.Context, h *host) error {
+func (s *session) lookForStatus(ctx context.Context, h *host) (show func() error, err error) {
 	current, history, way, err := h.deployer.Standing()
 	if err != nil {
-		return s.cannot(err)
+		return nil, err
 	}
 	unit, err := h.manager.Unit(s.config.Service.Unit).State(ctx)
 	if err != nil {
-		return s.cannot(err)
+		return nil, err
 	}
 	r := statusReport{
 		App: s.config.App, Current: current, Good: history.Good(current), Bad: history.Bad(current), Unproven: history.Unproven(current), WayBack: way, TornLines: history.Torn,
@@ -125,11 +125,13 @@ func (s *session) showStatus(ctx context.Context, h *host) error {
 			r.Unfinished = r.Last
 		}
 	}
-	if s.json {
-		return s.printJSON(r, 0)
-	}
-	s.printStatus(r)
-	return nil
+	return func() error {
+		if s.json {
+			return s.printJSON(r, 0)
+		}
+		s.printStatus(r)
+		return nil
+	}, nil
 }
 
 func (s *session) printStatus(r statusReport) {

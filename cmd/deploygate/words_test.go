@@ -403,26 +403,32 @@ func TestLogLevels(t *testing.T) {
 	}
 }
 
-// A look that waits for a file system, and hears of no signal, doesn't keep the command.
-func TestALookThatDoesNotEndIsLeftBehind(t *testing.T) {
-	s, _, stderr := spoken(false)
-	started, never := make(chan struct{}), make(chan struct{})
-	go func() {
-		<-started
-		_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
-	}()
-	err := s.looking(func(context.Context) error {
-		close(started)
-		<-never
-		return nil
-	})
-	if err == nil || !strings.Contains(stderr.String(), "interrupted by SIGTERM") {
-		t.Errorf("%v, %s", err, stderr)
+// A look that waits for a file system, and hears of no signal, doesn't keep the command. One that hears of it has found half of
+// what it would have, and doesn't show that.
+func TestALookThatIsInterrupted(t *testing.T) {
+	shown := errors.New("shown")
+	for name, rest := range map[string]func(context.Context){
+		"hears of no signal": func(context.Context) { select {} },
+		"ends":               func(ctx context.Context) { <-ctx.Done() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _, stderr := spoken(false)
+			err := s.looking(func(ctx context.Context) (func() error, error) {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
+				rest(ctx)
+				return func() error { return shown }, nil
+			})
+			same(t, "exit code", code(err), 7)
+			same(t, "stderr", stderr.String(), "deploygate: interrupted by SIGTERM\n")
+		})
 	}
-	want := errors.New("its own end")
-	if err := s.looking(func(context.Context) error { return want }); !errors.Is(err, want) {
+	s, _, stderr := spoken(false)
+	if err := s.looking(func(context.Context) (func() error, error) { return func() error { return shown }, nil }); !errors.Is(err, shown) {
 		t.Errorf("%v", err)
 	}
+	err := s.looking(func(context.Context) (func() error, error) { return nil, errors.New("its own end") })
+	same(t, "exit code", code(err), 1)
+	same(t, "stderr", stderr.String(), "deploygate: its own end\n")
 }
 
 // Whatever is written to stdout or stderr has no secret in it, and acts on no terminal.
