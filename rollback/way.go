@@ -21,10 +21,14 @@ var errUnknown = errors.New("its directory is gone, and the record has no word o
 // one, the latest first, as far as they are good. One that a person rolled back from, or past, is none until it is
 // released again. Releases that are gone from disk, and those in not, are left out.
 func Candidates(h journal.History, onDisk []release.Version, not ...release.Version) []release.Version {
+	there := make(map[release.Version]bool, len(onDisk))
+	for _, v := range onDisk {
+		there[v] = true
+	}
 	var found []release.Version
 	for _, l := range slices.Backward(succession(h.Lives)) {
 		v := l.Version
-		if slices.Contains(onDisk, v) && !slices.Contains(not, v) && (h.Good(v) || l.ByHand && !h.Bad(v)) {
+		if there[v] && !slices.Contains(not, v) && (h.Good(v) || l.ByHand && !h.Bad(v)) {
 			found = append(found, v)
 		}
 	}
@@ -33,26 +37,35 @@ func Candidates(h journal.History, onDisk []release.Version, not ...release.Vers
 
 // succession is the order in which releases stand above each other, each once, the oldest first: what passed last stands on
 // top, and what a person rolled back from is gone. What did not pass changes nothing.
-func succession(lives []journal.Live) (line []journal.Live) {
+func succession(lives []journal.Live) []journal.Live {
+	// There may be ten thousand lives: each is put on the line and taken off it once, and what moved up leaves a gap.
+	line, at := make([]journal.Live, 0, len(lives)), make(map[release.Version]int)
+	cut := func(size int) {
+		for _, l := range line[size:] {
+			delete(at, l.Version)
+		}
+		line = line[:size]
+	}
 	for _, l := range lives {
 		if l.HooksOnly || !l.Passed && !l.ByHand {
 			continue
 		}
-		at := slices.IndexFunc(line, func(o journal.Live) bool { return o.Version == l.Version })
+		i, before := at[l.Version]
 		switch {
-		case at >= 0:
-			l.ByHand = l.ByHand || line[at].ByHand
+		case before:
+			l.ByHand = l.ByHand || line[i].ByHand
 			if l.Rollback {
-				line = line[:at]
+				cut(i)
 			} else {
-				line = slices.Delete(line, at, at+1)
+				line[i].Version = ""
 			}
 		case l.Rollback && len(line) > 0:
-			line = line[:len(line)-1]
+			cut(len(line) - 1)
 		}
+		at[l.Version] = len(line)
 		line = append(line, l)
 	}
-	return line
+	return slices.DeleteFunc(line, func(l journal.Live) bool { return l.Version == "" })
 }
 
 // Crossings lists the releases whose schema target's code would meet, newest first: every one that a release command
