@@ -283,7 +283,7 @@ func (v *evidence) sockets() {
 	if err != nil {
 		return
 	}
-	all, err := socket.Listeners()
+	all, err := socket.Listeners("")
 	if err != nil {
 		v.unread("who listens", err, "ss -lxtn")
 		return
@@ -339,7 +339,7 @@ func serving(all []socket.Listener, at probe.Address) []socket.Listener {
 // accepted counts the connections that whoever listens at an address has accepted.
 func accepted(at probe.Address) func() int {
 	return func() (n int) {
-		all, err := socket.Listeners()
+		all, err := socket.Listeners(at.Network)
 		if err != nil {
 			return 0
 		}
@@ -471,8 +471,11 @@ func (v *evidence) route(ctx context.Context) {
 // reached at several addresses.
 func (v *evidence) asBind(targets []string) []string {
 	bind, err := probe.ParseBind(v.Bind)
-	all, err2 := socket.Listeners()
-	if err != nil || err2 != nil {
+	if err != nil {
+		return targets
+	}
+	all, err := socket.Listeners(bind.Network)
+	if err != nil {
 		return targets
 	}
 	targets = slices.Clone(targets)

@@ -100,7 +100,7 @@ func (h *host) outside(ctx context.Context) error {
 	if err != nil || !d.Settled || d.Listen != "" {
 		return nil // it isn't running, or systemd listens for it, or it is unknown where
 	}
-	all, err := socket.Listeners()
+	all, err := socket.Listeners(at.Network)
 	if err != nil {
 		return nil // it can't be seen
 	}

@@ -18,11 +18,16 @@ func holders(at probe.Address) func(remote string) []gate.Holder {
 }
 
 // heldAt gives nothing where it isn't known: without the right to look, or where the socket is of another namespace.
-func heldAt(at probe.Address) (found []gate.Holder) {
-	all, err := socket.Listeners()
+func heldAt(at probe.Address) []gate.Holder {
+	all, err := socket.Listeners(at.Network)
 	if err != nil {
 		return nil
 	}
+	return heldAmong(all, at)
+}
+
+// heldAmong is heldAt, for listeners that were read already.
+func heldAmong(all []socket.Listener, at probe.Address) (found []gate.Holder) {
 	there := serving(all, at)
 	if at.Network == "unix" && len(there) > 1 {
 		return nil // a path that was bound again: which of them a client reaches, /proc doesn't tell, and SO_PEERCRED does

@@ -390,7 +390,7 @@ func listens(pid int) (at []socket.Listener, err error) {
 	if pid == 0 {
 		return nil, nil
 	}
-	all, err := socket.Listeners()
+	all, err := socket.Listeners("")
 	if err != nil {
 		return nil, err
 	}

@@ -229,7 +229,7 @@ func lookAt(d unit.Description, bind string) (listen string, seen *pair.Seen, er
 	}
 	here := serving(own, via)
 	if len(here) == 0 {
-		if all, err := socket.Listeners(); err == nil && len(serving(all, via)) == 0 {
+		if all, err := socket.Listeners(via.Network); err == nil && len(serving(all, via)) == 0 {
 			return "", nil, fmt.Errorf("%s runs, and nothing listens on %s: have it healthy first, see deploygate diagnose", d.Name, bind)
 		}
 		return "", nil, fmt.Errorf("the main process of %s (%d) doesn't listen on %s itself, and sockets of systemd go to that process alone: start gunicorn without a program between, by exec", d.Name, d.MainPID, bind)

@@ -40,14 +40,18 @@ func (r routes) Way(ctx context.Context, status int) gate.Way {
 		return gate.Way{Text: "proxy.url is not understood"}
 	}
 	request.Status = status
-	if why := r.notNginx(ctx, &request); why != "" {
+	listeners, err := socket.Listeners("")
+	if err != nil {
+		listeners = nil // not known, and not all that there are
+	}
+	if why := r.notNginx(ctx, &request, listeners); why != "" {
 		return gate.Way{Text: why}
 	}
 	config, err := r.nginx.Effective(ctx)
 	if err != nil {
 		return gate.Way{Text: err.Error()}
 	}
-	f := follower{routes: r, config: config, listeners: r.listeners()}
+	f := follower{routes: r, config: config, listeners: listeners}
 	if st, err := r.unit.State(ctx); err == nil {
 		f.state = st
 	}
@@ -59,7 +63,7 @@ func (r routes) Way(ctx context.Context, status int) gate.Way {
 }
 
 // notNginx says why it isn't this nginx that is asked.
-func (r routes) notNginx(ctx context.Context, request *nginx.Request) string {
+func (r routes) notNginx(ctx context.Context, request *nginx.Request, listeners []socket.Listener) string {
 	ip, err := r.addressOf(ctx, request)
 	switch {
 	case err != nil:
@@ -68,7 +72,7 @@ func (r routes) notNginx(ctx context.Context, request *nginx.Request) string {
 		return fmt.Sprintf("proxy.url leads to %s, which is not an address of this host", ip)
 	}
 	request.Addr = ip.String()
-	held := heldAt(probe.Address{Network: "tcp", Addr: netip.AddrPortFrom(ip, uint16(request.Port)).String()}) //nolint:gosec // a port
+	held := heldAmong(listeners, probe.Address{Network: "tcp", Addr: netip.AddrPortFrom(ip, uint16(request.Port)).String()}) //nolint:gosec // a port
 	if len(held) > 0 && !slices.ContainsFunc(held, r.isNginx) {
 		return fmt.Sprintf("%s listens at %s, and not nginx", held[0], held[0].At)
 	}
@@ -112,14 +116,6 @@ func isLocal(ip netip.Addr) bool {
 		own, err := netip.ParsePrefix(a.String())
 		return err == nil && own.Addr().Unmap() == ip.WithZone("")
 	})
-}
-
-func (r routes) listeners() []socket.Listener {
-	all, err := socket.Listeners()
-	if err != nil {
-		return nil
-	}
-	return all
 }
 
 // follower follows requests at one moment.
@@ -195,7 +191,7 @@ func (f follower) at(target string, request nginx.Request, route nginx.Route, ho
 	case f.isBind(address):
 		return gate.Way{App: true}
 	}
-	held := heldAt(address)
+	held := heldAmong(f.listeners, address)
 	switch {
 	case len(held) > 0 && !slices.ContainsFunc(held, func(h gate.Holder) bool { return !f.isOurs(h) }):
 		return gate.Way{App: true} // it listens at several addresses

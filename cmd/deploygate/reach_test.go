@@ -49,7 +49,7 @@ func TestWhereARequestEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := socket.Listeners()
+	all, err := socket.Listeners("")
 	if err != nil {
 		t.Fatal(err)
 	}

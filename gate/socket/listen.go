@@ -123,8 +123,9 @@ func targets(addr string) []netip.AddrPort {
 	return to
 }
 
-// Listeners finds all unix stream listeners with a path and all TCP listeners in this network namespace. A unix socket
-// can also be reached from another namespace, where it isn't listed; abstract sockets are left out.
+// Listeners finds the listeners of a network in this network namespace: "tcp", "unix" for stream sockets with a path, or ""
+// for both. The kernel's table of TCP sockets is as large as the machine's memory allows, and takes milliseconds to read. A
+// unix socket can also be reached from another namespace, where it isn't listed; abstract sockets are left out.
 //
 // /proc/net/unix does not say to which listener a connection belongs, only its path, and /proc/net/tcp only its
 // address: listeners that share theirs each get the sum in Waiting (unix) and Accepted. Nor does it escape newlines in
@@ -132,16 +133,19 @@ func targets(addr string) []netip.AddrPort {
 //
 // The error satisfies errors.Is(err, fs.ErrNotExist) where /proc isn't mounted; no IPv6 is not an error. What was read
 // before an error is returned with it.
-func Listeners() ([]Listener, error) {
+func Listeners(network string) ([]Listener, error) {
 	var all []Listener
 	for _, table := range []struct {
-		file string
-		read func(io.Reader) ([]Listener, error)
+		network, file string
+		read          func(io.Reader) ([]Listener, error)
 	}{
-		{"/proc/net/unix", unixListeners},
-		{"/proc/net/tcp", tcpListeners},
-		{"/proc/net/tcp6", tcpListeners},
+		{"unix", "/proc/net/unix", unixListeners},
+		{"tcp", "/proc/net/tcp", tcpListeners},
+		{"tcp", "/proc/net/tcp6", tcpListeners},
 	} {
+		if network != "" && network != table.network {
+			continue
+		}
 		f, err := os.Open(table.file)
 		if errors.Is(err, fs.ErrNotExist) && table.file == "/proc/net/tcp6" {
 			continue

@@ -77,7 +77,7 @@ func raw(t *testing.T, file, part string) {
 
 func one(t *testing.T, l net.Listener) Listener {
 	t.Helper()
-	all, err := Listeners()
+	all, err := Listeners("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func TestServingAsTheKernel(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		all, err := Listeners()
+		all, err := Listeners("")
 		if err != nil {
 			t.Fatal(err)
 		}
