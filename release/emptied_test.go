@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"deploygate/scripts/assert"
 )
 
 func TestEmptied(t *testing.T) {
@@ -49,11 +51,11 @@ func TestEmptied(t *testing.T) {
 			put := func(v Version, files map[string]string) {
 				for name, content := range files {
 					file := filepath.Join(tree.Dir(v), name)
-					must(t, os.MkdirAll(filepath.Dir(file), 0o755))
+					assert.OK(t, os.MkdirAll(filepath.Dir(file), 0o755))
 					if content != "-" {
-						must(t, os.WriteFile(file, []byte(content), 0o600))
+						assert.OK(t, os.WriteFile(file, []byte(content), 0o600))
 					} else {
-						must(t, os.Remove(file))
+						assert.OK(t, os.Remove(file))
 					}
 				}
 			}
@@ -65,7 +67,7 @@ func TestEmptied(t *testing.T) {
 			put("v2", site)
 			put("v2", c.change)
 			e, err := tree.Emptied("v2", other, vital)
-			must(t, err)
+			assert.OK(t, err)
 			if e.Problem() != c.problem || e.Count != c.lost {
 				t.Errorf("problem %q, lost %d %q; want %q, %d", e.Problem(), e.Count, e.Lost, c.problem, c.lost)
 			}
@@ -79,16 +81,16 @@ func TestEmptiedHole(t *testing.T) {
 	for v, size := range map[Version]int64{"v1": 0, "v2": 1 << 20} {
 		for n := range 4 {
 			file := filepath.Join(tree.Dir(v), fmt.Sprintf("f%d.py", n))
-			must(t, os.MkdirAll(filepath.Dir(file), 0o755))
-			must(t, os.WriteFile(file, []byte("x"), 0o600))
+			assert.OK(t, os.MkdirAll(filepath.Dir(file), 0o755))
+			assert.OK(t, os.WriteFile(file, []byte("x"), 0o600))
 			if size > 0 {
-				must(t, os.Truncate(file, 0))
-				must(t, os.Truncate(file, size))
+				assert.OK(t, os.Truncate(file, 0))
+				assert.OK(t, os.Truncate(file, size))
 			}
 		}
 	}
 	e, err := tree.Emptied("v2", "v1", nil)
-	must(t, err)
+	assert.OK(t, err)
 	if want := "4 of its 4 files have no content"; e.Problem() != want {
 		t.Errorf("problem %q, want %q", e.Problem(), want)
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"deploygate/scripts/assert"
+
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -32,7 +34,7 @@ func remove(t *testing.T, tree *Tree, v Version) error {
 func leftovers(t *testing.T, tree *Tree) (names []string) {
 	t.Helper()
 	left, err := tree.Leftovers()
-	must(t, err)
+	assert.OK(t, err)
 	for _, l := range left {
 		names = append(names, l.Name)
 	}
@@ -43,16 +45,16 @@ func TestRemovalDeletesOnlyThatRelease(t *testing.T) {
 	tree := layout(t, "v1", "v2", "v3")
 	outside := t.TempDir()
 	write(t, filepath.Join(outside, "file"), "precious")
-	must(t, os.Symlink(outside, filepath.Join(tree.Dir("v1"), "media")))
-	must(t, os.Link(filepath.Join(tree.Dir("v2"), "manage.py"), filepath.Join(tree.Dir("v1"), "shared.py")))
-	must(t, unix.Mkfifo(filepath.Join(tree.Dir("v1"), "fifo"), 0o600))
+	assert.OK(t, os.Symlink(outside, filepath.Join(tree.Dir("v1"), "media")))
+	assert.OK(t, os.Link(filepath.Join(tree.Dir("v2"), "manage.py"), filepath.Join(tree.Dir("v1"), "shared.py")))
+	assert.OK(t, unix.Mkfifo(filepath.Join(tree.Dir("v1"), "fifo"), 0o600))
 	for n := range batch + 100 { // more than are read at a time
 		write(t, filepath.Join(tree.Dir("v1"), "many", fmt.Sprint(n)), "")
 	}
-	must(t, tree.Swap("v3"))
-	must(t, remove(t, tree, "v1"))
+	assert.OK(t, tree.Swap("v3"))
+	assert.OK(t, remove(t, tree, "v1"))
 	left, err := tree.Releases()
-	must(t, err)
+	assert.OK(t, err)
 	if d := cmp.Diff([]Version{"v2", "v3"}, left); d != "" {
 		t.Error(d)
 	}
@@ -70,31 +72,31 @@ func TestOnlyWhatWasLookedAtIsRemoved(t *testing.T) {
 	for name, replace := range map[string]func(t *testing.T, dir string){
 		"uploaded again": func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.RemoveAll(dir))
+			assert.OK(t, os.RemoveAll(dir))
 			write(t, filepath.Join(dir, "manage.py"), "again")
 		},
 		"a link to another release": func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.RemoveAll(dir))
-			must(t, os.Symlink("v2", dir))
+			assert.OK(t, os.RemoveAll(dir))
+			assert.OK(t, os.Symlink("v2", dir))
 		},
 		"a link to itself under another name": func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.Rename(dir, dir+"-moved"))
-			must(t, os.Symlink("v1-moved", dir))
+			assert.OK(t, os.Rename(dir, dir+"-moved"))
+			assert.OK(t, os.Symlink("v1-moved", dir))
 		},
 		"a file": func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.RemoveAll(dir))
+			assert.OK(t, os.RemoveAll(dir))
 			write(t, dir, "")
 		},
-		"nothing": func(t *testing.T, dir string) { t.Helper(); must(t, os.RemoveAll(dir)) },
+		"nothing": func(t *testing.T, dir string) { t.Helper(); assert.OK(t, os.RemoveAll(dir)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			tree := layout(t, "v1", "v2", "v3")
-			must(t, tree.Swap("v3"))
+			assert.OK(t, tree.Swap("v3"))
 			id, err := tree.Identify("v1")
-			must(t, err)
+			assert.OK(t, err)
 			replace(t, tree.Dir("v1"))
 			before := listing(t, tree.Root())
 			_, err = tree.SetAside("v1", id)
@@ -108,13 +110,13 @@ func TestOnlyWhatWasLookedAtIsRemoved(t *testing.T) {
 
 func TestDeleteIsOfWhatWasSetAside(t *testing.T) {
 	tree := layout(t, "v1", "v2")
-	must(t, tree.Swap("v2"))
+	assert.OK(t, tree.Swap("v2"))
 	id, err := tree.Identify("v1")
-	must(t, err)
+	assert.OK(t, err)
 	trash, err := tree.SetAside("v1", id)
-	must(t, err)
+	assert.OK(t, err)
 	dir := filepath.Join(tree.Root(), releasesName, trash.Name)
-	must(t, os.Rename(dir, dir+"-moved"))
+	assert.OK(t, os.Rename(dir, dir+"-moved"))
 	write(t, filepath.Join(dir, "file"), "somebody's")
 	check(t, tree.Delete(t.Context(), trash), "it is another directory than the one that was looked at")
 	if !exists(filepath.Join(dir, "file")) || !exists(filepath.Join(dir+"-moved", "manage.py")) {
@@ -124,13 +126,19 @@ func TestDeleteIsOfWhatWasSetAside(t *testing.T) {
 
 func TestTheLiveReleaseIsNeverRemoved(t *testing.T) {
 	for name, link := range map[string]func(t *testing.T, tree *Tree){
-		"relative": func(t *testing.T, tree *Tree) { t.Helper(); must(t, os.Symlink("releases/v1", tree.CurrentPath())) },
-		"absolute": func(t *testing.T, tree *Tree) { t.Helper(); must(t, os.Symlink(tree.Dir("v1"), tree.CurrentPath())) },
-		"unknown":  func(t *testing.T, tree *Tree) { t.Helper(); must(t, os.Symlink("/etc", tree.CurrentPath())) },
+		"relative": func(t *testing.T, tree *Tree) {
+			t.Helper()
+			assert.OK(t, os.Symlink("releases/v1", tree.CurrentPath()))
+		},
+		"absolute": func(t *testing.T, tree *Tree) {
+			t.Helper()
+			assert.OK(t, os.Symlink(tree.Dir("v1"), tree.CurrentPath()))
+		},
+		"unknown": func(t *testing.T, tree *Tree) { t.Helper(); assert.OK(t, os.Symlink("/etc", tree.CurrentPath())) },
 		"by another name": func(t *testing.T, tree *Tree) {
 			t.Helper()
-			must(t, os.Symlink("v1", filepath.Join(tree.Root(), "releases/stable")))
-			must(t, os.Symlink("releases/stable", tree.CurrentPath()))
+			assert.OK(t, os.Symlink("v1", filepath.Join(tree.Root(), "releases/stable")))
+			assert.OK(t, os.Symlink("releases/stable", tree.CurrentPath()))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -150,7 +158,7 @@ func TestTheLiveReleaseIsNeverRemoved(t *testing.T) {
 // Somebody changes the live link all the time, without a lock: what it leads to is there, at whatever moment.
 func TestARemovalBesideSwaps(t *testing.T) {
 	tree := layout(t, "v1", "v2")
-	must(t, tree.Swap("v2"))
+	assert.OK(t, tree.Swap("v2"))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -169,7 +177,7 @@ func TestARemovalBesideSwaps(t *testing.T) {
 			continue
 		}
 		if trash, err := tree.SetAside("v1", id); err == nil {
-			must(t, tree.PutBack(trash))
+			assert.OK(t, tree.PutBack(trash))
 		}
 	}
 	for _, v := range []string{"v1", "v2"} {
@@ -181,24 +189,24 @@ func TestARemovalBesideSwaps(t *testing.T) {
 
 func TestPutBackRestoresIt(t *testing.T) {
 	tree := layout(t, "v1", "v2")
-	must(t, tree.Swap("v2"))
+	assert.OK(t, tree.Swap("v2"))
 	before := listing(t, tree.Root())
 	id, err := tree.Identify("v1")
-	must(t, err)
+	assert.OK(t, err)
 	trash, err := tree.SetAside("v1", id)
-	must(t, err)
+	assert.OK(t, err)
 	if exists(tree.Dir("v1")) {
 		t.Error("it is still there")
 	}
 	if left := leftovers(t, tree); len(left) != 1 || left[0] != trashName+".v1" {
 		t.Errorf("leftovers %q", left)
 	}
-	must(t, tree.PutBack(trash))
+	assert.OK(t, tree.PutBack(trash))
 	if d := cmp.Diff(before, listing(t, tree.Root())); d != "" {
 		t.Error(d)
 	}
 	trash, err = tree.SetAside("v1", id)
-	must(t, err)
+	assert.OK(t, err)
 	write(t, tree.Dir("v1"), "uploaded meanwhile")
 	check(t, tree.PutBack(trash), "cannot put release v1 back")
 	if text, _ := os.ReadFile(tree.Dir("v1")); string(text) != "uploaded meanwhile" {
@@ -209,8 +217,8 @@ func TestPutBackRestoresIt(t *testing.T) {
 // Nothing is put in the place of what has the name already.
 func TestSetAsideReplacesNothing(t *testing.T) {
 	tree := layout(t, "v1", "v2")
-	must(t, tree.Swap("v2"))
-	must(t, os.Mkdir(filepath.Join(tree.Root(), releasesName, trashName+".v1"), 0o700))
+	assert.OK(t, tree.Swap("v2"))
+	assert.OK(t, os.Mkdir(filepath.Join(tree.Root(), releasesName, trashName+".v1"), 0o700))
 	check(t, remove(t, tree, "v1"), "cannot remove release v1: .removing.deploygate.v1: file exists")
 	if !exists(filepath.Join(tree.Dir("v1"), "manage.py")) {
 		t.Error("it is gone")
@@ -221,7 +229,7 @@ func TestLeftovers(t *testing.T) {
 	tree := layout(t, "v1", trashName, trashName+".v7", trashName+".v-8_", trashName+"x", trashName+".", trashName+"..v1", ".removing")
 	write(t, filepath.Join(tree.Root(), releasesName, trashName+".file"), "")
 	left, err := tree.Leftovers()
-	must(t, err)
+	assert.OK(t, err)
 	var got []string
 	for _, l := range left {
 		got = append(got, fmt.Sprintf("%s of %s, a directory: %t", l.Name, l.Version, l.Identity != Identity{}))
@@ -240,7 +248,7 @@ func TestARemovalThatFailsHalfWay(t *testing.T) {
 		t.Skip("a file that can't be deleted takes root to make")
 	}
 	tree := layout(t, "v1", "v2")
-	must(t, tree.Swap("v2"))
+	assert.OK(t, tree.Swap("v2"))
 	stubborn := filepath.Join(tree.Dir("v1"), "a/b/stubborn")
 	write(t, stubborn, "")
 	write(t, filepath.Join(tree.Dir("v1"), "z/file"), "")
@@ -250,11 +258,11 @@ func TestARemovalThatFailsHalfWay(t *testing.T) {
 	immutable(t, stubborn, false)
 	check(t, err, "cannot remove all of release v1: a/b/stubborn: operation not permitted; what is left is "+tree.Root())
 	left, err := tree.Leftovers()
-	must(t, err)
+	assert.OK(t, err)
 	if len(left) != 1 || !exists(stubborn) || exists(filepath.Join(tree.Root(), releasesName, trashName+".v1/z")) {
 		t.Errorf("left: %v", listing(t, tree.Root()))
 	}
-	must(t, tree.Delete(t.Context(), left[0])) // the next time it can be
+	assert.OK(t, tree.Delete(t.Context(), left[0])) // the next time it can be
 	if left := leftovers(t, tree); left != nil {
 		t.Errorf("left: %q", left)
 	}
@@ -263,7 +271,7 @@ func TestARemovalThatFailsHalfWay(t *testing.T) {
 func immutable(t *testing.T, file string, on bool) {
 	t.Helper()
 	f, err := os.Open(file)
-	must(t, err)
+	assert.OK(t, err)
 	defer f.Close()
 	const flag = 0x10 // FS_IMMUTABLE_FL
 	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
@@ -300,17 +308,17 @@ func TestARemovalNeverGoesThroughAMount(t *testing.T) {
 			t.Run(name+" at "+where, func(t *testing.T) {
 				inOwnMounts(t)
 				tree := layout(t, "v1", "v2")
-				must(t, tree.Swap("v2"))
+				assert.OK(t, tree.Swap("v2"))
 				uploads := t.TempDir()
 				write(t, filepath.Join(uploads, "photo"), "precious")
-				must(t, os.MkdirAll(filepath.Join(tree.Dir("v1"), where), 0o755))
+				assert.OK(t, os.MkdirAll(filepath.Join(tree.Dir("v1"), where), 0o755))
 				id, err := tree.Identify("v1")
-				must(t, err)
+				assert.OK(t, err)
 				trash, err := tree.SetAside("v1", id)
-				must(t, err)
+				assert.OK(t, err)
 				at := filepath.Join(tree.Root(), releasesName, trash.Name, where)
-				must(t, mount(at, uploads))
-				defer func() { must(t, unix.Unmount(at, 0)) }()
+				assert.OK(t, mount(at, uploads))
+				defer func() { assert.OK(t, unix.Unmount(at, 0)) }()
 				write(t, filepath.Join(at, "new"), "precious")
 				err = tree.Delete(t.Context(), trash)
 				check(t, err, map[bool]string{true: "another directory", false: where + ": a mount is there"}[where == ""])
@@ -325,14 +333,14 @@ func TestARemovalNeverGoesThroughAMount(t *testing.T) {
 func TestARemovalStopsAtAMountedFile(t *testing.T) {
 	inOwnMounts(t)
 	tree := layout(t, "v1", "v2")
-	must(t, tree.Swap("v2"))
+	assert.OK(t, tree.Swap("v2"))
 	secret := filepath.Join(t.TempDir(), "secret")
 	write(t, secret, "precious")
 	at := filepath.Join(tree.Dir("v1"), ".env")
 	write(t, at, "")
-	must(t, unix.Mount(secret, at, "", unix.MS_BIND, ""))
+	assert.OK(t, unix.Mount(secret, at, "", unix.MS_BIND, ""))
 	err := remove(t, tree, "v1")
-	must(t, unix.Unmount(filepath.Join(tree.Root(), releasesName, trashName+".v1/.env"), 0))
+	assert.OK(t, unix.Unmount(filepath.Join(tree.Root(), releasesName, trashName+".v1/.env"), 0))
 	check(t, err, ".env: a mount is there")
 	if !exists(secret) {
 		t.Error("the file is gone")
@@ -341,11 +349,11 @@ func TestARemovalStopsAtAMountedFile(t *testing.T) {
 
 func TestARemovalEndsWithItsContext(t *testing.T) {
 	tree := layout(t, "v1", "v2")
-	must(t, tree.Swap("v2"))
+	assert.OK(t, tree.Swap("v2"))
 	id, err := tree.Identify("v1")
-	must(t, err)
+	assert.OK(t, err)
 	trash, err := tree.SetAside("v1", id)
-	must(t, err)
+	assert.OK(t, err)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("interrupted by SIGTERM"))
 	check(t, tree.Delete(ctx, trash), "interrupted by SIGTERM; what is left is")
@@ -381,22 +389,22 @@ func TestIdentities(t *testing.T) {
 func TestADirectoryKeepsItsIdentityWhateverItIsCalled(t *testing.T) {
 	tree := layout(t, "v1", "v2")
 	id, err := tree.Identify("v1")
-	must(t, err)
-	must(t, os.Rename(tree.Dir("v1"), filepath.Join(tree.Root(), "backup")))
+	assert.OK(t, err)
+	assert.OK(t, os.Rename(tree.Dir("v1"), filepath.Join(tree.Root(), "backup")))
 	_, err = tree.Identify("v1")
 	check(t, err, "no such file")
-	must(t, os.Rename(filepath.Join(tree.Root(), "backup"), tree.Dir("v1")))
+	assert.OK(t, os.Rename(filepath.Join(tree.Root(), "backup"), tree.Dir("v1")))
 	if now, err := tree.Identify("v1"); err != nil || now != id {
 		t.Errorf("%+v, %v; it was %+v", now, err, id)
 	}
-	must(t, os.RemoveAll(tree.Dir("v1")))
+	assert.OK(t, os.RemoveAll(tree.Dir("v1")))
 	write(t, filepath.Join(tree.Dir("v1"), "manage.py"), "v1")
 	now, err := tree.Identify("v1")
-	must(t, err)
+	assert.OK(t, err)
 	if same, known := id.Is(now); id.Born != 0 && (same || !known) {
 		t.Errorf("uploaded again it is taken for what it was: %+v, %+v", id, now)
 	}
-	must(t, os.Symlink("v1", tree.Dir("link")))
+	assert.OK(t, os.Symlink("v1", tree.Dir("link")))
 	_, err = tree.Identify("link")
 	check(t, err, "not a directory")
 }
@@ -411,14 +419,17 @@ func TestChangedAfter(t *testing.T) {
 		"with the time that it had elsewhere": {func(t *testing.T, dir string) {
 			t.Helper()
 			write(t, filepath.Join(dir, "new.py"), "")
-			must(t, os.Chtimes(filepath.Join(dir, "new.py"), time.Time{}, time.Unix(1, 0)))
+			assert.OK(t, os.Chtimes(filepath.Join(dir, "new.py"), time.Time{}, time.Unix(1, 0)))
 		}, "new.py"},
 		"compiled": {func(t *testing.T, dir string) { t.Helper(); write(t, filepath.Join(dir, "a/__pycache__/c.pyc"), "") }, ""},
 		"linked to by the next release": {func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.Link(filepath.Join(dir, "manage.py"), filepath.Join(dir, "../v2/copy.py")))
+			assert.OK(t, os.Link(filepath.Join(dir, "manage.py"), filepath.Join(dir, "../v2/copy.py")))
 		}, ""},
-		"a link": {func(t *testing.T, dir string) { t.Helper(); must(t, os.Symlink("/etc", filepath.Join(dir, "a/etc"))) }, "a/etc"},
+		"a link": {func(t *testing.T, dir string) {
+			t.Helper()
+			assert.OK(t, os.Symlink("/etc", filepath.Join(dir, "a/etc")))
+		}, "a/etc"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tree := layout(t, "v1", "v2")
@@ -428,7 +439,7 @@ func TestChangedAfter(t *testing.T) {
 				probe := filepath.Join(t.TempDir(), "tick")
 				write(t, probe, "")
 				info, err := os.Stat(probe)
-				must(t, err)
+				assert.OK(t, err)
 				if now.IsZero() {
 					now = info.ModTime()
 				}

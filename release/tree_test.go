@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"deploygate/scripts/assert"
+
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +19,7 @@ import (
 func layout(t *testing.T, versions ...string) *Tree {
 	t.Helper()
 	root := t.TempDir()
-	must(t, os.Mkdir(filepath.Join(root, releasesName), 0o755))
+	assert.OK(t, os.Mkdir(filepath.Join(root, releasesName), 0o755))
 	for _, v := range versions {
 		write(t, filepath.Join(root, releasesName, v, "manage.py"), v)
 	}
@@ -27,22 +29,15 @@ func layout(t *testing.T, versions ...string) *Tree {
 func open(t *testing.T, root string) *Tree {
 	t.Helper()
 	tree, err := Open(root)
-	must(t, err)
+	assert.OK(t, err)
 	t.Cleanup(func() { _ = tree.Close() })
 	return tree
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func write(t *testing.T, file, text string) {
 	t.Helper()
-	must(t, os.MkdirAll(filepath.Dir(file), 0o755))
-	must(t, os.WriteFile(file, []byte(text), 0o644))
+	assert.OK(t, os.MkdirAll(filepath.Dir(file), 0o755))
+	assert.OK(t, os.WriteFile(file, []byte(text), 0o644))
 }
 
 func exists(file string) bool {
@@ -76,7 +71,7 @@ func TestCurrentIsADirectChildOfReleases(t *testing.T) {
 	link := func(target string) func(*testing.T, string) {
 		return func(t *testing.T, root string) {
 			t.Helper()
-			must(t, os.Symlink(strings.ReplaceAll(target, "ROOT", root), filepath.Join(root, currentName)))
+			assert.OK(t, os.Symlink(strings.ReplaceAll(target, "ROOT", root), filepath.Join(root, currentName)))
 		}
 	}
 	for _, c := range []struct {
@@ -101,7 +96,7 @@ func TestCurrentIsADirectChildOfReleases(t *testing.T) {
 		{name: "hostile target is quoted", plant: link("\x1b[2J"), err: `\x1b[2J`},
 		{name: "directory", plant: func(t *testing.T, root string) {
 			t.Helper()
-			must(t, os.Mkdir(filepath.Join(root, currentName), 0o755))
+			assert.OK(t, os.Mkdir(filepath.Join(root, currentName), 0o755))
 		}, err: "is a directory, not a symbolic link"},
 		{name: "file", plant: func(t *testing.T, root string) {
 			t.Helper()
@@ -109,7 +104,7 @@ func TestCurrentIsADirectChildOfReleases(t *testing.T) {
 		}, err: "is a file, not a symbolic link"},
 		{name: "fifo", plant: func(t *testing.T, root string) {
 			t.Helper()
-			must(t, unix.Mkfifo(filepath.Join(root, currentName), 0o644))
+			assert.OK(t, unix.Mkfifo(filepath.Join(root, currentName), 0o644))
 		}, err: "is a special file, not a symbolic link"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -127,14 +122,14 @@ func TestCurrentIsADirectChildOfReleases(t *testing.T) {
 func TestCurrentUnderstandsATargetThroughAnotherNameOfRoot(t *testing.T) {
 	tree := layout(t, "v1")
 	alias := filepath.Join(t.TempDir(), "alias")
-	must(t, os.Symlink(tree.Root(), alias))
-	must(t, os.Symlink(filepath.Join(tree.Root(), "releases/v1"), tree.CurrentPath()))
+	assert.OK(t, os.Symlink(tree.Root(), alias))
+	assert.OK(t, os.Symlink(filepath.Join(tree.Root(), "releases/v1"), tree.CurrentPath()))
 	byAlias := open(t, alias)
 	if v, err := byAlias.Current(); v != "v1" || err != nil {
 		t.Errorf("Current() = %q, %v", v, err)
 	}
 	real, err := filepath.EvalSymlinks(tree.Dir("v1"))
-	must(t, err)
+	assert.OK(t, err)
 	if dir, err := byAlias.RealDir("v1"); dir != real || err != nil {
 		t.Errorf("RealDir() = %q, %v, want %q", dir, err, real)
 	}
@@ -145,13 +140,13 @@ func TestCurrentUnderstandsATargetThroughAnotherNameOfRoot(t *testing.T) {
 func TestReleasesAreDirectoriesNamedLikeVersions(t *testing.T) {
 	tree := layout(t, "v10", "v9", ".hidden", trashName, "with space")
 	write(t, filepath.Join(tree.Root(), "releases/file"), "")
-	must(t, os.Symlink("v9", filepath.Join(tree.Root(), "releases/link")))
+	assert.OK(t, os.Symlink("v9", filepath.Join(tree.Root(), "releases/link")))
 	got, err := tree.Releases()
-	must(t, err)
+	assert.OK(t, err)
 	if d := cmp.Diff([]Version{"v9", "v10"}, got); d != "" {
 		t.Error(d)
 	}
-	must(t, os.RemoveAll(filepath.Join(tree.Root(), releasesName)))
+	assert.OK(t, os.RemoveAll(filepath.Join(tree.Root(), releasesName)))
 	_, err = tree.Releases()
 	check(t, err, "cannot list")
 }
@@ -174,24 +169,24 @@ func TestInspectRefusesWhatCannotGoLive(t *testing.T) {
 		{name: "required file is absolute", version: "v1", require: []string{"/etc/passwd"}, err: "leaves the release"},
 		{name: "required file is a link to what releases share", version: "v1", require: []string{"settings.py"}, plant: func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.Symlink("../../shared/settings.py", filepath.Join(dir, "v1/settings.py")))
+			assert.OK(t, os.Symlink("../../shared/settings.py", filepath.Join(dir, "v1/settings.py")))
 			write(t, filepath.Join(dir, "../shared/settings.py"), "")
 		}},
 		{name: "required file is a dangling link", version: "v1", require: []string{"settings.py"}, plant: func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.Symlink("gone", filepath.Join(dir, "v1/settings.py")))
+			assert.OK(t, os.Symlink("gone", filepath.Join(dir, "v1/settings.py")))
 		}, err: "has no settings.py"},
 		{name: "required file is a loop", version: "v1", require: []string{"settings.py"}, plant: func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.Symlink("settings.py", filepath.Join(dir, "v1/settings.py")))
+			assert.OK(t, os.Symlink("settings.py", filepath.Join(dir, "v1/settings.py")))
 		}, err: "cannot read settings.py"},
 		{name: "release is a link", version: "v3", plant: func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.Symlink("v1", filepath.Join(dir, "v3")))
+			assert.OK(t, os.Symlink("v1", filepath.Join(dir, "v3")))
 		}, err: "is a symbolic link; a release is a real directory"},
 		{name: "release is a link out of ROOT", version: "v3", plant: func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.Symlink("/etc", filepath.Join(dir, "v3")))
+			assert.OK(t, os.Symlink("/etc", filepath.Join(dir, "v3")))
 		}, err: "is a symbolic link; a release is a real directory"},
 		{name: "release is a file", version: "v3", plant: func(t *testing.T, dir string) {
 			t.Helper()
@@ -212,7 +207,7 @@ func TestNothingIsReachedThroughALinkThatLeavesRoot(t *testing.T) {
 	outside := t.TempDir()
 	write(t, filepath.Join(outside, "v1/manage.py"), "precious")
 	root := t.TempDir()
-	must(t, os.Symlink(outside, filepath.Join(root, releasesName)))
+	assert.OK(t, os.Symlink(outside, filepath.Join(root, releasesName)))
 	tree := open(t, root)
 	if vs, err := tree.Releases(); err == nil {
 		t.Errorf("Releases() = %v", vs)
@@ -235,14 +230,14 @@ func TestNothingIsReachedThroughALinkThatLeavesRoot(t *testing.T) {
 func target(t *testing.T, tree *Tree) string {
 	t.Helper()
 	to, err := os.Readlink(tree.CurrentPath())
-	must(t, err)
+	assert.OK(t, err)
 	return to
 }
 
 func TestSwapWritesARelativeLink(t *testing.T) {
 	tree := layout(t, "v1", "v2")
 	for _, v := range []Version{"v1", "v2", "v2", "v1"} {
-		must(t, tree.Swap(v))
+		assert.OK(t, tree.Swap(v))
 		if got := target(t, tree); got != "releases/"+string(v) {
 			t.Errorf("current → %q after Swap(%s)", got, v)
 		}
@@ -255,9 +250,9 @@ func TestSwapWritesARelativeLink(t *testing.T) {
 // After a power cut the boot has the reserved link in its place, and there may be no room for one more.
 func TestSwapToWhatIsLiveNeedsNoLink(t *testing.T) {
 	tree := layout(t, "v1", "v2")
-	must(t, tree.Swap("v1"))
+	assert.OK(t, tree.Swap("v1"))
 	write(t, filepath.Join(tree.Root(), tempName), "in the way")
-	must(t, tree.Swap("v1"))
+	assert.OK(t, tree.Swap("v1"))
 	if err := tree.Swap("v2"); err == nil {
 		t.Error("a link was made although something is in its way")
 	}
@@ -266,8 +261,8 @@ func TestSwapToWhatIsLiveNeedsNoLink(t *testing.T) {
 func TestSwapReplacesALeftoverTemporaryLink(t *testing.T) {
 	tree := layout(t, "v1")
 	outside := t.TempDir()
-	must(t, os.Symlink(outside, filepath.Join(tree.Root(), tempName)))
-	must(t, tree.Swap("v1"))
+	assert.OK(t, os.Symlink(outside, filepath.Join(tree.Root(), tempName)))
+	assert.OK(t, tree.Swap("v1"))
 	if got := target(t, tree); got != "releases/v1" {
 		t.Errorf("current → %q", got)
 	}
@@ -286,7 +281,7 @@ func TestSwapThatCannotBeDoneChangesNothing(t *testing.T) {
 		{"missing release", "gone", nil, "at gone: no such file"},
 		{"release leads out of ROOT", "evil", func(t *testing.T, root string) {
 			t.Helper()
-			must(t, os.Symlink("/etc", filepath.Join(root, "releases/evil")))
+			assert.OK(t, os.Symlink("/etc", filepath.Join(root, "releases/evil")))
 		}, "evil is a symbolic link, not a release"},
 		{"a file under the temporary name", "v2", func(t *testing.T, root string) {
 			t.Helper()
@@ -298,13 +293,13 @@ func TestSwapThatCannotBeDoneChangesNothing(t *testing.T) {
 		}, "is in the way"},
 		{"current is a directory", "v2", func(t *testing.T, root string) {
 			t.Helper()
-			must(t, os.Remove(filepath.Join(root, currentName)))
+			assert.OK(t, os.Remove(filepath.Join(root, currentName)))
 			write(t, filepath.Join(root, currentName, "file"), "mine")
 		}, "cannot point"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tree := layout(t, "v1", "v2")
-			must(t, tree.Swap("v1"))
+			assert.OK(t, tree.Swap("v1"))
 			if c.plant != nil {
 				c.plant(t, tree.Root())
 			}
@@ -321,7 +316,7 @@ func TestSwapThatCannotBeDoneChangesNothing(t *testing.T) {
 func listing(t *testing.T, root string) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	must(t, filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
+	assert.OK(t, filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -338,7 +333,7 @@ func listing(t *testing.T, root string) map[string]string {
 
 func TestSwapIsAtomicForWhoeverReadsTheLink(t *testing.T) {
 	tree := layout(t, "v1", "v2")
-	must(t, tree.Swap("v1"))
+	assert.OK(t, tree.Swap("v1"))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -365,11 +360,11 @@ func TestSwapIsAtomicForWhoeverReadsTheLink(t *testing.T) {
 func TestCanSwapChangesNothing(t *testing.T) {
 	tree := layout(t, "v1")
 	before := listing(t, tree.Root())
-	must(t, tree.CanSwap())
+	assert.OK(t, tree.CanSwap())
 	if d := cmp.Diff(before, listing(t, tree.Root())); d != "" {
 		t.Error(d)
 	}
-	must(t, os.RemoveAll(tree.Root()))
+	assert.OK(t, os.RemoveAll(tree.Root()))
 	check(t, tree.CanSwap(), "cannot change")
 }
 
@@ -378,14 +373,14 @@ func TestCanSwapSaysThatThereIsNoRight(t *testing.T) {
 		t.Skip("root may write everywhere")
 	}
 	tree := layout(t)
-	must(t, os.Chmod(tree.Root(), 0o555))
+	assert.OK(t, os.Chmod(tree.Root(), 0o555))
 	check(t, tree.CanSwap(), "permission denied")
 }
 
 func TestNothingElseIsTakenForARelease(t *testing.T) {
 	tree := layout(t, "v1")
-	must(t, tree.Swap("v1"))
-	must(t, unix.Mkfifo(tree.Dir("fifo"), 0o644))
+	assert.OK(t, tree.Swap("v1"))
+	assert.OK(t, unix.Mkfifo(tree.Dir("fifo"), 0o644))
 	write(t, tree.Dir("file"), "")
 	for _, v := range []Version{"fifo", "file", ""} {
 		check(t, tree.Swap(v), "cannot point")

@@ -6,21 +6,16 @@ import (
 	"strings"
 	"testing"
 
+	"deploygate/scripts/assert"
+
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func write(t *testing.T, file, text string) {
 	t.Helper()
-	must(t, os.MkdirAll(filepath.Dir(file), 0o755))
-	must(t, os.WriteFile(file, []byte(text), 0o644))
+	assert.OK(t, os.MkdirAll(filepath.Dir(file), 0o755))
+	assert.OK(t, os.WriteFile(file, []byte(text), 0o644))
 }
 
 func TestParseMarker(t *testing.T) {
@@ -34,7 +29,7 @@ func TestParseMarker(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, err := ParseMarker([]byte(c.text))
-			must(t, err)
+			assert.OK(t, err)
 			if d := cmp.Diff(&c.want, m); d != "" {
 				t.Error(d)
 			}
@@ -86,10 +81,10 @@ func TestReadMarkerReadsOnlyASmallFileOfTheReleaseItself(t *testing.T) {
 		plant func(t *testing.T, file string)
 		err   string
 	}{
-		{"link", func(t *testing.T, file string) { t.Helper(); must(t, os.Symlink(outside, file)) }, "symbolic link"},
-		{"dangling link", func(t *testing.T, file string) { t.Helper(); must(t, os.Symlink("gone", file)) }, "symbolic link"},
-		{"fifo, which would make a reader wait", func(t *testing.T, file string) { t.Helper(); must(t, unix.Mkfifo(file, 0o644)) }, "not a regular file"},
-		{"directory", func(t *testing.T, file string) { t.Helper(); must(t, os.Mkdir(file, 0o755)) }, "not a regular file"},
+		{"link", func(t *testing.T, file string) { t.Helper(); assert.OK(t, os.Symlink(outside, file)) }, "symbolic link"},
+		{"dangling link", func(t *testing.T, file string) { t.Helper(); assert.OK(t, os.Symlink("gone", file)) }, "symbolic link"},
+		{"fifo, which would make a reader wait", func(t *testing.T, file string) { t.Helper(); assert.OK(t, unix.Mkfifo(file, 0o644)) }, "not a regular file"},
+		{"directory", func(t *testing.T, file string) { t.Helper(); assert.OK(t, os.Mkdir(file, 0o755)) }, "not a regular file"},
 		{"too large", func(t *testing.T, file string) {
 			t.Helper()
 			write(t, file, safe+"\n#"+strings.Repeat("x", maxMarker))
@@ -97,7 +92,7 @@ func TestReadMarkerReadsOnlyASmallFileOfTheReleaseItself(t *testing.T) {
 		{"endless", func(t *testing.T, file string) {
 			t.Helper()
 			write(t, file, safe)
-			must(t, os.Truncate(file, 1<<40))
+			assert.OK(t, os.Truncate(file, 1<<40))
 		}, "larger than 64 KiB"},
 		{"empty", func(t *testing.T, file string) { t.Helper(); write(t, file, "") }, "does not say rollback"},
 	} {

@@ -13,6 +13,7 @@ import (
 	"deploygate/release"
 	"deploygate/release/journal"
 	"deploygate/rollback/migrations"
+	"deploygate/scripts/assert"
 )
 
 // story is a journal's records, told in short.
@@ -451,7 +452,7 @@ func TestDescribeIsWhatIsRememberedOfARelease(t *testing.T) {
 		{"v1", "", &journal.Schema{Unknown: "there was no release before it"}},
 	} {
 		got, err := (&Schemas{Dir: s.path}).Describe(c.v, c.previous)
-		must(t, err)
+		assert.OK(t, err)
 		if d := cmp.Diff(c.want, got); d != "" {
 			t.Errorf("%s after %s: %s", c.v, c.previous, d)
 		}
@@ -471,8 +472,8 @@ func TestEachReleaseIsWalkedOnce(t *testing.T) {
 	s.add("v2", "", "0001", "0002")
 	schemas := &Schemas{Dir: s.path}
 	before := schemas.WayBack("v1", versions{"v2"}, Inspect)
-	must(t, os.RemoveAll(filepath.Join(s.path("v1"), "shop")))
-	must(t, os.RemoveAll(filepath.Join(s.path("v2"), "shop")))
+	assert.OK(t, os.RemoveAll(filepath.Join(s.path("v1"), "shop")))
+	assert.OK(t, os.RemoveAll(filepath.Join(s.path("v2"), "shop")))
 	if d := cmp.Diff(before, schemas.WayBack("v1", versions{"v2"}, Inspect)); d != "" {
 		t.Error(d)
 	}
@@ -490,7 +491,7 @@ func TestAPairIsJudgedByWhatIsApplied(t *testing.T) {
 	s.add("v2", "", "0001", "0002", "0003")
 	schemas := &Schemas{Dir: s.path}
 	described, err := schemas.Describe("v2", "v1")
-	must(t, err)
+	assert.OK(t, err)
 	for _, c := range []struct {
 		applied map[string]bool
 		want    Verdict
@@ -513,7 +514,7 @@ func TestAPairIsJudgedByWhatIsApplied(t *testing.T) {
 			t.Errorf("%v: %+v, want %s", c.applied, w, c.want)
 		}
 		got, err := schemas.Describe("v2", "v1")
-		must(t, err)
+		assert.OK(t, err)
 		if d := cmp.Diff(described, got); d != "" {
 			t.Errorf("%v: %s", c.applied, d)
 		}
@@ -527,10 +528,10 @@ func TestAMarkerMadeAgainstAnotherRelease(t *testing.T) {
 	s.add("v2", "", "0001", "0002")
 	s.add("v3", "", "0001", "0002", "0003_add")
 	newer, err := migrations.Read(t.Context(), s.path("v3"))
-	must(t, err)
+	assert.OK(t, err)
 	older, err := migrations.Read(t.Context(), s.path("v2"))
-	must(t, err)
-	must(t, WriteMarker(s.path("v3"), MarkerOf(migrations.Judge(newer, older, nil))))
+	assert.OK(t, err)
+	assert.OK(t, WriteMarker(s.path("v3"), MarkerOf(migrations.Judge(newer, older, nil))))
 	for _, policy := range []Policy{Inspect, Block} {
 		if w := (&Schemas{Dir: s.path}).WayBack("v2", versions{"v3"}, policy); w.Verdict != Safe || !strings.Contains(w.Reason, "marked safe") {
 			t.Errorf("%s: to the release that it was made against: %+v", policy, w)

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"deploygate/scripts/assert"
 )
 
 // Whoever may write in a release can put a link in the place of anything at any moment. None is followed.
@@ -14,7 +16,7 @@ func TestAPlantedLinkIsNotFollowed(t *testing.T) {
 	elsewhere := t.TempDir()
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "v2")
-	must(t, os.Mkdir(dir, 0o755))
+	assert.OK(t, os.Mkdir(dir, 0o755))
 	stop := make(chan struct{})
 	var wait sync.WaitGroup
 	wait.Go(func() {
@@ -47,12 +49,12 @@ func TestAPlantedLinkIsNotFollowed(t *testing.T) {
 		t.Errorf("the directory that a link led to has %v, %v", found, err)
 	}
 	_ = os.Remove(filepath.Join(dir, MarkerName))
-	must(t, WriteMarker(dir, Marker{Rollback: Safe, Reason: "x"}))
+	assert.OK(t, WriteMarker(dir, Marker{Rollback: Safe, Reason: "x"}))
 	if m, err := ReadMarker(dir); err != nil || !m.Made || m.Reason != "x" {
 		t.Errorf("%+v, %v", m, err)
 	}
 	link := filepath.Join(parent, "link")
-	must(t, os.Symlink(dir, link))
+	assert.OK(t, os.Symlink(dir, link))
 	if err := WriteMarker(link, Marker{Rollback: Blocked}); err == nil {
 		t.Error("a link is no release")
 	}

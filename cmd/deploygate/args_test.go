@@ -4,6 +4,8 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"deploygate/scripts/assert"
 )
 
 func TestArrange(t *testing.T) {
@@ -50,13 +52,13 @@ func TestArrange(t *testing.T) {
 			}
 			continue
 		}
-		must(t, err)
-		same(t, c.typed, got, append([]string{"deploygate"}, strings.Fields(c.want)...))
+		assert.OK(t, err)
+		assert.Equal(t, c.typed, got, append([]string{"deploygate"}, strings.Fields(c.want)...))
 	}
 	got, err := arrange(newApp(io.Discard, io.Discard), nil)
-	must(t, err)
-	same(t, "no arguments at all", got, nil)
+	assert.OK(t, err)
+	assert.Equal(t, "no arguments at all", got, nil)
 	got, err = arrange(newApp(io.Discard, io.Discard), []string{"deploygate", "release", "", "--app", ""})
-	must(t, err)
-	same(t, "empty arguments", got, []string{"deploygate", "--app", "", "release", "--", ""})
+	assert.OK(t, err)
+	assert.Equal(t, "empty arguments", got, []string{"deploygate", "--app", "", "release", "--", ""})
 }

@@ -227,8 +227,19 @@ type ConfigError struct{ Problems []string }
 func (e *ConfigError) Error() string { return strings.Join(e.Problems, "\n") }
 
 // LoadConfig finds and reads the configuration: the file that was named, else the app's in dir, else the only one
-// there, else none at all.
+// there, else none at all. As root it refuses one that others could change, or that has root run what others can write.
 func LoadConfig(file, app, dir string) (*Config, error) {
+	c, err := load(file, app, dir)
+	if err == nil {
+		err = trusted("the state directory", c.StateDir)
+	}
+	if err == nil {
+		err = c.trustedTasks()
+	}
+	return c, err
+}
+
+func load(file, app, dir string) (*Config, error) {
 	if app != "" {
 		if err := validApp(app); err != nil {
 			return nil, err
@@ -292,7 +303,22 @@ func findConfig(app, dir string) (string, error) {
 	case 1:
 		return found[0], nil
 	}
-	return "", fmt.Errorf("there are several apps; say which with --app NAME%s", known(found))
+	return "", Several(found)
+}
+
+// Check returns what is wrong with the text of a configuration file.
+func Check(file string, text []byte) error {
+	d, err := parseDocument(file, text)
+	if err != nil {
+		return err
+	}
+	Defaults(defaultApp).read(d)
+	return d.err()
+}
+
+// Several is the error where one configuration is needed, and there are several.
+func Several(files []string) error {
+	return fmt.Errorf("there are several apps; say which with --app NAME%s", known(files))
 }
 
 // configFiles lists the configurations in dir, sorted. An editor's lock or backup is none: its name is no app's.

@@ -11,28 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-
 	"deploygate/release/deploy"
 	"deploygate/release/unit"
 	"deploygate/rollback"
+	"deploygate/scripts/assert"
 )
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// same reports how two values differ.
-func same[T any](t *testing.T, what string, got, want T) {
-	t.Helper()
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", what, diff)
-	}
-}
 
 // parsed is what a document says, and every problem of it.
 func parsed(text string) (*Config, []string) {
@@ -106,9 +89,9 @@ required = false                 # advisory: reported, does not fail the gate
 // What the contract shows are the defaults, but for what is read from the host, and the tasks.
 func TestContractExample(t *testing.T) {
 	got, problems := parsed(contractExample)
-	same(t, "problems", problems, nil)
+	assert.Equal(t, "problems", problems, nil)
 	want, problems := parsed("")
-	same(t, "problems of nothing", problems, nil)
+	assert.Equal(t, "problems of nothing", problems, nil)
 	want.Health.Bind, want.Proxy.Kind = "unix:/run/gunicorn/gunicorn.sock", "nginx"
 	want.Hooks[deploy.BeforeSwap] = []deploy.Task{{
 		Name: "/srv/app/venv/bin/python manage.py migrate --noinput", User: "www-data", Timeout: 5 * time.Minute,
@@ -117,13 +100,13 @@ func TestContractExample(t *testing.T) {
 	want.Checks = []deploy.Check{{Task: deploy.Task{
 		Name: "django", Timeout: 5 * time.Minute, Run: []string{"/srv/app/venv/bin/python", "manage.py", "check", "--deploy"},
 	}}}
-	same(t, "configuration", got, want)
+	assert.Equal(t, "configuration", got, want)
 
 	none, err := LoadConfig("", "", t.TempDir())
-	must(t, err)
+	assert.OK(t, err)
 	want, _ = parsed("")
 	want.App, want.StateDir = "app", "/var/lib/deploygate/app"
-	same(t, "without a file", none, want)
+	assert.Equal(t, "without a file", none, want)
 }
 
 // Every value reaches its place.
@@ -171,8 +154,8 @@ func TestConfigValues(t *testing.T) {
 		}},
 	} {
 		got, problems := parsed(c.text)
-		same(t, c.text+": problems", problems, nil)
-		same(t, c.text, c.got(got), c.want)
+		assert.Equal(t, c.text+": problems", problems, nil)
+		assert.Equal(t, c.text, c.got(got), c.want)
 	}
 }
 
@@ -291,7 +274,7 @@ reload = "always"
 				}
 				return
 			}
-			same(t, "problems", got, c.want)
+			assert.Equal(t, "problems", got, c.want)
 		})
 	}
 }
@@ -342,7 +325,7 @@ func TestLoadConfig(t *testing.T) {
 		return func(t *testing.T, dir string) {
 			t.Helper()
 			for _, n := range names {
-				must(t, os.WriteFile(filepath.Join(dir, n), []byte("root = '/srv/"+n+"'\n"), 0o600))
+				assert.OK(t, os.WriteFile(filepath.Join(dir, n), []byte("root = '/srv/"+n+"'\n"), 0o600))
 			}
 		}
 	}
@@ -371,23 +354,26 @@ func TestLoadConfig(t *testing.T) {
 		{"an app that leaves the directory", files("shop.toml"), "", "../shop", "", `"../shop" is no name for an app; use letters, digits, '.', '_' and '-'`},
 		{"a file that is not there", files(), "DIR/shop.toml", "", "", "cannot read the configuration DIR/shop.toml: no such file or directory"},
 		{
-			"a directory", func(t *testing.T, dir string) { t.Helper(); must(t, os.Mkdir(filepath.Join(dir, "shop.toml"), 0o755)) },
+			"a directory", func(t *testing.T, dir string) {
+				t.Helper()
+				assert.OK(t, os.Mkdir(filepath.Join(dir, "shop.toml"), 0o755))
+			},
 			"", "", "", "cannot read the configuration DIR/shop.toml: it is not a file",
 		},
 		{"huge", func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.WriteFile(filepath.Join(dir, "shop.toml"), make([]byte, maxConfig+1), 0o600))
+			assert.OK(t, os.WriteFile(filepath.Join(dir, "shop.toml"), make([]byte, maxConfig+1), 0o600))
 		}, "", "", "", "cannot read the configuration DIR/shop.toml: it is larger than 1024 KiB"},
 		{
 			"a link to nothing", func(t *testing.T, dir string) {
 				t.Helper()
-				must(t, os.Symlink("gone", filepath.Join(dir, "shop.toml")))
+				assert.OK(t, os.Symlink("gone", filepath.Join(dir, "shop.toml")))
 			},
 			"", "", "", "cannot read the configuration DIR/shop.toml: no such file or directory",
 		},
 		{"a bad one", func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.WriteFile(filepath.Join(dir, "shop.toml"), []byte("keep = 0\nx = 1\n"), 0o600))
+			assert.OK(t, os.WriteFile(filepath.Join(dir, "shop.toml"), []byte("keep = 0\nx = 1\n"), 0o600))
 		}, "", "", "", "DIR/shop.toml:1:1: keep: it must be from 1 to 10000\nDIR/shop.toml:2:1: x: unknown key"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -401,8 +387,8 @@ func TestLoadConfig(t *testing.T) {
 			case c.err == "" && err != nil:
 				t.Errorf("error %v", err)
 			case c.err == "":
-				same(t, "configuration", got.App+" "+got.Root, c.want)
-				same(t, "state", got.StateDir, "/var/lib/deploygate/"+got.App)
+				assert.Equal(t, "configuration", got.App+" "+got.Root, c.want)
+				assert.Equal(t, "state", got.StateDir, "/var/lib/deploygate/"+got.App)
 			}
 		})
 	}
@@ -410,8 +396,8 @@ func TestLoadConfig(t *testing.T) {
 
 func TestConfigDirThatIsNotThere(t *testing.T) {
 	c, err := LoadConfig("", "", filepath.Join(t.TempDir(), "gone"))
-	must(t, err)
-	same(t, "app", c.App, "app")
+	assert.OK(t, err)
+	assert.Equal(t, "app", c.App, "app")
 }
 
 func TestValidNames(t *testing.T) {
@@ -444,6 +430,6 @@ func TestDescribe(t *testing.T) {
 		v    any
 		want string
 	}{{"a", `the text "a"`}, {int64(1), "the number 1"}, {1.5, "the number 1.5"}, {true, "true"}, {[]any{}, "a list"}, {map[string]any{}, "a table"}} {
-		same(t, fmt.Sprint(c.v), describe(c.v), c.want)
+		assert.Equal(t, fmt.Sprint(c.v), describe(c.v), c.want)
 	}
 }

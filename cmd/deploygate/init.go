@@ -76,7 +76,7 @@ func newConfig(file, app, dir string, look bool) (string, string, error) {
 		case len(found) == 1:
 			return "", "", usagef("%s is there already and is left as it is; one for another app: deploygate init --app NAME", found[0])
 		default:
-			return "", "", usagef("there are several apps; say which with --app NAME%s", known(found))
+			return "", "", Several(found)
 		}
 	}
 	if app == "" {
@@ -180,12 +180,7 @@ func naming(app, file string) string {
 
 // loads sees to it that what is written can be read.
 func loads(file, text string) error {
-	d, err := parseDocument(file, []byte(text))
-	if err == nil {
-		Defaults(defaultApp).read(d)
-		err = d.err()
-	}
-	if err != nil {
+	if err := Check(file, []byte(text)); err != nil {
 		return fmt.Errorf("what was found makes no configuration: %w", err)
 	}
 	return nil

@@ -8,11 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/sys/unix"
 
 	"deploygate/gate/nginx"
 	"deploygate/release/unit"
 	"deploygate/release/unit/pair"
+	"deploygate/scripts/assert"
 )
 
 func TestInitWritesWhatDiffersFromTheDefaults(t *testing.T) {
@@ -49,8 +51,8 @@ url = "https://127.0.0.1:8443/health/" # the server
 `},
 		{"unknown", unknown, head + "\n[health]\n# bind = \"unix:/run/gunicorn/gunicorn.sock\" # an example\n\n# health.bind has to be set: nobody knows\n"},
 	} {
-		same(t, c.name, c.f.text(), c.want)
-		must(t, loads("x.toml", c.f.text()))
+		assert.Equal(t, c.name, c.f.text(), c.want)
+		assert.OK(t, loads("x.toml", c.f.text()))
 	}
 }
 
@@ -60,11 +62,11 @@ func TestInitQuotesWhatItFinds(t *testing.T) {
 		f := found{unit: "gunicorn.service", root: odd, rootAt: hostile, bindAt: hostile, open: []string{hostile}}
 		text := f.text()
 		clean(t, odd, text)
-		must(t, loads("x.toml", text))
-		d, err := parseDocument("x.toml", []byte(text))
-		must(t, err)
-		same[any](t, "root", d.values["root"], odd)
-		same(t, "keys", len(d.values), 2) // and [health]
+		assert.OK(t, loads("x.toml", text))
+		var values map[string]any
+		assert.OK(t, toml.Unmarshal([]byte(text), &values))
+		assert.Equal[any](t, "root", values["root"], odd)
+		assert.Equal(t, "keys", len(values), 2) // and [health]
 	}
 	if err := loads("x.toml", "root = \"srv\"\n"); err == nil || !strings.Contains(err.Error(), "makes no configuration") {
 		t.Errorf("error %v", err)
@@ -93,7 +95,7 @@ func TestInitFindsTheRoot(t *testing.T) {
 		{"nothing", "", "", unit.Description{}},
 	} {
 		root, at := rootOf(c.d)
-		same(t, c.name, root, c.root)
+		assert.Equal(t, c.name, root, c.root)
 		if !strings.HasPrefix(at, c.at) {
 			t.Errorf("%s: found in %q, want %s", c.name, at, c.at)
 		}
@@ -123,18 +125,18 @@ func TestInitFindsTheWayThroughNginx(t *testing.T) {
 		{"over a socket alone", "server { listen unix:/run/nginx.sock; server_name shop.example; " + app + " }", "", ""},
 	} {
 		config, err := nginx.Parse(strings.NewReader("# configuration file /etc/nginx/nginx.conf:\nevents {}\nhttp { " + c.config + " }\n"))
-		must(t, err)
+		assert.OK(t, err)
 		f := found{bind: "unix:/run/shop.sock"}
 		f.through(config)
-		same(t, c.name+": host", f.host, c.host)
-		same(t, c.name+": url", f.url, c.url)
-		same(t, c.name+": said that there is none", len(f.open) > 0, c.url == "")
+		assert.Equal(t, c.name+": host", f.host, c.host)
+		assert.Equal(t, c.name+": url", f.url, c.url)
+		assert.Equal(t, c.name+": said that there is none", len(f.open) > 0, c.url == "")
 	}
 }
 
 func TestSameAddress(t *testing.T) {
 	dir := t.TempDir()
-	must(t, os.Symlink(dir, filepath.Join(dir, "link")))
+	assert.OK(t, os.Symlink(dir, filepath.Join(dir, "link")))
 	for _, c := range []struct {
 		a, b string
 		want bool
@@ -147,7 +149,7 @@ func TestSameAddress(t *testing.T) {
 		{"unix:" + dir + "/a", "unix:" + dir + "/b", false},
 		{"unix:a", "unix:a", false},
 	} {
-		same(t, c.a+" "+c.b, sameAddress(c.a, c.b), c.want)
+		assert.Equal(t, c.a+" "+c.b, sameAddress(c.a, c.b), c.want)
 	}
 }
 
@@ -175,18 +177,18 @@ func TestNewConfig(t *testing.T) {
 		{name: "unnamed, to look", there: "shop", look: true, wantApp: "shop", wanted: at("shop")},
 		{name: "unnamed of two", there: "blog shop", look: true, err: "there are several apps; say which with --app NAME (there are: blog, shop)"},
 	} {
-		must(t, os.RemoveAll(dir))
-		must(t, os.Mkdir(dir, 0o700))
+		assert.OK(t, os.RemoveAll(dir))
+		assert.OK(t, os.Mkdir(dir, 0o700))
 		for app := range strings.FieldsSeq(c.there) {
-			must(t, os.WriteFile(at(app), nil, 0o600))
+			assert.OK(t, os.WriteFile(at(app), nil, 0o600))
 		}
 		app, file, err := newConfig(c.file, c.app, dir, c.look)
 		if c.err == "" {
-			must(t, err)
+			assert.OK(t, err)
 		} else if err == nil || !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%s: %v, want …%s…", c.name, err, c.err)
 		}
-		same(t, c.name, []string{app, file}, []string{c.wantApp, c.wanted})
+		assert.Equal(t, c.name, []string{app, file}, []string{c.wantApp, c.wanted})
 	}
 }
 
@@ -198,14 +200,14 @@ func TestNaming(t *testing.T) {
 		{"shop", "/x/shop.toml", " --config /x/shop.toml"},
 		{"shop", "/x/y.toml", " --config /x/y.toml --app shop"},
 	} {
-		same(t, c.file, naming(c.app, c.file), c.want)
+		assert.Equal(t, c.file, naming(c.app, c.file), c.want)
 	}
 }
 
 // below lists everything below a directory but its own name.
 func below(t *testing.T, dir string) (names []string) {
 	t.Helper()
-	must(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+	assert.OK(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if path != dir {
 			names = append(names, strings.TrimPrefix(path, dir+"/"))
 		}
@@ -217,16 +219,16 @@ func below(t *testing.T, dir string) (names []string) {
 func TestCreate(t *testing.T) {
 	defer unix.Umask(unix.Umask(0o077)) // what is made is for others, too
 	dir := t.TempDir()
-	must(t, create(pair.File{Path: dir + "/x.socket", Text: "one\n"}, pair.File{Path: dir + "/d/x.service.d/y.conf", Text: "two\n"}))
-	same(t, "files", below(t, dir), []string{"d", "d/x.service.d", "d/x.service.d/y.conf", "x.socket"})
+	assert.OK(t, create(pair.File{Path: dir + "/x.socket", Text: "one\n"}, pair.File{Path: dir + "/d/x.service.d/y.conf", Text: "two\n"}))
+	assert.Equal(t, "files", below(t, dir), []string{"d", "d/x.service.d", "d/x.service.d/y.conf", "x.socket"})
 	for file, want := range map[string]fs.FileMode{"x.socket": 0o644, "d": fs.ModeDir | 0o755, "d/x.service.d/y.conf": 0o644} {
 		info, err := os.Lstat(filepath.Join(dir, file))
-		must(t, err)
-		same(t, file, info.Mode(), want)
+		assert.OK(t, err)
+		assert.Equal(t, file, info.Mode(), want)
 	}
 	text, err := os.ReadFile(dir + "/d/x.service.d/y.conf")
-	must(t, err)
-	same(t, "text", string(text), "two\n")
+	assert.OK(t, err)
+	assert.Equal(t, "text", string(text), "two\n")
 }
 
 // Whatever is in the way, it stays as it is and nothing else is left.
@@ -247,15 +249,15 @@ func TestCreateAllOrNothing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			must(t, c.prepare(dir))
+			assert.OK(t, c.prepare(dir))
 			before := below(t, dir)
 			err := create(pair.File{Path: dir + "/a", Text: "one"}, pair.File{Path: filepath.Join(dir, c.second), Text: "two"})
 			if err == nil || !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%v, want …%s…", err, c.err)
 			}
 			_, exists := errors.AsType[*existsError](err)
-			same(t, "an existsError", exists, c.exists)
-			same(t, "files", below(t, dir), before)
+			assert.Equal(t, "an existsError", exists, c.exists)
+			assert.Equal(t, "files", below(t, dir), before)
 			for _, name := range before {
 				if text, err := os.ReadFile(filepath.Join(dir, name)); err == nil && string(text) != "mine" {
 					t.Errorf("%s is %q", name, text)
@@ -273,9 +275,9 @@ func TestPrintSocket(t *testing.T) {
 	s.printSocket(r)
 	clean(t, "notes", stderr.String())
 	const steps = "\nto switch to it (requests fail once more, until the app has booted; the last command passes when it has):\n\n    one\n    two\n\nto go back:\n\n    three\n"
-	same(t, "printed", stdout.String(), "/etc/x.socket:\n\n    [Socket]\n    A=b\n\n"+steps)
+	assert.Equal(t, "printed", stdout.String(), "/etc/x.socket:\n\n    [Socket]\n    A=b\n\n"+steps)
 	r.Written = true
 	s, stdout, _ = spoken(false)
 	s.printSocket(r)
-	same(t, "written", stdout.String(), "written: /etc/x.socket\n"+steps)
+	assert.Equal(t, "written", stdout.String(), "written: /etc/x.socket\n"+steps)
 }

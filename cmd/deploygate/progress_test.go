@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploygate/release/deploy"
+	"deploygate/scripts/assert"
 )
 
 // show plays a deploy to a progress: one step that is waited for, and one that has nothing to do.
@@ -37,9 +38,9 @@ func TestProgressInAPipe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		p := newProgress(&out, false)
-		same(t, "live", p.live(), false)
+		assert.Equal(t, "live", p.live(), false)
 		show(p)
-		same(t, "lines", strings.Split(out.String(), "\n"), []string{
+		assert.Equal(t, "lines", strings.Split(out.String(), "\n"), []string{
 			"deploygate: preflight: passed (0.0 s): v1 → v2; way back v1",
 			"deploygate: health: the socket does not exist",
 			"deploygate: health: it answers 503",
@@ -61,7 +62,7 @@ func TestHeartbeat(t *testing.T) {
 		<-time.After(350 * time.Millisecond)
 		p.Ended(deploy.Step{Name: deploy.StepRestart, Outcome: deploy.Passed, Seconds: 0.35})
 		<-time.After(time.Hour) // the clock has stopped
-		same(t, "lines", strings.Count(out.String(), "\n"), 4)
+		assert.Equal(t, "lines", strings.Count(out.String(), "\n"), 4)
 		if !strings.HasPrefix(out.String(), "deploygate: restart: still waiting after 0s\n") {
 			t.Errorf("%q", out.String())
 		}
@@ -75,7 +76,7 @@ func TestProgressOnATerminal(t *testing.T) {
 		p := &progress{out: &out, fd: 1 << 30, beat: time.Second, color: true}
 		show(p)
 		first, _, _ := strings.Cut(out.String(), "\n")
-		same(t, "first line", strings.Split(first, "\r\x1b[K"), []string{
+		assert.Equal(t, "first line", strings.Split(first, "\r\x1b[K"), []string{
 			"", "  preflight    ...        0s   ", "  preflight    \x1b[32mpassed  \x1b[0m   0.0s  v1 → v2; way back v1",
 		})
 		for _, want := range []string{"health       ...       31s   it answers 503", "  warning      look here\n", "  health       \x1b[31mfailed  \x1b[0m  32.0s  it answers 503 still\n", "  warning      and here\n"} {
@@ -113,9 +114,9 @@ func terminal(t *testing.T, columns uint16) (tty *os.File, seen func() string) {
 	t.Cleanup(func() { master.Close() })
 	fd := int(master.Fd())
 	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	must(t, err)
-	must(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
-	must(t, unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}))
+	assert.OK(t, err)
+	assert.OK(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
+	assert.OK(t, unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}))
 	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Skipf("no terminals here: %v", err)
@@ -146,18 +147,18 @@ func TestRealTerminal(t *testing.T) {
 	}
 
 	tty, seen = terminal(t, 80)
-	same(t, "colour", newProgress(tty, true).color, false)
+	assert.Equal(t, "colour", newProgress(tty, true).color, false)
 	t.Setenv("TERM", "dumb")
-	same(t, "live when dumb", newProgress(tty, false).live(), false)
+	assert.Equal(t, "live when dumb", newProgress(tty, false).live(), false)
 	seen()
 }
 
 func TestNoTerminal(t *testing.T) {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	must(t, err)
+	assert.OK(t, err)
 	defer null.Close()
 	p := newProgress(null, false)
-	same(t, "live", p.live(), false)
-	same(t, "colour", p.color, false)
-	same(t, "beat", p.beat, heartbeat)
+	assert.Equal(t, "live", p.live(), false)
+	assert.Equal(t, "colour", p.color, false)
+	assert.Equal(t, "beat", p.beat, heartbeat)
 }

@@ -19,6 +19,7 @@ import (
 	"deploygate/release/deploy"
 	"deploygate/release/journal"
 	"deploygate/rollback"
+	"deploygate/scripts/assert"
 )
 
 // hostile is what a log line or an answer may hold: colours, a false line, text that reorders the line.
@@ -101,7 +102,7 @@ func TestSentence(t *testing.T) {
 			"locked: another deploy of this app is running: another deploygate",
 		},
 	} {
-		same(t, string(c.report.Outcome), sentence(&c.report), c.want)
+		assert.Equal(t, string(c.report.Outcome), sentence(&c.report), c.want)
 	}
 }
 
@@ -125,9 +126,9 @@ func TestVerdict(t *testing.T) {
 			With("journal", "one\ntwo").Advise("read it").Advise("mend it"),
 	}
 	s, stdout, stderr := spoken(false)
-	same(t, "exit code", code(s.verdict(r)), 3)
-	same(t, "stdout", stdout.String(), "rolled back: v1 is live again and passed its gate after 1.0 s; v2 failed: it fails badly <&>\n")
-	same(t, "stderr", stderr.String(), `
+	assert.Equal(t, "exit code", code(s.verdict(r)), 3)
+	assert.Equal(t, "stdout", stdout.String(), "rolled back: v1 is live again and passed its gate after 1.0 s; v2 failed: it fails badly <&>\n")
+	assert.Equal(t, "stderr", stderr.String(), `
 app (app_error): it fails badly <&>
   journal:
     one
@@ -138,19 +139,19 @@ app (app_error): it fails badly <&>
 `)
 
 	s, stdout, stderr = spoken(true)
-	same(t, "exit code", code(s.verdict(r)), 3)
-	same(t, "stderr", stderr.String(), "")
-	same(t, "lines", strings.Count(stdout.String(), "\n"), 1)
+	assert.Equal(t, "exit code", code(s.verdict(r)), 3)
+	assert.Equal(t, "stderr", stderr.String(), "")
+	assert.Equal(t, "lines", strings.Count(stdout.String(), "\n"), 1)
 	if !strings.Contains(stdout.String(), "<&>") {
 		t.Errorf("escaped for HTML: %s", stdout)
 	}
 	var back deploy.Report
-	must(t, json.Unmarshal(stdout.Bytes(), &back))
-	same(t, "read again", back.Outcome, deploy.RolledBack)
+	assert.OK(t, json.Unmarshal(stdout.Bytes(), &back))
+	assert.Equal(t, "read again", back.Outcome, deploy.RolledBack)
 
 	s, stdout, _ = spoken(false)
-	must(t, s.verdict(&deploy.Report{Outcome: deploy.Released, Current: "v2"}))
-	same(t, "stdout", stdout.String(), "released: v2 is live and passed its gate in 0.0 s\n")
+	assert.OK(t, s.verdict(&deploy.Report{Outcome: deploy.Released, Current: "v2"}))
+	assert.Equal(t, "stdout", stdout.String(), "released: v2 is live and passed its gate in 0.0 s\n")
 }
 
 func TestVerdictOfHostileText(t *testing.T) {
@@ -161,10 +162,10 @@ func TestVerdictOfHostileText(t *testing.T) {
 	}
 	r.Failure.Evidence = append(r.Failure.Evidence, gate.Evidence{Source: hostile, Text: hostile}) // past With
 	s, stdout, stderr := spoken(false)
-	same(t, "exit code", code(s.verdict(r)), 4)
+	assert.Equal(t, "exit code", code(s.verdict(r)), 4)
 	clean(t, "stdout", stdout.String())
 	clean(t, "stderr", stderr.String())
-	same(t, "lines on stdout", strings.Count(stdout.String(), "\n"), 1)
+	assert.Equal(t, "lines on stdout", strings.Count(stdout.String(), "\n"), 1)
 	for line := range strings.Lines(stderr.String()) {
 		if strings.HasPrefix(line, "deploygate:") {
 			t.Errorf("a line that isn't ours: %q", line)
@@ -176,7 +177,7 @@ func TestVerdictOfHostileText(t *testing.T) {
 func TestVerdictToNobody(t *testing.T) {
 	s, _, _ := spoken(false)
 	s.out = &door{w: failing{}}
-	same(t, "exit code", code(s.verdict(&deploy.Report{Outcome: deploy.Stuck, ExitCode: 5, Failure: gate.NewFinding(gate.LayerApp, gate.Unknown, "x")})), 5)
+	assert.Equal(t, "exit code", code(s.verdict(&deploy.Report{Outcome: deploy.Stuck, ExitCode: 5, Failure: gate.NewFinding(gate.LayerApp, gate.Unknown, "x")})), 5)
 }
 
 type failing struct{}
@@ -185,15 +186,15 @@ func (failing) Write([]byte) (int, error) { return 0, fs.ErrClosed }
 
 func TestCannot(t *testing.T) {
 	s, _, stderr := spoken(false)
-	same(t, "exit code", code(s.cannot(fmt.Errorf("cannot open %s: %w", "a\nb", fs.ErrPermission))), 7)
-	same(t, "stderr", stderr.String(), "deploygate: cannot open a b: permission denied; run deploygate as root\n")
+	assert.Equal(t, "exit code", code(s.cannot(fmt.Errorf("cannot open %s: %w", "a\nb", fs.ErrPermission))), 7)
+	assert.Equal(t, "stderr", stderr.String(), "deploygate: cannot open a b: permission denied; run deploygate as root\n")
 }
 
 func TestOneLine(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "", "a": "a", " a \n\t b ": "a b", "a\x1bb": "a\uFFFDb", "a\xffb": "a\uFFFDb", strings.Repeat("x ", 5000): strings.TrimSpace(strings.Repeat("x ", 2048)) + " […]",
 	} {
-		same(t, in, oneLine(in), want)
+		assert.Equal(t, in, oneLine(in), want)
 	}
 }
 
@@ -220,7 +221,7 @@ func TestPastDeploy(t *testing.T) {
 			"2026-11-21 02:51:57Z  unfinished   release  v1 by ann",
 		},
 	} {
-		same(t, "line", past(c.deploy).line(), c.want)
+		assert.Equal(t, "line", past(c.deploy).line(), c.want)
 	}
 	clean(t, "hostile", past(journal.Deploy{User: hostile, Override: hostile}).line())
 }
@@ -233,7 +234,7 @@ func TestPrintStatus(t *testing.T) {
 		App: "shop", Current: "v2", Good: true, WayBack: rollback.WayBack{Version: "v1", Verdict: rollback.Safe, Reason: "no new migrations: v2"},
 		Unit: statusUnit{Name: "gunicorn.service", ActiveState: "active", SubState: "running", MainPID: 7, Directory: "/srv/app/releases/v2"}, Last: last,
 	})
-	same(t, "status", stdout.String(), `app          shop in /srv/app
+	assert.Equal(t, "status", stdout.String(), `app          shop in /srv/app
 live         v2, passed its gate
 way back     v1 (no new migrations: v2)
 unit         gunicorn.service active (running), runs in /srv/app/releases/v2
@@ -245,7 +246,7 @@ last deploy  2026-11-21 03:51:57Z released release v2 (was v1) by ann
 		App: "shop", WayBack: rollback.WayBack{Verdict: rollback.None, Reason: "there is no earlier good release on this host"},
 		Unit: statusUnit{Name: "gunicorn.service", ActiveState: "inactive", SubState: "dead"}, TornLines: 2,
 	})
-	same(t, "status", stdout.String(), `app          shop in /srv/app
+	assert.Equal(t, "status", stdout.String(), `app          shop in /srv/app
 live         nothing yet
 way back     none: there is no earlier good release on this host
 unit         gunicorn.service inactive (dead)
@@ -306,7 +307,7 @@ func TestPrintPlan(t *testing.T) {
 	} {
 		s, stdout, _ := spoken(false)
 		s.printPlan(c.r)
-		same(t, c.name, stdout.String(), c.want)
+		assert.Equal(t, c.name, stdout.String(), c.want)
 	}
 }
 
@@ -314,8 +315,8 @@ func TestPlanned(t *testing.T) {
 	s, _, _ := spoken(false)
 	var problems []string
 	s.config, problems = parsed(contractExample)
-	same(t, "problems", problems, nil)
-	same(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1", Socket: true}), []string{
+	assert.Equal(t, "problems", problems, nil)
+	assert.Equal(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1", Socket: true}), []string{
 		"before_swap: /srv/app/venv/bin/python manage.py migrate --noinput",
 		"point /srv/app/current at releases/v2",
 		"restart gunicorn.service",
@@ -326,7 +327,7 @@ func TestPlanned(t *testing.T) {
 	})
 	s.config = Defaults("shop")
 	s.config.Proxy.Kind, s.config.Health.Status = kindNone, []int{200, 204}
-	same(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v2"}), []string{
+	assert.Equal(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v2"}), []string{
 		"v2 is live already: if it is healthy, nothing; else:",
 		"point /srv/app/current at releases/v2",
 		"restart gunicorn.service (requests fail meanwhile; behind a socket unit they would wait: deploygate init --socket-activation)",
@@ -337,11 +338,11 @@ func TestPlanned(t *testing.T) {
 	s.config.Rehearse.Enabled, s.config.Service.Action = true, reload
 	const migrate, rehearse = "before_swap: /srv/app/venv/bin/python manage.py migrate --noinput",
 		"rehearse: boot v2 beside the live release, on a socket of its own; the same health"
-	same(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1"})[:4], []string{
+	assert.Equal(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1"})[:4], []string{
 		migrate, rehearse, "point /srv/app/current at releases/v2", "reload gunicorn.service",
 	})
 	s.config.Rehearse.BeforeHooks = true
-	same(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1"})[:2], []string{rehearse, migrate})
+	assert.Equal(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1"})[:2], []string{rehearse, migrate})
 }
 
 func TestFindProgram(t *testing.T) {
@@ -355,20 +356,20 @@ func TestFindProgram(t *testing.T) {
 	} {
 		got, err := findProgram(c.name, dir)
 		if c.err == "" {
-			must(t, err)
+			assert.OK(t, err)
 		} else if err == nil || err.Error() != c.err {
 			t.Errorf("%s: error %v", c.name, err)
 		}
-		same(t, c.name, got, c.want)
+		assert.Equal(t, c.name, got, c.want)
 	}
 	// It isn't looked for in PATH, which may be anybody's, nor in the release.
-	must(t, os.WriteFile(filepath.Join(dir, "own-program"), nil, 0o700))
+	assert.OK(t, os.WriteFile(filepath.Join(dir, "own-program"), nil, 0o700))
 	t.Setenv("PATH", dir)
 	if got, err := findProgram("own-program", dir); err == nil {
 		t.Errorf("found %s", got)
 	}
 	got, err := findProgram("sh", dir)
-	must(t, err)
+	assert.OK(t, err)
 	if !filepath.IsAbs(got) || strings.HasPrefix(got, dir) {
 		t.Errorf("sh is %s", got)
 	}
@@ -389,11 +390,11 @@ func TestLogLevels(t *testing.T) {
 	}
 	var out bytes.Buffer
 	log, err := newLogger(&out, "info", false)
-	must(t, err)
+	assert.OK(t, err)
 	probeLog{log}.Error("request failed", "error", errors.New("refused"))
-	same(t, "at info", out.String(), "")
+	assert.Equal(t, "at info", out.String(), "")
 	log, err = newLogger(&out, "debug", false)
-	must(t, err)
+	assert.OK(t, err)
 	probeLog{log}.Error("request failed", "error", errors.New("dial "+hostile))
 	if !strings.Contains(out.String(), "request failed") {
 		t.Errorf("at debug: %q", out.String())
@@ -418,8 +419,8 @@ func TestALookThatIsInterrupted(t *testing.T) {
 				rest(ctx)
 				return func() error { return shown }, nil
 			})
-			same(t, "exit code", code(err), 7)
-			same(t, "stderr", stderr.String(), "deploygate: interrupted by SIGTERM\n")
+			assert.Equal(t, "exit code", code(err), 7)
+			assert.Equal(t, "stderr", stderr.String(), "deploygate: interrupted by SIGTERM\n")
 		})
 	}
 	s, _, stderr := spoken(false)
@@ -427,8 +428,8 @@ func TestALookThatIsInterrupted(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	err := s.looking(func(context.Context) (func() error, error) { return nil, errors.New("its own end") })
-	same(t, "exit code", code(err), 1)
-	same(t, "stderr", stderr.String(), "deploygate: its own end\n")
+	assert.Equal(t, "exit code", code(err), 1)
+	assert.Equal(t, "stderr", stderr.String(), "deploygate: its own end\n")
 }
 
 // Whatever is written to stdout or stderr has no secret in it, and acts on no terminal.
@@ -438,15 +439,15 @@ func TestTheDoor(t *testing.T) {
 	secrets.Add("SECRET_KEY", "not-for-eyes")
 	d := &door{w: &out, secrets: secrets}
 	fmt.Fprintf(d, "a \x1b]0;b\a not-for-eyes\n")
-	same(t, "text", out.String(), "a \uFFFD]0;b\uFFFD [value of SECRET_KEY]\n")
+	assert.Equal(t, "text", out.String(), "a \uFFFD]0;b\uFFFD [value of SECRET_KEY]\n")
 	out.Reset()
 	s := &session{commands: &commands{out: d, err: d, secrets: secrets}}
-	same(t, "code", code(s.printJSON(map[string]string{"app": "not-for-eyes", "summary": "<not-for-eyes>\x1b"}, 3)), 3)
-	same(t, "JSON", out.String(), `{"app":"not-for-eyes","summary":"<[value of SECRET_KEY]>`+"\uFFFD"+`"}`+"\n")
+	assert.Equal(t, "code", code(s.printJSON(map[string]string{"app": "not-for-eyes", "summary": "<not-for-eyes>\x1b"}, 3)), 3)
+	assert.Equal(t, "JSON", out.String(), `{"app":"not-for-eyes","summary":"<[value of SECRET_KEY]>`+"\uFFFD"+`"}`+"\n")
 	out.Reset()
 	p := newProgress(d, false)
 	p.Warned("it says not-for-eyes")
-	same(t, "progress", out.String(), "deploygate: warning: it says [value of SECRET_KEY]\n")
+	assert.Equal(t, "progress", out.String(), "deploygate: warning: it says [value of SECRET_KEY]\n")
 	out.Reset()
 	log, err := newLogger(d, "info", true)
 	if err != nil {

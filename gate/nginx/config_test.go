@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"deploygate/gate"
+	"deploygate/scripts/assert"
 )
 
 // dump is what nginx -T prints for a main file, and for others given as pairs of name and text.
@@ -28,7 +29,7 @@ func dump(text string, more ...string) string {
 func parse(t *testing.T, dump string) *Config {
 	t.Helper()
 	c, err := Parse(strings.NewReader(dump))
-	must(t, err)
+	assert.OK(t, err)
 	return c
 }
 
@@ -36,7 +37,7 @@ func parse(t *testing.T, dump string) *Config {
 func captured(t *testing.T, name string) *Config {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", name))
-	must(t, err)
+	assert.OK(t, err)
 	return parse(t, string(text))
 }
 
@@ -225,7 +226,7 @@ func TestEffective(t *testing.T) {
 	f := newFake(t)
 	f.write("conf", dump("user deploy; http { server { server_name $hostname; } }"))
 	c, err := f.Effective(t.Context())
-	must(t, err)
+	assert.OK(t, err)
 	if c.User() != "deploy" || c.hostname == "" {
 		t.Errorf("%+v", c)
 	}
@@ -260,7 +261,7 @@ func TestAConfigurationThatCannotBeReadIsAFinding(t *testing.T) {
 
 func TestEffectiveEndsWithTheContext(t *testing.T) {
 	f := newFake(t)
-	must(t, os.WriteFile(f.Program, []byte("#!/bin/sh\nsleep 300 & wait\n"), 0o755))
+	assert.OK(t, os.WriteFile(f.Program, []byte("#!/bin/sh\nsleep 300 & wait\n"), 0o755))
 	why := errors.New("enough")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, why)
 	defer cancel()

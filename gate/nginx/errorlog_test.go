@@ -16,6 +16,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"deploygate/scripts/assert"
+
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -118,8 +120,8 @@ func packed(t *testing.T, text string) string {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
 	_, err := io.WriteString(w, text)
-	must(t, err)
-	must(t, w.Close())
+	assert.OK(t, err)
+	assert.OK(t, w.Close())
 	return b.String()
 }
 
@@ -163,9 +165,9 @@ func TestReadErrorLog(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			log := filepath.Join(t.TempDir(), "error.log")
 			for suffix, text := range c.files {
-				must(t, os.WriteFile(log+suffix, []byte(text), 0o644))
+				assert.OK(t, os.WriteFile(log+suffix, []byte(text), 0o644))
 				rotated := moment.Add(time.Hour)
-				must(t, os.Chtimes(log+suffix, rotated, rotated))
+				assert.OK(t, os.Chtimes(log+suffix, rotated, rotated))
 			}
 			got, err := ReadErrorLog(t.Context(), log, moment.Add(time.Duration(c.since)*time.Second+500*time.Millisecond), c.limit)
 			if err != nil || texts(got) != c.want {
@@ -178,14 +180,14 @@ func TestReadErrorLog(t *testing.T) {
 func TestAnOlderFileThatIsTooOldIsNotRead(t *testing.T) {
 	for _, suffix := range []string{".1", ".1.gz"} {
 		log := filepath.Join(t.TempDir(), "error.log")
-		must(t, os.WriteFile(log, []byte(logged(5, 1)), 0o644))
+		assert.OK(t, os.WriteFile(log, []byte(logged(5, 1)), 0o644))
 		text := logged(4, 1) // younger than the file says: it was not read
 		if suffix == ".1.gz" {
 			text = packed(t, text)
 		}
-		must(t, os.WriteFile(log+suffix, []byte(text), 0o644))
+		assert.OK(t, os.WriteFile(log+suffix, []byte(text), 0o644))
 		old := moment.Add(-time.Hour)
-		must(t, os.Chtimes(log+suffix, old, old))
+		assert.OK(t, os.Chtimes(log+suffix, old, old))
 		if got, err := ReadErrorLog(t.Context(), log, moment, 9); err != nil || texts(got) != "5" {
 			t.Errorf("%s: %q, %v", suffix, texts(got), err)
 		}
@@ -194,8 +196,8 @@ func TestAnOlderFileThatIsTooOldIsNotRead(t *testing.T) {
 
 func TestAFileThatIsRotatedMeanwhileIsReadOnce(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "error.log")
-	must(t, os.WriteFile(log, []byte(logged(5, 1)), 0o644))
-	must(t, os.Link(log, log+".1"))
+	assert.OK(t, os.WriteFile(log, []byte(logged(5, 1)), 0o644))
+	assert.OK(t, os.Link(log, log+".1"))
 	if got, err := ReadErrorLog(t.Context(), log, moment, 9); err != nil || texts(got) != "5" {
 		t.Errorf("%q, %v", texts(got), err)
 	}
@@ -203,8 +205,8 @@ func TestAFileThatIsRotatedMeanwhileIsReadOnce(t *testing.T) {
 
 func TestALinkIsFollowed(t *testing.T) {
 	dir := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(dir, "log"), []byte(logged(5, 1)), 0o644))
-	must(t, os.Symlink("log", filepath.Join(dir, "error.log")))
+	assert.OK(t, os.WriteFile(filepath.Join(dir, "log"), []byte(logged(5, 1)), 0o644))
+	assert.OK(t, os.Symlink("log", filepath.Join(dir, "error.log")))
 	if got, err := ReadErrorLog(t.Context(), filepath.Join(dir, "error.log"), moment, 9); err != nil || texts(got) != "5" {
 		t.Errorf("%q, %v", texts(got), err)
 	}
@@ -212,8 +214,8 @@ func TestALinkIsFollowed(t *testing.T) {
 
 func TestWhatIsNoLogIsAnError(t *testing.T) {
 	dir := t.TempDir()
-	must(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o644))
-	must(t, os.WriteFile(filepath.Join(dir, "denied"), nil, 0))
+	assert.OK(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o644))
+	assert.OK(t, os.WriteFile(filepath.Join(dir, "denied"), nil, 0))
 	for _, c := range []struct {
 		name, want string
 		is         error
@@ -255,7 +257,7 @@ func TestLargeFilesAreReadInPart(t *testing.T) {
 	const size = 200 << 20
 	file := filepath.Join(t.TempDir(), "error.log")
 	f, err := os.Create(file)
-	must(t, err)
+	assert.OK(t, err)
 	defer f.Close()
 	dense := logged(0, 2000)
 	for _, c := range []struct {
@@ -272,15 +274,15 @@ func TestLargeFilesAreReadInPart(t *testing.T) {
 		{"younger ones than can be read", strings.Repeat(dense, 100), 0, 1 << 20, 120_000, maxRead},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			must(t, f.Truncate(0))
-			must(t, f.Truncate(size)) // of zeros, which are no line
+			assert.OK(t, f.Truncate(0))
+			assert.OK(t, f.Truncate(size)) // of zeros, which are no line
 			_, err := f.WriteAt([]byte("\n"+c.tail), size)
-			must(t, err)
+			assert.OK(t, err)
 			info, err := f.Stat()
-			must(t, err)
+			assert.OK(t, err)
 			r := &counted{ReaderAt: f}
 			l := &logReader{ctx: t.Context(), since: moment.Add(time.Duration(c.since) * time.Second), limit: c.limit, budget: maxRead}
-			must(t, l.plain(r, info.Size()))
+			assert.OK(t, l.plain(r, info.Size()))
 			if !l.done || r.bytes > c.most || len(l.found) < c.want || c.want == 0 && len(l.found) > 0 {
 				t.Errorf("%v, %d bytes read, %d entries", l.done, r.bytes, len(l.found))
 			}
@@ -297,7 +299,7 @@ func TestReadErrorsAreKept(t *testing.T) {
 
 func TestAFileThatIsCutShortMeanwhile(t *testing.T) {
 	l := &logReader{ctx: t.Context(), since: moment, limit: 9, budget: maxRead}
-	must(t, l.plain(strings.NewReader(logged(0, 2)), 1<<20))
+	assert.OK(t, l.plain(strings.NewReader(logged(0, 2)), 1<<20))
 	for i, e := range l.found {
 		if e.Text != fmt.Sprintf("line %d", 1-i) {
 			t.Errorf("%+v", e)
@@ -307,8 +309,8 @@ func TestAFileThatIsCutShortMeanwhile(t *testing.T) {
 
 func TestItEndsWithTheContext(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "error.log")
-	must(t, os.WriteFile(log, []byte(logged(0, 9)), 0o644))
-	must(t, os.WriteFile(log+".1.gz", []byte(packed(t, logged(0, 9))), 0o644))
+	assert.OK(t, os.WriteFile(log, []byte(logged(0, 9)), 0o644))
+	assert.OK(t, os.WriteFile(log+".1.gz", []byte(packed(t, logged(0, 9))), 0o644))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if got, err := ReadErrorLog(ctx, log, moment, 9); err != nil || len(got) != 0 {
@@ -324,7 +326,7 @@ func TestItEndsWithTheContext(t *testing.T) {
 func TestALogThatIsBeingWritten(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "error.log")
 	f, err := os.Create(log)
-	must(t, err)
+	assert.OK(t, err)
 	defer f.Close()
 	var wait sync.WaitGroup
 	stop := make(chan struct{})
@@ -340,7 +342,7 @@ func TestALogThatIsBeingWritten(t *testing.T) {
 	})
 	for range 50 {
 		got, err := ReadErrorLog(t.Context(), log, moment, 100)
-		must(t, err)
+		assert.OK(t, err)
 		for i := 1; i < len(got); i++ {
 			if !got[i].At.Equal(got[i-1].At.Add(time.Second)) {
 				t.Fatalf("%v after %v", got[i].At, got[i-1].At)

@@ -18,14 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploygate/gate"
+	"deploygate/scripts/assert"
 )
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // exited is the error of a program that ended with status 1, as nginx -t does.
 func exited(t *testing.T) error {
@@ -134,7 +128,7 @@ case $1 in
 -s) [ ! -e stopped ] && { [ ! -p master ] || echo >master; } ;;
 esac
 `
-	must(t, os.WriteFile(program, []byte(script), 0o755))
+	assert.OK(t, os.WriteFile(program, []byte(script), 0o755))
 	f := &fake{&Nginx{Program: program, Master: func(context.Context) int { return 0 }, ErrorLog: "/var/log/nginx/error.log"}, t, dir}
 	f.write("conf", "events {}\n")
 	return f
@@ -142,7 +136,7 @@ esac
 
 func (f *fake) write(name, text string) {
 	f.t.Helper()
-	must(f.t, os.WriteFile(filepath.Join(f.dir, name), []byte(text), 0o644))
+	assert.OK(f.t, os.WriteFile(filepath.Join(f.dir, name), []byte(text), 0o644))
 }
 
 // calls gives how nginx was called since the last time.
@@ -150,8 +144,8 @@ func (f *fake) calls() []string {
 	f.t.Helper()
 	file := filepath.Join(f.dir, "calls")
 	text, err := os.ReadFile(file)
-	must(f.t, err)
-	must(f.t, os.Remove(file))
+	assert.OK(f.t, err)
+	assert.OK(f.t, os.Remove(file))
 	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
@@ -174,7 +168,7 @@ func (f *fake) test(want bool) {
 
 func TestAnUnchangedConfigurationIsNotReloaded(t *testing.T) {
 	f := newFake(t)
-	must(t, f.Begin(t.Context()))
+	assert.OK(t, f.Begin(t.Context()))
 	f.test(false)
 	if d := cmp.Diff([]string{"-t", "-T -q", "-t", "-T -q"}, f.calls()); d != "" {
 		t.Error(d)
@@ -183,7 +177,7 @@ func TestAnUnchangedConfigurationIsNotReloaded(t *testing.T) {
 
 func TestAChangedConfigurationIsReloadedOnce(t *testing.T) {
 	f := newFake(t)
-	must(t, f.Begin(t.Context()))
+	assert.OK(t, f.Begin(t.Context()))
 	f.write("conf", "events {}\nhttp {}\n")
 	f.test(true)
 	if got := f.reloads(); got != 1 {
@@ -199,7 +193,7 @@ func TestAChangedConfigurationIsReloadedOnce(t *testing.T) {
 
 func TestAnInvalidConfigurationIsNeverReloaded(t *testing.T) {
 	f := newFake(t)
-	must(t, f.Begin(t.Context()))
+	assert.OK(t, f.Begin(t.Context()))
 	f.write("conf", "changed")
 	f.write("broken", "nginx: [emerg] unknown directive \"changed\" in /etc/nginx/nginx.conf:1\n")
 	reloaded, err := f.Test(t.Context())
@@ -213,13 +207,13 @@ func TestAnInvalidConfigurationIsNeverReloaded(t *testing.T) {
 	if got := f.calls(); slices.Contains(got, "-s reload") {
 		t.Errorf("calls %q", got)
 	}
-	must(t, os.Remove(filepath.Join(f.dir, "broken")))
+	assert.OK(t, os.Remove(filepath.Join(f.dir, "broken")))
 	f.test(true)
 }
 
 func TestAConfigurationThatCannotBeReadIsNotReloaded(t *testing.T) {
 	f := newFake(t)
-	must(t, f.Begin(t.Context()))
+	assert.OK(t, f.Begin(t.Context()))
 	f.write("unreadable", "")
 	if reloaded, err := f.Test(t.Context()); reloaded || err == nil {
 		t.Errorf("Test() = %v, %v", reloaded, err)
@@ -232,7 +226,7 @@ func TestAConfigurationThatCannotBeReadIsNotReloaded(t *testing.T) {
 func TestNeverReloadOnlyTests(t *testing.T) {
 	f := newFake(t)
 	f.NeverReload = true
-	must(t, f.Begin(t.Context()))
+	assert.OK(t, f.Begin(t.Context()))
 	f.write("conf", "changed")
 	f.test(false)
 	if n := f.reloads(); n != 0 {
@@ -246,13 +240,13 @@ func TestNeverReloadOnlyTests(t *testing.T) {
 
 func TestAReloadThatIsRefusedIsTriedAgain(t *testing.T) {
 	f := newFake(t)
-	must(t, f.Begin(t.Context()))
+	assert.OK(t, f.Begin(t.Context()))
 	f.write("conf", "changed")
 	f.write("stopped", "")
 	if reloaded, err := f.Test(t.Context()); reloaded || err == nil {
 		t.Errorf("Test() = %v, %v", reloaded, err)
 	}
-	must(t, os.Remove(filepath.Join(f.dir, "stopped")))
+	assert.OK(t, os.Remove(filepath.Join(f.dir, "stopped")))
 	f.test(true)
 }
 
@@ -260,7 +254,7 @@ func TestAReloadIsBelievedWhenTheMasterHasANewWorker(t *testing.T) {
 	f := newFake(t)
 	master := f.startMaster()
 	f.Master = func(context.Context) int { return master }
-	must(t, f.Begin(t.Context()))
+	assert.OK(t, f.Begin(t.Context()))
 	f.write("conf", "changed")
 	f.test(true)
 	if now, err := children(master); len(now) != 2 || err != nil {
@@ -276,7 +270,7 @@ func TestAReloadWithoutANewWorkerIsNone(t *testing.T) {
 		time.AfterFunc(500*time.Millisecond, cancel)
 		return os.Getpid() // without any child
 	}
-	must(t, f.Begin(t.Context()))
+	assert.OK(t, f.Begin(t.Context()))
 	f.write("conf", "changed")
 	if reloaded, err := f.Test(ctx); reloaded || err == nil {
 		t.Errorf("Test() = %v, %v", reloaded, err)
@@ -289,13 +283,13 @@ func TestAReloadWithoutANewWorkerIsNone(t *testing.T) {
 // startMaster runs a process in the master's place: it has one worker, and one more after each reload.
 func (f *fake) startMaster() (pid int) {
 	f.t.Helper()
-	must(f.t, unix.Mkfifo(filepath.Join(f.dir, "master"), 0o600))
+	assert.OK(f.t, unix.Mkfifo(filepath.Join(f.dir, "master"), 0o600))
 	cmd := exec.CommandContext(f.t.Context(), "/bin/sh", "-c", "exec 3<>master; sleep 300 & echo ready; while read x <&3; do sleep 300 & done")
 	cmd.Dir = f.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.StdoutPipe()
-	must(f.t, err)
-	must(f.t, cmd.Start())
+	assert.OK(f.t, err)
+	assert.OK(f.t, cmd.Start())
 	f.t.Cleanup(func() {
 		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
 		_ = cmd.Wait()
@@ -308,15 +302,15 @@ func (f *fake) startMaster() (pid int) {
 
 func TestChildrenAreKnownWhateverTheirName(t *testing.T) {
 	sleep, err := exec.LookPath("sleep")
-	must(t, err)
+	assert.OK(t, err)
 	odd := filepath.Join(t.TempDir(), "a) S 1 (b")
-	must(t, os.Symlink(sleep, odd))
+	assert.OK(t, os.Symlink(sleep, odd))
 	cmd := exec.CommandContext(t.Context(), odd, "300")
-	must(t, cmd.Start())
+	assert.OK(t, cmd.Start())
 	if got, err := children(os.Getpid()); !slices.Contains(got, cmd.Process.Pid) || err != nil {
 		t.Errorf("children %v, %v; want %d among them", got, err, cmd.Process.Pid)
 	}
-	must(t, cmd.Process.Kill())
+	assert.OK(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	if got, err := children(os.Getpid()); slices.Contains(got, cmd.Process.Pid) || err != nil {
 		t.Errorf("children %v, %v", got, err)

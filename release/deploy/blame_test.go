@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"deploygate/gate"
+	"deploygate/scripts/assert"
 )
 
 func TestProved(t *testing.T) {
@@ -29,9 +30,9 @@ func TestProved(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cause := gate.NewFinding(gate.LayerApp, c.cause, "why")
-			same(t, "without a comparison", proved(&c.failure, cause, notCompared), c.alone)
-			same(t, "an older one passes", proved(&c.failure, cause, olderPassed), c.passed)
-			same(t, "an older one fails too", proved(&c.failure, cause, olderFailed), c.olderToo)
+			assert.Equal(t, "without a comparison", proved(&c.failure, cause, notCompared), c.alone)
+			assert.Equal(t, "an older one passes", proved(&c.failure, cause, olderPassed), c.passed)
+			assert.Equal(t, "an older one fails too", proved(&c.failure, cause, olderFailed), c.olderToo)
 		})
 	}
 }

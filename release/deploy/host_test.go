@@ -15,13 +15,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-
 	"deploygate/gate"
 	"deploygate/release"
 	"deploygate/release/journal"
 	"deploygate/rollback"
+	"deploygate/scripts/assert"
 )
 
 // TestMain keeps the files in memory, where there is such a place: the journal and the swap flush to disk all the time,
@@ -107,9 +105,9 @@ func onHost(t *testing.T, run func(t *testing.T, h *host)) {
 // newHost has no release yet. Its state directory doesn't exist before the journal is opened.
 func newHost(t *testing.T, root, state string) *host {
 	t.Helper()
-	must(t, os.MkdirAll(filepath.Join(root, "releases"), 0o755))
+	assert.OK(t, os.MkdirAll(filepath.Join(root, "releases"), 0o755))
 	tree, err := release.Open(root)
-	must(t, err)
+	assert.OK(t, err)
 	t.Cleanup(func() { _ = tree.Close() })
 	h := &host{
 		t: t, root: root, state: state, tree: tree, does: map[release.Version]behaviour{},
@@ -140,22 +138,15 @@ func newHost(t *testing.T, root, state string) *host {
 func (h *host) openJournal() {
 	h.t.Helper()
 	j, err := journal.Open(h.state)
-	must(h.t, err)
+	assert.OK(h.t, err)
 	h.t.Cleanup(func() { _ = j.Close() })
 	h.d.Journal = j
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func write(t *testing.T, file, text string) {
 	t.Helper()
-	must(t, os.MkdirAll(filepath.Dir(file), 0o755))
-	must(t, os.WriteFile(file, []byte(text), 0o644))
+	assert.OK(t, os.MkdirAll(filepath.Dir(file), 0o755))
+	assert.OK(t, os.WriteFile(file, []byte(text), 0o644))
 }
 
 // add uploads whole releases.
@@ -213,7 +204,7 @@ func (h *host) rollback(v string) *Report {
 // byHand makes v live without deploygate.
 func (h *host) byHand(v release.Version) {
 	h.t.Helper()
-	must(h.t, h.tree.Swap(v))
+	assert.OK(h.t, h.tree.Swap(v))
 	h.start()
 }
 
@@ -244,7 +235,7 @@ func (h *host) link() release.Version {
 func (h *host) records() []journal.Record {
 	h.t.Helper()
 	records, torn, err := journal.Read(h.state)
-	must(h.t, err)
+	assert.OK(h.t, err)
 	if torn > 0 && !h.torn {
 		h.t.Errorf("%d torn lines", torn)
 	}
@@ -357,7 +348,7 @@ func (s service) Reload(context.Context, gate.Progress) error {
 	s.at("reload")
 	s.announced(StepRestart)
 	v, err := s.tree.Current()
-	must(s.t, err)
+	assert.OK(s.t, err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reloaded, s.started = s.reloaded+1, time.Now()
@@ -383,7 +374,7 @@ func (h *host) announced(step StepName) {
 // breakJournal makes every further record fail.
 func (h *host) breakJournal() {
 	h.unwritable = true
-	must(h.t, h.d.Journal.Close())
+	assert.OK(h.t, h.d.Journal.Close())
 }
 
 func (s service) State(context.Context) (gate.UnitState, error) {
@@ -490,7 +481,7 @@ func (r tasks) Run(ctx context.Context, t Task) error {
 		return context.Cause(ctx)
 	}
 	_, err := os.Stat(t.Dir)
-	must(r.t, err)
+	assert.OK(r.t, err)
 	r.tasks = append(r.tasks, t)
 	r.trace = append(r.trace, fmt.Sprintf("task %s in %s", t.Name, filepath.Base(t.Dir)))
 	if t.Output != nil {
@@ -520,14 +511,6 @@ func task(name string) Task {
 func (h *host) hooks(names ...HookName) {
 	for _, n := range names {
 		h.d.Hooks[n] = append(h.d.Hooks[n], task(string(n)))
-	}
-}
-
-// same reports how two values differ.
-func same[T any](t *testing.T, what string, got, want T) {
-	t.Helper()
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"deploygate/release"
 	"deploygate/rollback"
+	"deploygate/scripts/assert"
 )
 
 // snapshot lists everything below some directories, with modes and times.
@@ -18,7 +19,7 @@ func snapshot(t *testing.T, dirs ...string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	for _, dir := range dirs {
-		must(t, filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {
+		assert.OK(t, filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}
@@ -50,9 +51,9 @@ func TestPlanChangesNothing(t *testing.T) {
 		if diff := cmp.Diff(before, snapshot(t, h.root, h.state)); diff != "" {
 			t.Errorf("changed:\n%s", diff)
 		}
-		same(t, "restarts", len(h.restarts), 0)
-		same(t, "tasks", len(h.tasks), 0)
-		same(t, "reloads", h.reloads, 0)
+		assert.Equal(t, "restarts", len(h.restarts), 0)
+		assert.Equal(t, "tasks", len(h.tasks), 0)
+		assert.Equal(t, "reloads", h.reloads, 0)
 	})
 }
 
@@ -61,9 +62,9 @@ func TestPlanOnAFreshHost(t *testing.T) {
 	onHost(t, func(t *testing.T, h *host) {
 		h.add("v1")
 		p, refused := h.d.Plan(h.ctx, Request{Command: Release, Version: "v1"})
-		same(t, "refused", len(refused), 0)
-		same(t, "previous", p.Previous, "")
-		same(t, "way back", p.WayBack(), rollback.WayBack{Verdict: rollback.None, Reason: "there is no earlier good release on this host"})
+		assert.Equal(t, "refused", len(refused), 0)
+		assert.Equal(t, "previous", p.Previous, "")
+		assert.Equal(t, "way back", p.WayBack(), rollback.WayBack{Verdict: rollback.None, Reason: "there is no earlier good release on this host"})
 		if _, err := os.Lstat(h.state); err == nil {
 			t.Error("the state directory was made")
 		}
@@ -76,27 +77,27 @@ func TestPlan(t *testing.T) {
 		h.add("v4")
 		h.migration("0002_drop", "v3", "v4")
 		p, refused := h.d.Plan(h.ctx, Request{Command: Release, Version: "v4"})
-		same(t, "refused", len(refused), 0)
-		same(t, "target", p.Target, "v4")
-		same(t, "previous", p.Previous, "v3")
-		same(t, "ways", len(p.Ways), 1) // v3 is healthy: what it fails of, v2 does too
-		same(t, "way", p.Ways[0], rollback.WayBack{Version: "v3", Verdict: rollback.Safe, Reason: "no new migrations: v4"})
+		assert.Equal(t, "refused", len(refused), 0)
+		assert.Equal(t, "target", p.Target, "v4")
+		assert.Equal(t, "previous", p.Previous, "v3")
+		assert.Equal(t, "ways", len(p.Ways), 1) // v3 is healthy: what it fails of, v2 does too
+		assert.Equal(t, "way", p.Ways[0], rollback.WayBack{Version: "v3", Verdict: rollback.Safe, Reason: "no new migrations: v4"})
 
 		h.does["v3"] = behaviour{status: 500}
 		p, _ = h.d.Plan(h.ctx, Request{Command: Release, Version: "v4"})
 		delete(h.does, "v3")
-		same(t, "ways", len(p.Ways), 2)
-		same(t, "and further", p.Ways[1].Verdict, rollback.Blocked)
+		assert.Equal(t, "ways", len(p.Ways), 2)
+		assert.Equal(t, "and further", p.Ways[1].Verdict, rollback.Blocked)
 		contains(t, "because", p.Ways[1].Reason, "v2's code can't run after v4's migrations: shop.0002_drop: RemoveField order.legacy")
-		same(t, "live", p.Live(), false)
-		same(t, "healthy", p.Healthy, false)
-		same(t, "good", p.Good, false)
-		same(t, "summary", p.summary(), "v3 → v4; way back v3")
+		assert.Equal(t, "live", p.Live(), false)
+		assert.Equal(t, "healthy", p.Healthy, false)
+		assert.Equal(t, "good", p.Good, false)
+		assert.Equal(t, "summary", p.summary(), "v3 → v4; way back v3")
 
 		p, refused = h.d.Plan(h.ctx, Request{Command: Release, Version: "v3"})
-		same(t, "refused", len(refused), 0)
-		same(t, "live", p.Live(), true)
-		same(t, "good", p.Good, true)
+		assert.Equal(t, "refused", len(refused), 0)
+		assert.Equal(t, "live", p.Live(), true)
+		assert.Equal(t, "good", p.Good, true)
 	})
 }
 
@@ -116,9 +117,9 @@ func TestWaysBackFromARollback(t *testing.T) {
 				h.began("v1", "v2", "v3")
 				h.does["v3"] = c.does
 				p, refused := h.d.Plan(h.ctx, Request{Command: Rollback})
-				same(t, "refused", len(refused), 0)
-				same(t, "target", p.Target, "v2")
-				same(t, "way back", p.WayBack().Version, c.want)
+				assert.Equal(t, "refused", len(refused), 0)
+				assert.Equal(t, "target", p.Target, "v2")
+				assert.Equal(t, "way back", p.WayBack().Version, c.want)
 			})
 		})
 	}
@@ -127,23 +128,23 @@ func TestWaysBackFromARollback(t *testing.T) {
 func TestStanding(t *testing.T) {
 	onHost(t, func(t *testing.T, h *host) {
 		current, _, way, err := h.d.Standing()
-		must(t, err)
-		same(t, "current", current, "")
-		same(t, "verdict", way.Verdict, rollback.None)
+		assert.OK(t, err)
+		assert.Equal(t, "current", current, "")
+		assert.Equal(t, "verdict", way.Verdict, rollback.None)
 
 		h.began("v1", "v2")
 		current, history, way, err := h.d.Standing()
-		must(t, err)
-		same(t, "current", current, "v2")
-		same(t, "good", history.Good("v2"), true)
-		same(t, "way back", way, rollback.WayBack{Version: "v1", Verdict: rollback.Safe, Reason: "no new migrations: v2"})
+		assert.OK(t, err)
+		assert.Equal(t, "current", current, "v2")
+		assert.Equal(t, "good", history.Good("v2"), true)
+		assert.Equal(t, "way back", way, rollback.WayBack{Version: "v1", Verdict: rollback.Safe, Reason: "no new migrations: v2"})
 
 		h.mark("v2", blockedMarker)
 		_, _, way, err = h.d.Standing()
-		must(t, err)
-		same(t, "verdict", way.Verdict, rollback.Blocked)
+		assert.OK(t, err)
+		assert.Equal(t, "verdict", way.Verdict, rollback.Blocked)
 
-		must(t, os.RemoveAll(filepath.Join(h.root, "releases")))
+		assert.OK(t, os.RemoveAll(filepath.Join(h.root, "releases")))
 		if _, _, _, err = h.d.Standing(); err == nil {
 			t.Error("without releases it succeeded")
 		}
@@ -163,7 +164,7 @@ func TestCheck(t *testing.T) {
 		{"stopped", func(h *host) { h.running = "" }, []string{"app.service was stopped"}, nil},
 		{"the proxy doesn't reach it", does("v1", behaviour{proxied: 502}), []string{"answers 502"}, nil},
 		{"the proxy's configuration is broken", func(h *host) { h.invalidBefore, h.invalid = errBroken, errBroken }, []string{"broken"}, nil},
-		{"something else runs", func(h *host) { h.byHand("v2"); must(h.t, h.tree.Swap("v1")) }, []string{"runs in"}, nil},
+		{"something else runs", func(h *host) { h.byHand("v2"); assert.OK(h.t, h.tree.Swap("v1")) }, []string{"runs in"}, nil},
 		{"a required check", func(h *host) {
 			h.d.Checks = []Check{{Task: task("smoke"), Required: true}}
 			h.fails["smoke"] = errBroken
@@ -173,8 +174,8 @@ func TestCheck(t *testing.T) {
 			h.fails["smoke"] = errBroken
 		}, nil, []string{"smoke failed: broken (advisory); its output ends with: output of smoke"}},
 		{"no unit", func(h *host) { h.notReady = errBroken }, []string{"broken"}, nil},
-		{"nothing is live", func(h *host) { must(h.t, os.Remove(h.tree.CurrentPath())) }, []string{"no release is live"}, nil},
-		{"its directory is gone", func(h *host) { must(h.t, os.RemoveAll(h.tree.Dir("v1"))) }, []string{"cannot resolve"}, nil},
+		{"nothing is live", func(h *host) { assert.OK(h.t, os.Remove(h.tree.CurrentPath())) }, []string{"no release is live"}, nil},
+		{"its directory is gone", func(h *host) { assert.OK(h.t, os.RemoveAll(h.tree.Dir("v1"))) }, []string{"cannot resolve"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			onHost(t, func(t *testing.T, h *host) {
@@ -185,15 +186,15 @@ func TestCheck(t *testing.T) {
 				}
 				journalled, link := len(h.records()), h.link()
 				current, findings, warnings := h.d.Check(h.ctx)
-				same(t, "current", current, link)
+				assert.Equal(t, "current", current, link)
 				var got []string
 				for _, f := range findings {
 					got = append(got, f.Summary)
 				}
 				parts(t, "findings", got, c.want)
 				parts(t, "warnings", warnings, c.warnings)
-				same(t, "records", len(h.records()), journalled)
-				same(t, "restarts", len(h.restarts), 0)
+				assert.Equal(t, "records", len(h.records()), journalled)
+				assert.Equal(t, "restarts", len(h.restarts), 0)
 			})
 		})
 	}
@@ -206,19 +207,19 @@ func TestRequireWayBack(t *testing.T) {
 		h.add("v2")
 		h.migration("0002_drop", "v2")
 		r := h.d.Run(h.ctx, Request{Command: Release, Version: "v2", RequireWayBack: true})
-		same(t, "outcome", r.Outcome, Refused)
+		assert.Equal(t, "outcome", r.Outcome, Refused)
 		contains(t, "failure", summary(r.Failure), "there would be no way back from v2: v1's code can't run after v2's migrations: shop.0002_drop")
-		same(t, "restarts", len(h.restarts), 0)
+		assert.Equal(t, "restarts", len(h.restarts), 0)
 		r = h.release("v2")
-		same(t, "outcome", r.Outcome, Released)
+		assert.Equal(t, "outcome", r.Outcome, Released)
 		parts(t, "warnings", r.Warnings, []string{"no way back from v2: to v1 it is blocked"})
 		r = h.d.Run(h.ctx, Request{Command: Release, Version: "v2", RequireWayBack: true})
-		same(t, "outcome", r.Outcome, Unchanged)
+		assert.Equal(t, "outcome", r.Outcome, Unchanged)
 	})
 	onHost(t, func(t *testing.T, h *host) {
 		h.add("v1")
 		r := h.d.Run(h.ctx, Request{Command: Release, Version: "v1", RequireWayBack: true})
-		same(t, "outcome of the first of all", r.Outcome, Refused)
+		assert.Equal(t, "outcome of the first of all", r.Outcome, Refused)
 	})
 }
 
@@ -264,10 +265,10 @@ func TestTheDatabaseIsAsked(t *testing.T) {
 					r = h.release("v2")
 				} else {
 					h.release("v2")
-					same(t, "asked for a release that passes", len(asked), 0)
+					assert.Equal(t, "asked for a release that passes", len(asked), 0)
 					r = h.d.Run(h.ctx, Request{Command: Rollback})
 				}
-				same(t, "outcome", r.Outcome, c.want)
+				assert.Equal(t, "outcome", r.Outcome, c.want)
 				if len(asked) == 0 || asked[0] != "v2" {
 					t.Errorf("asked with %v, want v2 first", asked)
 				}

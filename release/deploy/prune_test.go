@@ -19,6 +19,7 @@ import (
 	"deploygate/release/inuse"
 	"deploygate/release/journal"
 	"deploygate/rollback"
+	"deploygate/scripts/assert"
 )
 
 // directoryOf is the identity that told has of a version's directory.
@@ -102,7 +103,7 @@ func TestPrunable(t *testing.T) {
 		{"it passed first and failed later", told("a", "b", "!a", "c"), versions{"a", "b", "c"}, "c", 1, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			same(t, "prunable", toRemove(shelf(c.history, c.onDisk, c.current, c.keep).Prunable()), c.want)
+			assert.Equal(t, "prunable", toRemove(shelf(c.history, c.onDisk, c.current, c.keep).Prunable()), c.want)
 		})
 	}
 }
@@ -194,7 +195,7 @@ func TestWhatIsKept(t *testing.T) {
 			s.OnDisk = versions{"a", "b", "d", "e", "f", "g"}
 			c.change(&s)
 			fates := s.Prunable()
-			same(t, "those that go", toRemove(fates), c.want)
+			assert.Equal(t, "those that go", toRemove(fates), c.want)
 			a := fates[slices.IndexFunc(fates, func(f Fate) bool { return f.Name == "a" })]
 			if a.Reason != c.reason || !strings.Contains(a.Detail, c.detail) {
 				t.Errorf("a: %s: %s", a.Reason, a.Detail)
@@ -310,7 +311,7 @@ func TestNothingThatIsUsedGoes(t *testing.T) {
 		wrong := func(v release.Version, why string) {
 			t.Errorf("seed %d: %s goes, and %s\n%v, live %s, keep %d: %+v", seed, v, why, words, s.Current, s.Keep, fates)
 		}
-		same(t, "named", len(fates), len(all))
+		assert.Equal(t, "named", len(fates), len(all))
 		if going[s.Current] {
 			wrong(s.Current, "is live")
 		}
@@ -384,16 +385,16 @@ func TestPruneAfterARelease(t *testing.T) {
 		h.began("v1", "v2", "v3")
 		h.add("v4", "next")
 		r := h.release("v4")
-		same(t, "steps", steps(r), allOfIt[:len(allOfIt)-len("(prune)")]+"prune")
-		same(t, "detail", r.Steps[len(r.Steps)-1].Detail, "removed v2")
+		assert.Equal(t, "steps", steps(r), allOfIt[:len(allOfIt)-len("(prune)")]+"prune")
+		assert.Equal(t, "detail", r.Steps[len(r.Steps)-1].Detail, "removed v2")
 		left, err := h.tree.Releases()
-		must(t, err)
-		same(t, "left", left, versions{"next", "v3", "v4"})
+		assert.OK(t, err)
+		assert.Equal(t, "left", left, versions{"next", "v3", "v4"})
 
 		fates, err := h.d.Prune(t.Context())
-		must(t, err)
-		same(t, "removed", toRemove(fates), nil)
-		same(t, "the newest", []any{fates[0].Name, fates[0].Reason}, []any{"v4", IsLive})
+		assert.OK(t, err)
+		assert.Equal(t, "removed", toRemove(fates), nil)
+		assert.Equal(t, "the newest", []any{fates[0].Name, fates[0].Reason}, []any{"v4", IsLive})
 	})
 }
 
@@ -404,11 +405,11 @@ func TestPruneFails(t *testing.T) {
 		h.began("v1", "v2")
 		h.add("v3")
 		h.on["started prune"] = func() {
-			must(t, os.Rename(filepath.Join(h.root, "releases"), filepath.Join(h.root, "elsewhere")))
+			assert.OK(t, os.Rename(filepath.Join(h.root, "releases"), filepath.Join(h.root, "elsewhere")))
 		}
 		r := h.release("v3")
-		same(t, "outcome", r.Outcome, Released)
-		same(t, "steps", steps(r), allOfIt[:len(allOfIt)-len("(prune)")]+"!prune")
+		assert.Equal(t, "outcome", r.Outcome, Released)
+		assert.Equal(t, "steps", steps(r), allOfIt[:len(allOfIt)-len("(prune)")]+"!prune")
 		parts(t, "warnings", r.Warnings, []string{"old releases were not all removed: cannot list"})
 	})
 }
@@ -417,10 +418,10 @@ func TestPruneNeedsToKnowWhatIsLive(t *testing.T) {
 	onHost(t, func(t *testing.T, h *host) {
 		h.d.Keep = 1
 		h.began("v1", "v2", "v3")
-		must(t, os.Remove(h.tree.CurrentPath()))
-		must(t, os.Symlink("/elsewhere", h.tree.CurrentPath()))
+		assert.OK(t, os.Remove(h.tree.CurrentPath()))
+		assert.OK(t, os.Symlink("/elsewhere", h.tree.CurrentPath()))
 		fates, err := h.d.Prune(t.Context())
-		same(t, "removed", toRemove(fates), nil)
+		assert.Equal(t, "removed", toRemove(fates), nil)
 		if err == nil {
 			t.Error("it succeeded")
 		}
@@ -443,19 +444,19 @@ func TestWhatComesToBeUsedIsPutBack(t *testing.T) {
 				h.d.Keep, h.d.Uses = 1, u
 				u.before = func(look int, names []string) {
 					if look == 2 {
-						same(t, "looked for", names, []string{".removing.deploygate.v1"})
+						assert.Equal(t, "looked for", names, []string{".removing.deploygate.v1"})
 						change(u, names[0])
 					}
 				}
 				fates, err := h.d.Prune(t.Context())
-				must(t, err)
-				same(t, "removed", toRemove(fates), nil)
+				assert.OK(t, err)
+				assert.Equal(t, "removed", toRemove(fates), nil)
 				left, err := h.tree.Releases()
-				must(t, err)
-				same(t, "left", left, versions{"v1", "v2", "v3"})
+				assert.OK(t, err)
+				assert.Equal(t, "left", left, versions{"v1", "v2", "v3"})
 				leftovers, err := h.tree.Leftovers()
-				must(t, err)
-				same(t, "leftovers", len(leftovers), 0)
+				assert.OK(t, err)
+				assert.Equal(t, "leftovers", len(leftovers), 0)
 			})
 		})
 	}
@@ -467,13 +468,13 @@ func TestPruneFinishesWhatWasBegun(t *testing.T) {
 		h.d.Keep = 5
 		h.began("v1", "v2", "v3")
 		id, err := h.tree.Identify("v1")
-		must(t, err)
+		assert.OK(t, err)
 		_, err = h.tree.SetAside("v1", id)
-		must(t, err)
+		assert.OK(t, err)
 		somebodys := filepath.Join(h.root, "releases", ".removing.deploygate")
 		write(t, filepath.Join(somebodys, "file"), "precious")
 		fates, err := h.d.Prune(t.Context())
-		must(t, err)
+		assert.OK(t, err)
 		var got []string
 		for _, f := range fates {
 			got = append(got, fmt.Sprint(f.Name, " ", f.Reason, " ", f.Removed))
@@ -497,11 +498,11 @@ func TestFatesAfterARelease(t *testing.T) {
 		h.d.Keep = 2
 		h.add("v4")
 		planned, err := h.d.FatesAfter(t.Context(), "v4")
-		must(t, err)
-		same(t, "would go", toRemove(planned), versions{"v1", "v2"})
-		same(t, "outcome", h.release("v4").Outcome, Released)
+		assert.OK(t, err)
+		assert.Equal(t, "would go", toRemove(planned), versions{"v1", "v2"})
+		assert.Equal(t, "outcome", h.release("v4").Outcome, Released)
 		left, err := h.tree.Releases()
-		must(t, err)
-		same(t, "left", left, versions{"v3", "v4"})
+		assert.OK(t, err)
+		assert.Equal(t, "left", left, versions{"v3", "v4"})
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"deploygate/release"
 	"deploygate/release/inuse"
 	"deploygate/rollback"
+	"deploygate/scripts/assert"
 )
 
 // story is a random sequence of what happens to a host, and what is known of it by who made it happen.
@@ -134,7 +135,7 @@ func (s *story) deploys() {
 		h.arm(afterSwap[s.random.IntN(len(afterSwap))], h.interrupt)
 	case 1:
 		how += ", the swap fails"
-		h.on["started swap"] = func() { must(h.t, os.Rename(h.tree.Dir(v), h.tree.Dir(v)+".away")) }
+		h.on["started swap"] = func() { assert.OK(h.t, os.Rename(h.tree.Dir(v), h.tree.Dir(v)+".away")) }
 	case 2:
 		how += ", the unit can't be started"
 		h.on["ended swap"] = func() {
@@ -151,7 +152,7 @@ func (s *story) deploys() {
 // any is a release that is on disk, or none.
 func (s *story) any() release.Version {
 	onDisk, err := s.tree.Releases()
-	must(s.t, err)
+	assert.OK(s.t, err)
 	if len(onDisk) == 0 {
 		return "v0"
 	}
@@ -191,7 +192,7 @@ func (s *story) holds() {
 		h.t.Errorf("the last healthy release %s: %v", s.healthy, err)
 	}
 	_, history, way, err := h.d.Standing()
-	must(h.t, err)
+	assert.OK(h.t, err)
 	if !history.Good(s.healthy) {
 		h.t.Errorf("the last healthy release %s is not good: bad %t, unproven %t", s.healthy, history.Bad(s.healthy), history.Unproven(s.healthy))
 	}

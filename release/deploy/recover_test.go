@@ -13,6 +13,7 @@ import (
 	"deploygate/gate"
 	"deploygate/release"
 	"deploygate/release/journal"
+	"deploygate/scripts/assert"
 )
 
 // death is the host as a deploy leaves it whose process dies at one moment.
@@ -41,7 +42,7 @@ func (h *host) deaths(do func()) (all []death) {
 		torn.journal = append(slices.Clone(state.journal), line[:len(line)/2]...)
 		state.journal = append(slices.Clone(state.journal), line...)
 		records, _, err := journal.Read(h.state)
-		must(h.t, err)
+		assert.OK(h.t, err)
 		rec := records[strings.Count(string(state.journal), "\n")-1]
 		add("a torn "+what(rec), torn)
 		add("after "+what(rec), state)
@@ -74,20 +75,20 @@ func what(r journal.Record) string {
 func (h *host) read(file string) []byte {
 	h.t.Helper()
 	text, err := os.ReadFile(file)
-	must(h.t, err)
+	assert.OK(h.t, err)
 	return text
 }
 
 // become makes the host what it is after a death, with a new process of deploygate.
 func (h *host) become(d death) {
 	h.t.Helper()
-	must(h.t, os.WriteFile(filepath.Join(h.state, "journal.jsonl"), d.journal, 0o600))
-	must(h.t, h.tree.Swap(d.running+release.Version(strings.Repeat(string(d.link), 1-min(1, len(d.running))))))
+	assert.OK(h.t, os.WriteFile(filepath.Join(h.state, "journal.jsonl"), d.journal, 0o600))
+	assert.OK(h.t, h.tree.Swap(d.running+release.Version(strings.Repeat(string(d.link), 1-min(1, len(d.running))))))
 	h.start()
 	if d.running == "" {
 		h.running = ""
 	}
-	must(h.t, h.tree.Swap(d.link))
+	assert.OK(h.t, h.tree.Swap(d.link))
 	h.openJournal()
 	h.forget()
 }
@@ -154,7 +155,7 @@ func TestRecoverFromAnyDeath(t *testing.T) {
 						last, _ := h.historyOf(d)
 						if boot {
 							_, err := h.d.RecoverLink()
-							must(t, err)
+							assert.OK(t, err)
 							h.start() // by systemd
 						}
 						r := h.d.Recover(h.ctx)
@@ -177,7 +178,7 @@ func TestRecoverFromAnyDeath(t *testing.T) {
 func (h *host) historyOf(d death) (journal.Deploy, bool) {
 	h.t.Helper()
 	history, err := journal.Load(h.state)
-	must(h.t, err)
+	assert.OK(h.t, err)
 	last, any := history.Last()
 	if !any {
 		h.t.Fatalf("%s: no deploy at all", d.at)
@@ -222,7 +223,7 @@ func TestRecoverHasNothingToDo(t *testing.T) {
 		if r := h.d.Recover(h.ctx); r != nil {
 			t.Errorf("after a whole deploy: %s", r.Outcome)
 		}
-		same(t, "records", len(h.story()), 9)
+		assert.Equal(t, "records", len(h.story()), 9)
 	})
 }
 
@@ -236,7 +237,7 @@ func died(h *host) {
 		{Event: journal.Done, Step: "restart", Version: "v2"},
 	} {
 		r.Deploy, r.At = "died", time.Now()
-		must(h.t, h.d.Journal.Append(r))
+		assert.OK(h.t, h.d.Journal.Append(r))
 	}
 	h.byHand("v2")
 }
@@ -284,13 +285,13 @@ func TestRecoverWithSomethingInTheWay(t *testing.T) {
 		h.began("v1")
 		h.add("v2")
 		died(h)
-		must(t, os.Remove(h.tree.CurrentPath()))
-		must(t, os.Mkdir(h.tree.CurrentPath(), 0o755))
+		assert.OK(t, os.Remove(h.tree.CurrentPath()))
+		assert.OK(t, os.Mkdir(h.tree.CurrentPath(), 0o755))
 		r := h.d.Recover(h.ctx)
-		same(t, "outcome", r.Outcome, Refused)
-		same(t, "unfinished", r.Unfinished, true)
+		assert.Equal(t, "outcome", r.Outcome, Refused)
+		assert.Equal(t, "unfinished", r.Unfinished, true)
 		contains(t, "failure", r.Failure.Summary, "not a symbolic link")
-		same(t, "restarts", len(h.restarts), 0)
+		assert.Equal(t, "restarts", len(h.restarts), 0)
 	})
 }
 
@@ -298,9 +299,9 @@ func TestRecoverWithSomethingInTheWay(t *testing.T) {
 func TestRecoverStuck(t *testing.T) {
 	blocked := func(h *host) { // v2 is live and fails, and v1 can't be put back
 		h.does["v2"] = behaviour{status: 500}
-		h.on["started rollback"] = func() { must(h.t, os.Rename(h.tree.Dir("v1"), h.tree.Dir("v1")+".away")) }
+		h.on["started rollback"] = func() { assert.OK(h.t, os.Rename(h.tree.Dir("v1"), h.tree.Dir("v1")+".away")) }
 	}
-	back := func(h *host) { must(h.t, os.Rename(h.tree.Dir("v1")+".away", h.tree.Dir("v1"))) }
+	back := func(h *host) { assert.OK(h.t, os.Rename(h.tree.Dir("v1")+".away", h.tree.Dir("v1"))) }
 	broken := on("restart", func(h *host) { // what both need is gone
 		h.does["v1"], h.does["v2"] = behaviour{crash: time.Second}, behaviour{crash: time.Second}
 	})
@@ -334,7 +335,7 @@ func TestRecoverStuck(t *testing.T) {
 				h.add("v2")
 				c.given(h)
 				stuck := h.release("v2")
-				same(t, "outcome before", stuck.Outcome, Stuck)
+				assert.Equal(t, "outcome before", stuck.Outcome, Stuck)
 				if r := h.d.Recover(h.ctx); r != nil {
 					t.Errorf("a deploy that comes later would take it up: %s", r.Outcome)
 				}
@@ -344,12 +345,12 @@ func TestRecoverStuck(t *testing.T) {
 				if r == nil {
 					r = &Report{DeployID: stuck.DeployID}
 				}
-				same(t, "outcome", r.Outcome, c.outcome)
-				same(t, "deploy", r.DeployID, stuck.DeployID)
-				same(t, "link", h.link(), c.live)
-				same(t, "restarts", h.restarts, c.restarts)
+				assert.Equal(t, "outcome", r.Outcome, c.outcome)
+				assert.Equal(t, "deploy", r.DeployID, stuck.DeployID)
+				assert.Equal(t, "link", h.link(), c.live)
+				assert.Equal(t, "restarts", h.restarts, c.restarts)
 				if c.outcome == RolledBack {
-					same(t, "failure", summary(r.Failure), summary(stuck.Failure))
+					assert.Equal(t, "failure", summary(r.Failure), summary(stuck.Failure))
 					if again := h.d.RecoverStuck(h.ctx); again != nil {
 						t.Errorf("a second time: %s", again.Outcome)
 					}
@@ -372,15 +373,15 @@ func TestRecoverIsPutOff(t *testing.T) {
 		died(h)
 		h.notReady = errBroken
 		r := h.d.Recover(h.ctx)
-		same(t, "outcome", r.Outcome, Refused)
-		same(t, "unfinished", r.Unfinished, true)
-		same(t, "link", h.link(), "v2")
+		assert.Equal(t, "outcome", r.Outcome, Refused)
+		assert.Equal(t, "unfinished", r.Unfinished, true)
+		assert.Equal(t, "link", h.link(), "v2")
 		_, unfinished := h.history().Unfinished()
-		same(t, "unfinished in the journal", unfinished, true)
+		assert.Equal(t, "unfinished in the journal", unfinished, true)
 		h.notReady = nil
 		r = h.d.Recover(h.ctx)
-		same(t, "outcome", r.Outcome, RolledBack)
-		same(t, "link", h.link(), "v1")
+		assert.Equal(t, "outcome", r.Outcome, RolledBack)
+		assert.Equal(t, "link", h.link(), "v1")
 	})
 }
 
@@ -393,9 +394,9 @@ func TestRecoverIsNotInterrupted(t *testing.T) {
 		ctx, cancel := context.WithCancel(h.ctx)
 		cancel()
 		r := h.d.Recover(ctx)
-		same(t, "outcome", r.Outcome, RolledBack)
-		same(t, "link", h.link(), "v1")
-		same(t, "v1 is bad", h.history().Bad("v1"), false)
+		assert.Equal(t, "outcome", r.Outcome, RolledBack)
+		assert.Equal(t, "link", h.link(), "v1")
+		assert.Equal(t, "v1 is bad", h.history().Bad("v1"), false)
 	})
 }
 
@@ -422,16 +423,16 @@ func TestRecoverLink(t *testing.T) {
 				before := h.link()
 				h.d.Service, h.d.Gate = nil, nil
 				moved, err := h.d.RecoverLink()
-				must(t, err)
-				same(t, "link", h.link(), c.want)
-				same(t, "moved", moved != "", before != c.want)
+				assert.OK(t, err)
+				assert.Equal(t, "link", h.link(), c.want)
+				assert.Equal(t, "moved", moved != "", before != c.want)
 				if moved != "" {
-					same(t, "moved to", moved, c.want)
-					same(t, "journal", h.story()[5:], []string{"intent swap v1", "done swap v1"})
+					assert.Equal(t, "moved to", moved, c.want)
+					assert.Equal(t, "journal", h.story()[5:], []string{"intent swap v1", "done swap v1"})
 				}
 				moved, err = h.d.RecoverLink()
-				must(t, err)
-				same(t, "moved again", moved, "")
+				assert.OK(t, err)
+				assert.Equal(t, "moved again", moved, "")
 			})
 		})
 	}
@@ -446,7 +447,7 @@ func TestRecoverLinkWithoutJournal(t *testing.T) {
 		if _, err := h.d.RecoverLink(); err == nil {
 			t.Error("it succeeded")
 		}
-		same(t, "link", h.link(), "v2")
+		assert.Equal(t, "link", h.link(), "v2")
 	})
 }
 
@@ -456,12 +457,12 @@ func TestRecoverKeepsWhatPassed(t *testing.T) {
 		h.began("v1")
 		h.add("v2")
 		died(h)
-		must(t, h.d.Journal.Append(journal.Record{Deploy: "died", Event: journal.Passed, Version: "v2"}))
+		assert.OK(t, h.d.Journal.Append(journal.Record{Deploy: "died", Event: journal.Passed, Version: "v2"}))
 		r := h.d.Recover(h.ctx)
-		same(t, "outcome", r.Outcome, Released)
-		same(t, "failure", r.Failure, (*gate.Finding)(nil))
-		same(t, "restarts", len(h.restarts), 0)
-		same(t, "link", h.link(), "v2")
+		assert.Equal(t, "outcome", r.Outcome, Released)
+		assert.Equal(t, "failure", r.Failure, (*gate.Finding)(nil))
+		assert.Equal(t, "restarts", len(h.restarts), 0)
+		assert.Equal(t, "link", h.link(), "v2")
 	})
 }
 
@@ -472,11 +473,11 @@ func TestRecoverKeepsTheWayBack(t *testing.T) {
 		h.add("v2")
 		died(h)
 		h.byHand("v1")
-		must(t, h.d.Journal.Append(journal.Record{Deploy: "died", Event: journal.Failed, Version: "v2"}))
-		must(t, h.d.Journal.Append(journal.Record{Deploy: "died", Event: journal.Passed, Version: "v1"}))
+		assert.OK(t, h.d.Journal.Append(journal.Record{Deploy: "died", Event: journal.Failed, Version: "v2"}))
+		assert.OK(t, h.d.Journal.Append(journal.Record{Deploy: "died", Event: journal.Passed, Version: "v1"}))
 		r := h.d.Recover(h.ctx)
-		same(t, "outcome", r.Outcome, RolledBack)
-		same(t, "steps", len(r.Steps), 0)
-		same(t, "changed", r.Changed, false)
+		assert.Equal(t, "outcome", r.Outcome, RolledBack)
+		assert.Equal(t, "steps", len(r.Steps), 0)
+		assert.Equal(t, "changed", r.Changed, false)
 	})
 }

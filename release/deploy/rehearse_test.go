@@ -9,6 +9,7 @@ import (
 
 	"deploygate/gate"
 	"deploygate/release"
+	"deploygate/scripts/assert"
 )
 
 // stage plays a second process beside the app's.
@@ -22,7 +23,7 @@ func (s stage) Begin(ctx context.Context, v release.Version) (Stage, error) {
 		return Stage{}, context.Cause(ctx)
 	}
 	dir, err := s.tree.RealDir(v)
-	must(s.t, err)
+	assert.OK(s.t, err)
 	s.staged, s.stagedAt = v, time.Now()
 	return Stage{
 		Gate: &gate.Gate{
@@ -114,12 +115,12 @@ func TestRehearse(t *testing.T) {
 				r := h.release("v2")
 				f := h.d.SchemaAhead(h.ctx)
 				contains(h.t, "schema", summary(f), "v1 is live, and its code can't run on the schema that the before_swap hooks of v2 left: v1's code can't run after v2's migrations: shop.0002_drop")
-				same(h.t, "released again", h.release("v1").Outcome, Refused)
-				same(h.t, "overridden", h.d.Run(h.ctx, Request{Command: Rollback, Version: "v1", Override: "taken back"}).Outcome, Unchanged)
+				assert.Equal(h.t, "released again", h.release("v1").Outcome, Refused)
+				assert.Equal(h.t, "overridden", h.d.Run(h.ctx, Request{Command: Rollback, Version: "v1", Override: "taken back"}).Outcome, Unchanged)
 				if f := h.d.SchemaAhead(h.ctx); f != nil {
 					h.t.Errorf("after an override: %v", f)
 				}
-				same(h.t, "released again", h.release("v1").Outcome, Unchanged)
+				assert.Equal(h.t, "released again", h.release("v1").Outcome, Unchanged)
 				return r
 			},
 			warnings: []string{"no way back from v2"}, advice: "v1 is live still, and its code can't run on the schema that the before_swap hooks left",
@@ -165,7 +166,7 @@ func TestRehearse(t *testing.T) {
 				if given != nil {
 					given(h)
 				}
-				t.Cleanup(func() { same(t, "left beside", h.staged, "") })
+				t.Cleanup(func() { assert.Equal(t, "left beside", h.staged, "") })
 			}
 			c.run(t)
 		})
@@ -179,13 +180,13 @@ func TestADeployThatDiesInItsRehearsalIsRefusedAndEnded(t *testing.T) {
 		h.d.Rehearse = true
 		var died death
 		h.on["beside"] = func() { died = death{journal: h.read(h.state + "/journal.jsonl"), link: h.link(), running: h.running} }
-		same(t, "outcome", h.release("v2").Outcome, Released)
+		assert.Equal(t, "outcome", h.release("v2").Outcome, Released)
 		h.become(died)
 		h.staged = "v2"
 		r := h.d.Recover(t.Context())
-		same(t, "outcome", r.Outcome, Refused)
-		same(t, "left beside", h.staged, "")
-		same(t, "link", h.link(), "v1")
+		assert.Equal(t, "outcome", r.Outcome, Refused)
+		assert.Equal(t, "left beside", h.staged, "")
+		assert.Equal(t, "link", h.link(), "v1")
 	})
 }
 
@@ -230,11 +231,11 @@ func TestReload(t *testing.T) {
 					c.given(h)
 				}
 				r := h.release("v2")
-				same(t, "outcome", r.Outcome, c.outcome)
-				same(t, "link", h.link(), c.live)
-				same(t, "restarts", h.restarts, c.restarts)
-				same(t, "steps", steps(r), c.steps)
-				same(t, "changed", r.Changed, true)
+				assert.Equal(t, "outcome", r.Outcome, c.outcome)
+				assert.Equal(t, "link", h.link(), c.live)
+				assert.Equal(t, "restarts", h.restarts, c.restarts)
+				assert.Equal(t, "steps", steps(r), c.steps)
+				assert.Equal(t, "changed", r.Changed, true)
 				contains(t, "failure", summary(r.Failure), c.failure)
 				h.wellWritten()
 			})

@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"deploygate/release/journal"
+	"deploygate/scripts/assert"
 )
 
 func TestExitCodes(t *testing.T) {
 	for o, want := range map[Outcome]int{
 		Released: 0, Unchanged: 0, Refused: 1, RolledBack: 3, Held: 4, Stuck: 5, Locked: 6, "": 1, "new": 1,
 	} {
-		same(t, string(o), o.ExitCode(), want)
+		assert.Equal(t, string(o), o.ExitCode(), want)
 	}
 }
 
@@ -21,10 +22,10 @@ func TestExitCodes(t *testing.T) {
 func golden(t *testing.T, r *Report, want string) {
 	t.Helper()
 	text, err := json.MarshalIndent(r, "", "  ")
-	must(t, err)
+	assert.OK(t, err)
 	got := regexp.MustCompile(`("deploy_id": ")[^"]*`).ReplaceAllString(string(text), "${1}ID")
 	got = strings.ReplaceAll(got, "\u2192", "->")
-	same(t, "JSON", strings.Split(got, "\n"), strings.Split(strings.TrimSpace(want), "\n"))
+	assert.Equal(t, "JSON", strings.Split(got, "\n"), strings.Split(strings.TrimSpace(want), "\n"))
 }
 
 func TestReportRolledBack(t *testing.T) {
@@ -154,18 +155,18 @@ func TestVerdictIsJournalled(t *testing.T) {
 		h.add("v2")
 		r := h.release("v2")
 		printed, err := json.Marshal(r)
-		must(t, err)
+		assert.OK(t, err)
 		last, _ := h.history().Last()
-		same(t, "verdict", string(last.Verdict), string(printed))
-		same(t, "deploy", last.ID, r.DeployID)
-		same(t, "requested", last.Requested, "v2")
-		same(t, "previous", last.Previous, "v1")
+		assert.Equal(t, "verdict", string(last.Verdict), string(printed))
+		assert.Equal(t, "deploy", last.ID, r.DeployID)
+		assert.Equal(t, "requested", last.Requested, "v2")
+		assert.Equal(t, "previous", last.Previous, "v1")
 	})
 }
 
 func TestUserName(t *testing.T) {
 	t.Setenv("SUDO_USER", "ann")
-	same(t, "with sudo", UserName(), "ann")
+	assert.Equal(t, "with sudo", UserName(), "ann")
 	t.Setenv("SUDO_USER", "")
 	if UserName() == "" || UserName() == "ann" {
 		t.Errorf("without sudo: %q", UserName())

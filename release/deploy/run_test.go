@@ -14,6 +14,7 @@ import (
 	"deploygate/gate"
 	"deploygate/release"
 	"deploygate/release/journal"
+	"deploygate/scripts/assert"
 )
 
 const (
@@ -54,17 +55,17 @@ func (c scenario) run(t *testing.T) {
 			c.do = func(h *host) *Report { return h.release("v2") }
 		}
 		r := c.do(h)
-		same(t, "outcome", r.Outcome, c.outcome)
-		same(t, "exit code", r.ExitCode, c.outcome.ExitCode())
-		same(t, "link", h.link(), c.live)
-		same(t, "current", r.Current, c.live)
-		same(t, "restarts", h.restarts, c.restarts)
-		same(t, "steps", steps(r), c.steps)
+		assert.Equal(t, "outcome", r.Outcome, c.outcome)
+		assert.Equal(t, "exit code", r.ExitCode, c.outcome.ExitCode())
+		assert.Equal(t, "link", h.link(), c.live)
+		assert.Equal(t, "current", r.Current, c.live)
+		assert.Equal(t, "restarts", h.restarts, c.restarts)
+		assert.Equal(t, "steps", steps(r), c.steps)
 		contains(t, "failure", summary(r.Failure), c.failure)
 		if good, bad := goodAndBad(h.history()); !h.unwritable {
-			same(t, "good", good, c.good)
-			same(t, "bad", bad, c.bad)
-			same(t, "lives", lives(h.history()), c.lives)
+			assert.Equal(t, "good", good, c.good)
+			assert.Equal(t, "bad", bad, c.bad)
+			assert.Equal(t, "lives", lives(h.history()), c.lives)
 			h.wellWritten()
 		}
 		parts(t, "warnings", r.Warnings, c.warnings)
@@ -76,7 +77,7 @@ func (c scenario) run(t *testing.T) {
 		if c.advice != "" {
 			contains(t, "advice", strings.Join(r.Failure.Advice, "\n"), c.advice)
 		}
-		same(t, "changed", r.Changed, len(c.restarts) > 0)
+		assert.Equal(t, "changed", r.Changed, len(c.restarts) > 0)
 	})
 }
 
@@ -241,7 +242,7 @@ func TestOutcomes(t *testing.T) {
 		},
 		{
 			name: "the way back disappears", outcome: Stuck, live: "v2", restarts: versions{"v2"},
-			given: all(does("v2", behaviour{status: 500}), on("restart", func(h *host) { must(h.t, os.RemoveAll(h.tree.Dir("v1"))) })),
+			given: all(does("v2", behaviour{status: 500}), on("restart", func(h *host) { assert.OK(h.t, os.RemoveAll(h.tree.Dir("v1"))) })),
 			steps: toSwap + "restart !health !rollback", failure: "answers 500", advice: "v1 could not be put back: cannot point",
 			good: versions{"v1"}, lives: versions{"v1", "v2", "v1"},
 		},
@@ -249,7 +250,7 @@ func TestOutcomes(t *testing.T) {
 			name: "all releases disappear", outcome: Stuck, live: "v2", restarts: versions{"v2"},
 			given: on("restarted", func(h *host) {
 				h.does["v2"] = behaviour{status: 500}
-				must(h.t, os.RemoveAll(filepath.Join(h.root, "releases")))
+				assert.OK(h.t, os.RemoveAll(filepath.Join(h.root, "releases")))
 			}),
 			steps: toSwap + "restart !health !rollback", failure: "answers 500",
 			good: versions{"v1"}, lives: versions{"v1", "v2", "v1"},
@@ -274,7 +275,7 @@ func TestOutcomes(t *testing.T) {
 		{
 			name: "the swap fails", outcome: Refused, live: "v1", steps: "preflight (before_swap) !swap", failure: "is in the way",
 			given: on("started swap", func(h *host) {
-				must(h.t, h.tree.Free())
+				assert.OK(h.t, h.tree.Free())
 				write(h.t, filepath.Join(h.root, ".current.deploygate"), "")
 			}),
 			good: versions{"v1"}, lives: versions{"v1", "v2"},
@@ -290,14 +291,14 @@ func TestOutcomes(t *testing.T) {
 		},
 		{
 			name: "the release disappears before the swap", outcome: Refused, live: "v1", steps: "preflight (before_swap) !swap",
-			given:   on("started swap", func(h *host) { must(h.t, os.RemoveAll(h.tree.Dir("v2"))) }),
+			given:   on("started swap", func(h *host) { assert.OK(h.t, os.RemoveAll(h.tree.Dir("v2"))) }),
 			failure: "release v2", good: versions{"v1"}, lives: versions{"v1", "v2"},
 		},
-		refusedPreflight("not there", "release v2 does not exist", func(h *host) { must(h.t, os.RemoveAll(h.tree.Dir("v2"))) }),
-		refusedPreflight("partial", "release v2 is partial", func(h *host) { must(h.t, os.Remove(filepath.Join(h.tree.Dir("v2"), "manage.py"))) }),
+		refusedPreflight("not there", "release v2 does not exist", func(h *host) { assert.OK(h.t, os.RemoveAll(h.tree.Dir("v2"))) }),
+		refusedPreflight("partial", "release v2 is partial", func(h *host) { assert.OK(h.t, os.Remove(filepath.Join(h.tree.Dir("v2"), "manage.py"))) }),
 		refusedPreflight("a link", "a release is a real directory", func(h *host) {
-			must(h.t, os.RemoveAll(h.tree.Dir("v2")))
-			must(h.t, os.Symlink("v1", h.tree.Dir("v2")))
+			assert.OK(h.t, os.RemoveAll(h.tree.Dir("v2")))
+			assert.OK(h.t, os.Symlink("v1", h.tree.Dir("v2")))
 		}),
 		refusedPreflight("unreadable marker", "cannot understand the marker", func(h *host) { h.mark("v2", "rollback = true") }),
 		refusedPreflight("no unit", "there is no unit", func(h *host) {
@@ -330,7 +331,7 @@ func TestOutcomes(t *testing.T) {
 		},
 		{
 			name: "one that failed before", outcome: Released, live: "v2", given: func(h *host) {
-				must(h.t, h.d.Journal.Append(journal.Record{Deploy: lastDeploy(h), Event: journal.Failed, Version: "v2"}))
+				assert.OK(h.t, h.d.Journal.Append(journal.Record{Deploy: lastDeploy(h), Event: journal.Failed, Version: "v2"}))
 			},
 			restarts: versions{"v2"}, steps: allOfIt, warnings: []string{"v2 failed its last gate"},
 			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"},
@@ -346,9 +347,9 @@ func TestOutcomes(t *testing.T) {
 		refusedPreflight("newer journal", "written by a newer deploygate", func(h *host) {
 			file := filepath.Join(h.state, "journal.jsonl")
 			old, err := os.ReadFile(file)
-			must(h.t, err)
-			must(h.t, os.WriteFile(file, append(slices.Clone(old), `{"format":99,"event":"began"}`+"\n"...), 0o600))
-			h.on["ended preflight"] = func() { must(h.t, os.WriteFile(file, old, 0o600)) }
+			assert.OK(h.t, err)
+			assert.OK(h.t, os.WriteFile(file, append(slices.Clone(old), `{"format":99,"event":"began"}`+"\n"...), 0o600))
+			h.on["ended preflight"] = func() { assert.OK(h.t, os.WriteFile(file, old, 0o600)) }
 		}),
 		refusedPreflight("the proxy does not reach the live release", "before this release already: http://127.0.0.1/health/ answers 502",
 			does("v1", behaviour{proxied: 502})),
@@ -364,7 +365,7 @@ func TestOutcomes(t *testing.T) {
 		{
 			name: "several reasons", outcome: Refused, live: "v1", steps: "!preflight", failure: "partial",
 			given: func(h *host) {
-				must(h.t, os.Remove(filepath.Join(h.tree.Dir("v2"), "manage.py")))
+				assert.OK(h.t, os.Remove(filepath.Join(h.tree.Dir("v2"), "manage.py")))
 				h.invalidBefore = errBroken
 			},
 			warnings: []string{"also: before this release already: broken"}, good: versions{"v1"}, lives: versions{"v1"},
@@ -427,9 +428,9 @@ func TestOutcomes(t *testing.T) {
 		{
 			name: "live and running something else", do: func(h *host) *Report { return h.release("v1") },
 			given: func(h *host) {
-				must(h.t, h.tree.Swap("v2"))
+				assert.OK(h.t, h.tree.Swap("v2"))
 				h.start()
-				must(h.t, h.tree.Swap("v1"))
+				assert.OK(h.t, h.tree.Swap("v1"))
 			},
 			outcome: Released, live: "v1", restarts: versions{"v1"}, steps: allOfIt, before: []string{"runs in"},
 			good: versions{"v1"}, lives: versions{"v1", "v1"},
@@ -437,7 +438,7 @@ func TestOutcomes(t *testing.T) {
 		{
 			name: "it recovered, and is a good one again", do: func(h *host) *Report { return h.release("v1") },
 			given: func(h *host) {
-				must(h.t, h.d.Journal.Append(journal.Record{Deploy: lastDeploy(h), Event: journal.Failed, Version: "v1"}))
+				assert.OK(h.t, h.d.Journal.Append(journal.Record{Deploy: lastDeploy(h), Event: journal.Failed, Version: "v1"}))
 			},
 			outcome: Unchanged, live: "v1", steps: "preflight " + strings.TrimSpace(wholeGate), good: versions{"v1"}, lives: versions{"v1"},
 		},
@@ -473,12 +474,12 @@ func TestFirstRelease(t *testing.T) {
 				h.does["v1"] = c.does
 				h.openJournal()
 				r := h.release("v1")
-				same(t, "outcome", r.Outcome, c.outcome)
-				same(t, "steps", steps(r), c.trail)
-				same(t, "link", h.link(), "v1")
-				same(t, "previous", r.Previous, "")
-				same(t, "before", len(r.Before), 0)
-				same(t, "way back", string(r.WayBack.Verdict), "none")
+				assert.Equal(t, "outcome", r.Outcome, c.outcome)
+				assert.Equal(t, "steps", steps(r), c.trail)
+				assert.Equal(t, "link", h.link(), "v1")
+				assert.Equal(t, "previous", r.Previous, "")
+				assert.Equal(t, "before", len(r.Before), 0)
+				assert.Equal(t, "way back", string(r.WayBack.Verdict), "none")
 				h.wellWritten()
 			})
 		})
@@ -493,7 +494,7 @@ func TestRefusedTouchesNothing(t *testing.T) {
 		h.hooks(BeforeSwap, AfterRelease, AfterRollback, OnHeld)
 		var files []string
 		walk := func() (all []string) {
-			must(t, filepath.WalkDir(h.root, func(p string, _ os.DirEntry, err error) error {
+			assert.OK(t, filepath.WalkDir(h.root, func(p string, _ os.DirEntry, err error) error {
 				all = append(all, p)
 				return err
 			}))
@@ -501,12 +502,12 @@ func TestRefusedTouchesNothing(t *testing.T) {
 		}
 		files = walk()
 		r := h.release("v9")
-		same(t, "outcome", r.Outcome, Refused)
-		same(t, "files", walk(), files)
-		same(t, "records", len(h.records()), journalled)
-		same(t, "restarts", len(h.restarts), 0)
-		same(t, "trace", h.trace, []string{"preflight failed"})
-		same(t, "changed", r.Changed, false)
+		assert.Equal(t, "outcome", r.Outcome, Refused)
+		assert.Equal(t, "files", walk(), files)
+		assert.Equal(t, "records", len(h.records()), journalled)
+		assert.Equal(t, "restarts", len(h.restarts), 0)
+		assert.Equal(t, "trace", h.trace, []string{"preflight failed"})
+		assert.Equal(t, "changed", r.Changed, false)
 	})
 }
 
@@ -521,13 +522,13 @@ func TestInterruptedBeforeTheSwap(t *testing.T) {
 				h.hooks(BeforeSwap, OnHeld, AfterRollback, AfterRelease)
 				h.on[event] = h.interrupt
 				r := h.release("v2")
-				same(t, "outcome", r.Outcome, Refused)
-				same(t, "link", h.link(), "v1")
-				same(t, "changed", r.Changed, false)
-				same(t, "restarts", len(h.restarts), 0)
-				same(t, "cause", string(r.Failure.Cause), "interrupted")
+				assert.Equal(t, "outcome", r.Outcome, Refused)
+				assert.Equal(t, "link", h.link(), "v1")
+				assert.Equal(t, "changed", r.Changed, false)
+				assert.Equal(t, "restarts", len(h.restarts), 0)
+				assert.Equal(t, "cause", string(r.Failure.Cause), "interrupted")
 				for _, task := range h.tasks {
-					same(t, "task", task.Name, "before_swap")
+					assert.Equal(t, "task", task.Name, "before_swap")
 				}
 				h.wellWritten()
 			})
@@ -542,10 +543,10 @@ func TestInterruptedBeforeTheSwap(t *testing.T) {
 				journalled := len(h.records())
 				h.on[event] = h.interrupt
 				r := h.release("v2")
-				same(t, "outcome", r.Outcome, Refused)
-				same(t, "failure", summary(r.Failure), "interrupted by SIGTERM")
-				same(t, "link", h.link(), "v1")
-				same(t, "records", len(h.records()), journalled)
+				assert.Equal(t, "outcome", r.Outcome, Refused)
+				assert.Equal(t, "failure", summary(r.Failure), "interrupted by SIGTERM")
+				assert.Equal(t, "link", h.link(), "v1")
+				assert.Equal(t, "records", len(h.records()), journalled)
 			})
 		})
 	}
@@ -557,9 +558,9 @@ func TestInterruptedBeforeTheSwap(t *testing.T) {
 				h.add("v2")
 				h.on[event] = h.interrupt
 				r := h.release("v2")
-				same(t, "outcome", r.Outcome, Refused)
-				same(t, "link", h.link(), "v1")
-				same(t, "restarts", len(h.restarts), 0)
+				assert.Equal(t, "outcome", r.Outcome, Refused)
+				assert.Equal(t, "link", h.link(), "v1")
+				assert.Equal(t, "restarts", len(h.restarts), 0)
 			})
 		})
 	}
@@ -589,13 +590,13 @@ func TestInterruptedAfterTheSwap(t *testing.T) {
 				h.d.Checks = []Check{{Task: task("smoke"), Required: i < len(afterSwap)}} // an advisory one, once
 				h.arm(event, h.interrupt)
 				r := h.release("v2")
-				same(t, "outcome", r.Outcome, RolledBack)
-				same(t, "failure", summary(r.Failure), "interrupted by SIGTERM")
-				same(t, "link", h.link(), "v1")
-				same(t, "running", h.running, "v1")
+				assert.Equal(t, "outcome", r.Outcome, RolledBack)
+				assert.Equal(t, "failure", summary(r.Failure), "interrupted by SIGTERM")
+				assert.Equal(t, "link", h.link(), "v1")
+				assert.Equal(t, "running", h.running, "v1")
 				good, bad := goodAndBad(h.history())
-				same(t, "good", good, versions{"v1"})
-				same(t, "bad", bad, versions{})
+				assert.Equal(t, "good", good, versions{"v1"})
+				assert.Equal(t, "bad", bad, versions{})
 				h.wellWritten()
 			})
 		})
@@ -612,9 +613,9 @@ func TestInterruptedAtTheEnd(t *testing.T) {
 				h.hooks(AfterRelease)
 				h.arm(event, h.interrupt)
 				r := h.release("v2")
-				same(t, "outcome", r.Outcome, Released)
-				same(t, "link", h.link(), "v2")
-				same(t, "tasks", len(h.tasks), 1)
+				assert.Equal(t, "outcome", r.Outcome, Released)
+				assert.Equal(t, "link", h.link(), "v2")
+				assert.Equal(t, "tasks", len(h.tasks), 1)
 				h.wellWritten()
 			})
 		})
@@ -646,12 +647,12 @@ func TestInterruptedWithoutAWayBack(t *testing.T) {
 					if event == "ended health" && c.outcome == Held {
 						return // it has failed before it is interrupted
 					}
-					same(t, "outcome", r.Outcome, c.outcome)
-					same(t, "link", h.link(), "v2")
-					same(t, "running", h.running, "v2")
-					same(t, "tasks", len(h.tasks), 1)
+					assert.Equal(t, "outcome", r.Outcome, c.outcome)
+					assert.Equal(t, "link", h.link(), "v2")
+					assert.Equal(t, "running", h.running, "v2")
+					assert.Equal(t, "tasks", len(h.tasks), 1)
 					_, bad := goodAndBad(h.history())
-					same(t, "bad", bad, versions{})
+					assert.Equal(t, "bad", bad, versions{})
 					h.wellWritten()
 				})
 			})
@@ -693,12 +694,12 @@ func TestJournalBreaks(t *testing.T) {
 				h.does["v2"] = c.does
 				h.on[c.event] = h.breakJournal
 				r := h.release("v2")
-				same(t, "outcome", r.Outcome, c.want.outcome)
-				same(t, "link", h.link(), c.want.live)
-				same(t, "running", h.running, c.want.live)
+				assert.Equal(t, "outcome", r.Outcome, c.want.outcome)
+				assert.Equal(t, "link", h.link(), c.want.live)
+				assert.Equal(t, "running", h.running, c.want.live)
 				contains(t, "failure", summary(r.Failure), c.want.failure)
-				same(t, "warned", strings.Contains(strings.Join(r.Warnings, "\n"), cannot), c.want.warned)
-				same(t, "warnings", len(r.Warnings), len(slices.Compact(slices.Sorted(slices.Values(r.Warnings)))))
+				assert.Equal(t, "warned", strings.Contains(strings.Join(r.Warnings, "\n"), cannot), c.want.warned)
+				assert.Equal(t, "warnings", len(r.Warnings), len(slices.Compact(slices.Sorted(slices.Values(r.Warnings)))))
 			})
 		})
 	}
@@ -739,18 +740,18 @@ func TestHooks(t *testing.T) {
 				for _, ran := range h.tasks {
 					v := filepath.Base(ran.Dir)
 					got = append(got, ran.Name+" "+v)
-					same(t, "directory", ran.Dir, h.tree.Dir(release.Version(v)))
+					assert.Equal(t, "directory", ran.Dir, h.tree.Dir(release.Version(v)))
 					environment := []string{
 						"DEPLOYGATE_APP=shop", "DEPLOYGATE_DEPLOY=" + r.DeployID, "DEPLOYGATE_VERSION=" + v, "DEPLOYGATE_PREVIOUS=" + string(previous),
 					}
 					if strings.HasPrefix(ran.Name, "after_") || strings.HasPrefix(ran.Name, "on_") { // what comes after the outcome is known
 						environment = append(environment, "DEPLOYGATE_OUTCOME="+string(r.Outcome))
 					}
-					same(t, "environment", ran.Environment, environment)
-					same(t, "arguments", ran.Run, []string{ran.Name, "--now"})
-					same(t, "timeout", ran.Timeout, time.Minute)
+					assert.Equal(t, "environment", ran.Environment, environment)
+					assert.Equal(t, "arguments", ran.Run, []string{ran.Name, "--now"})
+					assert.Equal(t, "timeout", ran.Timeout, time.Minute)
 				}
-				same(t, "tasks", got, c.want)
+				assert.Equal(t, "tasks", got, c.want)
 			})
 		})
 	}
@@ -791,7 +792,7 @@ func TestRestart(t *testing.T) {
 			name: "hooks are for releases", given: func(h *host) { h.hooks(BeforeSwap, AfterRelease, AfterRollback) },
 			do: func(h *host) *Report {
 				r := restart(h)
-				same(h.t, "tasks", len(h.tasks), 0)
+				assert.Equal(h.t, "tasks", len(h.tasks), 0)
 				return r
 			},
 			outcome: Released, live: "v1", restarts: v1only, steps: whole, good: v1only, lives: v1only,
@@ -805,7 +806,7 @@ func TestRestart(t *testing.T) {
 	onHost(t, func(t *testing.T, h *host) { // a host without a release
 		h.openJournal()
 		r := restart(h)
-		same(t, "outcome", r.Outcome, Refused)
+		assert.Equal(t, "outcome", r.Outcome, Refused)
 		contains(t, "failure", summary(r.Failure), "no release is live")
 	})
 }
@@ -817,12 +818,12 @@ func TestBeforeSwapHookFails(t *testing.T) {
 		h.d.Hooks[BeforeSwap] = []Task{task("collect"), task("migrate"), task("never")}
 		h.fails["migrate"] = errBroken
 		r := h.release("v2")
-		same(t, "outcome", r.Outcome, Refused)
-		same(t, "steps", steps(r), "preflight !before_swap")
-		same(t, "summary", r.Failure.Summary, "migrate failed: broken")
-		same(t, "evidence", r.Failure.Evidence, []gate.Evidence{{Source: "migrate --now", Text: "output of migrate"}})
-		same(t, "advice", r.Failure.Advice, []string{"nothing was swapped; what the hooks did stays (1 of 3 ended well)"})
-		same(t, "trace", h.trace, []string{"preflight passed", "task collect in v2", "task migrate in v2", "before_swap failed"})
+		assert.Equal(t, "outcome", r.Outcome, Refused)
+		assert.Equal(t, "steps", steps(r), "preflight !before_swap")
+		assert.Equal(t, "summary", r.Failure.Summary, "migrate failed: broken")
+		assert.Equal(t, "evidence", r.Failure.Evidence, []gate.Evidence{{Source: "migrate --now", Text: "output of migrate"}})
+		assert.Equal(t, "advice", r.Failure.Advice, []string{"nothing was swapped; what the hooks did stays (1 of 3 ended well)"})
+		assert.Equal(t, "trace", h.trace, []string{"preflight passed", "task collect in v2", "task migrate in v2", "before_swap failed"})
 	})
 }
 
@@ -834,10 +835,10 @@ func TestLaterHookFails(t *testing.T) {
 		h.d.Hooks[AfterRelease] = []Task{task("notify"), task("warm")}
 		h.fails["notify"] = errBroken
 		r := h.release("v2")
-		same(t, "outcome", r.Outcome, Released)
-		same(t, "warnings", r.Warnings, []string{"notify failed: broken; its output ends with: output of notify"})
-		same(t, "tasks", len(h.tasks), 2)
-		same(t, "shown", h.warned, r.Warnings)
+		assert.Equal(t, "outcome", r.Outcome, Released)
+		assert.Equal(t, "warnings", r.Warnings, []string{"notify failed: broken; its output ends with: output of notify"})
+		assert.Equal(t, "tasks", len(h.tasks), 2)
+		assert.Equal(t, "shown", h.warned, r.Warnings)
 	})
 }
 
@@ -845,17 +846,17 @@ func TestTailKeepsTheEnd(t *testing.T) {
 	var out tail
 	for i := range 10_000 {
 		n, err := fmt.Fprintf(&out, "line %d\n", i)
-		same(t, "written", n > 0 && err == nil, true)
+		assert.Equal(t, "written", n > 0 && err == nil, true)
 	}
 	kept := out.String()
-	same(t, "length", len(kept) <= tailSize && len(kept) > tailSize-len("line 9999\n"), true)
-	same(t, "begins with a whole line", strings.HasPrefix(kept, "line "), true)
-	same(t, "shown", len(end(kept)), tailShown)
+	assert.Equal(t, "length", len(kept) <= tailSize && len(kept) > tailSize-len("line 9999\n"), true)
+	assert.Equal(t, "begins with a whole line", strings.HasPrefix(kept, "line "), true)
+	assert.Equal(t, "shown", len(end(kept)), tailShown)
 	if !strings.HasSuffix(kept, end(kept)) || !strings.HasSuffix(kept, "line 9999\n") {
 		t.Errorf("ends in %q", end(kept))
 	}
 	fmt.Fprint(&out, strings.Repeat("x", 2*tailSize))
-	same(t, "one long line", strings.HasPrefix(out.String(), "[…] xxx"), true)
+	assert.Equal(t, "one long line", strings.HasPrefix(out.String(), "[…] xxx"), true)
 }
 
 // Neither the verdict, nor the journal, nor what is shown meanwhile has a secret that a hook printed.
@@ -870,7 +871,7 @@ func TestSecretsOfAHookStayInside(t *testing.T) {
 		h.fails["migrate"] = fmt.Errorf("it says not-for-eyes-at-all")
 		h.prints = map[string]string{"migrate": strings.Repeat("y", tailSize) + "not-for-eyes-at-all" + strings.Repeat("x", tailShown-10)}
 		r := h.release("v2")
-		same(t, "outcome", r.Outcome, Refused)
+		assert.Equal(t, "outcome", r.Outcome, Refused)
 		written, err := os.ReadFile(filepath.Join(h.d.StateDir, "journal.jsonl"))
 		if err != nil {
 			t.Fatal(err)
@@ -891,10 +892,10 @@ func TestNoNeedlessRestartOnTheWayBack(t *testing.T) {
 		h.add("v2")
 		h.on["ended swap"] = h.interrupt
 		r := h.release("v2")
-		same(t, "outcome", r.Outcome, RolledBack)
-		same(t, "restarts", len(h.restarts), 0)
-		same(t, "changed", r.Changed, true)
-		same(t, "link", h.link(), "v1")
+		assert.Equal(t, "outcome", r.Outcome, RolledBack)
+		assert.Equal(t, "restarts", len(h.restarts), 0)
+		assert.Equal(t, "changed", r.Changed, true)
+		assert.Equal(t, "link", h.link(), "v1")
 	})
 }
 
@@ -991,7 +992,7 @@ func TestRollback(t *testing.T) {
 			do: func(h *host) *Report {
 				r := h.d.Run(h.ctx, Request{Command: Rollback, Override: "restored the dump"})
 				d, _ := h.history().Last()
-				same(h.t, "recorded reason", d.Override, "restored the dump")
+				assert.Equal(h.t, "recorded reason", d.Override, "restored the dump")
 				return r
 			},
 			good: versions{"v1", "v2"}, lives: versions{"v1", "v2", "v1"},
@@ -1048,13 +1049,13 @@ func TestWitness(t *testing.T) {
 		h.does["v2"] = behaviour{crash: 3 * time.Second, boot: 2 * time.Second}
 		calls := witnessed(h, gate.NewFinding(gate.LayerApp, gate.ImportError, "the cause").Advise("mend it"), gate.NewFinding(gate.LayerProxy, gate.ProxyStopped, "another"))
 		r := h.release("v2")
-		same(t, "calls", len(*calls), 2)
-		same(t, "version", (*calls)[0].version, "v2")
-		same(t, "live when it was witnessed", (*calls)[0].current, "v2")
-		same(t, "live when it was explained", (*calls)[1].current, "v1")
-		same(t, "failure", summary(r.Failure), "the cause")
-		same(t, "cause", r.Failure.Cause, gate.ImportError)
-		same(t, "warnings", r.Warnings, []string{"also: another"})
+		assert.Equal(t, "calls", len(*calls), 2)
+		assert.Equal(t, "version", (*calls)[0].version, "v2")
+		assert.Equal(t, "live when it was witnessed", (*calls)[0].current, "v2")
+		assert.Equal(t, "live when it was explained", (*calls)[1].current, "v1")
+		assert.Equal(t, "failure", summary(r.Failure), "the cause")
+		assert.Equal(t, "cause", r.Failure.Cause, gate.ImportError)
+		assert.Equal(t, "warnings", r.Warnings, []string{"also: another"})
 	})
 	onHost(t, func(t *testing.T, h *host) { // without an explanation the gate's own stays
 		h.began("v1")
@@ -1062,15 +1063,15 @@ func TestWitness(t *testing.T) {
 		h.does["v2"] = behaviour{crash: 3 * time.Second, boot: 2 * time.Second}
 		calls := witnessed(h)
 		r := h.release("v2")
-		same(t, "calls", len(*calls), 2)
+		assert.Equal(t, "calls", len(*calls), 2)
 		contains(t, "failure", summary(r.Failure), "exit status 3")
 	})
 	onHost(t, func(t *testing.T, h *host) { // what was refused was not started
 		h.began("v1")
 		calls := witnessed(h)
 		r := h.release("v9")
-		same(t, "outcome", r.Outcome, Refused)
-		same(t, "calls", len(*calls), 0)
+		assert.Equal(t, "outcome", r.Outcome, Refused)
+		assert.Equal(t, "calls", len(*calls), 0)
 	})
 	onHost(t, func(t *testing.T, h *host) { // a release that is held says the ways out first
 		h.began("v1")
@@ -1079,8 +1080,8 @@ func TestWitness(t *testing.T) {
 		h.d.Automatic = false
 		witnessed(h, gate.NewFinding(gate.LayerApp, gate.ImportError, "the cause").Advise("mend it"))
 		r := h.release("v2")
-		same(t, "outcome", r.Outcome, Held)
-		same(t, "advice", r.Failure.Advice, []string{"fix forward: release a corrected version", "or go back: deploygate rollback v1", "mend it"})
+		assert.Equal(t, "outcome", r.Outcome, Held)
+		assert.Equal(t, "advice", r.Failure.Advice, []string{"fix forward: release a corrected version", "or go back: deploygate rollback v1", "mend it"})
 	})
 }
 
@@ -1131,11 +1132,11 @@ func TestGuard(t *testing.T) {
 					h.on["ended preflight"] = h.interrupt
 				}
 				r := h.release(c.version)
-				same(t, "outcome", r.Outcome, c.outcome)
-				same(t, "started", *started, c.started)
-				same(t, "stopped", *stopped, c.stopped)
+				assert.Equal(t, "outcome", r.Outcome, c.outcome)
+				assert.Equal(t, "started", *started, c.started)
+				assert.Equal(t, "stopped", *stopped, c.stopped)
 				parts(t, "warnings", r.Warnings, c.warnings)
-				same(t, "journalled", len(h.records()) > journalled, c.outcome == Released || c.outcome == RolledBack)
+				assert.Equal(t, "journalled", len(h.records()) > journalled, c.outcome == Released || c.outcome == RolledBack)
 			})
 		})
 	}
@@ -1147,14 +1148,14 @@ func TestProxyIsReloadedOnlyWhenItChanged(t *testing.T) {
 		h.began("v1")
 		h.add("v2", "v3")
 		r := h.release("v2")
-		same(t, "reloads", h.reloads, 0)
-		same(t, "detail", r.Steps[5].Detail, "configuration valid, healthy through it")
+		assert.Equal(t, "reloads", h.reloads, 0)
+		assert.Equal(t, "detail", r.Steps[5].Detail, "configuration valid, healthy through it")
 		h.reconfigured = true
 		h.on["test"] = func() { h.announced(StepProxy) }
 		r = h.release("v3")
-		same(t, "outcome", r.Outcome, Released)
-		same(t, "reloads", h.reloads, 1)
-		same(t, "detail", r.Steps[5].Detail, "configuration valid, reloaded, healthy through it")
+		assert.Equal(t, "outcome", r.Outcome, Released)
+		assert.Equal(t, "reloads", h.reloads, 1)
+		assert.Equal(t, "detail", r.Steps[5].Detail, "configuration valid, reloaded, healthy through it")
 	})
 }
 
@@ -1165,8 +1166,8 @@ func TestWithoutProxy(t *testing.T) {
 		h.add("v2")
 		h.does["v2"] = behaviour{proxied: 502}
 		r := h.release("v2")
-		same(t, "outcome", r.Outcome, Released)
-		same(t, "steps", steps(r), toSwap+"restart health (proxy) (checks) commit (prune)")
+		assert.Equal(t, "outcome", r.Outcome, Released)
+		assert.Equal(t, "steps", steps(r), toSwap+"restart health (proxy) (checks) commit (prune)")
 	})
 }
 
@@ -1177,7 +1178,7 @@ func TestJournalTellsTheStory(t *testing.T) {
 		h.does["v2"] = behaviour{status: 500}
 		h.hooks(BeforeSwap)
 		h.release("v2")
-		same(t, "journal", h.story(), []string{
+		assert.Equal(t, "journal", h.story(), []string{
 			"began v2",
 			"intent before_swap v2", "done before_swap v2",
 			"intent swap v2", "done swap v2",
@@ -1196,11 +1197,11 @@ func TestJournalTellsTheStory(t *testing.T) {
 func TestNotBegun(t *testing.T) {
 	d := &Deployer{App: "shop"}
 	r := d.NotBegun(Request{Command: Release, Version: "v2"}, Locked, &journal.LockedError{Holder: journal.Holder{}})
-	same(t, "outcome", r.Outcome, Locked)
-	same(t, "exit code", r.ExitCode, 6)
-	same(t, "requested", r.Requested, "v2")
+	assert.Equal(t, "outcome", r.Outcome, Locked)
+	assert.Equal(t, "exit code", r.ExitCode, 6)
+	assert.Equal(t, "requested", r.Requested, "v2")
 	contains(t, "failure", summary(r.Failure), "another deploy of this app is running")
-	same(t, "changed", r.Changed, false)
+	assert.Equal(t, "changed", r.Changed, false)
 }
 
 func TestDeployIDsSortByTimeAndDiffer(t *testing.T) {
@@ -1228,9 +1229,9 @@ func TestWhatHangsIsKilled(t *testing.T) {
 				h.add("v2")
 				h.does["v2"] = c.does
 				r := h.release("v2")
-				same(t, "outcome", r.Outcome, RolledBack)
-				same(t, "killed", h.killed, c.killed)
-				same(t, "restarts", h.restarts, versions{"v2", "v1"})
+				assert.Equal(t, "outcome", r.Outcome, RolledBack)
+				assert.Equal(t, "killed", h.killed, c.killed)
+				assert.Equal(t, "restarts", h.restarts, versions{"v2", "v1"})
 				h.wellWritten()
 			})
 		})

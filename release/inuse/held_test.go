@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"deploygate/scripts/assert"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -80,10 +82,10 @@ func helped(t *testing.T, program string, do ...string) (pid int) {
 	cmd.Env = append(os.Environ(), helperEnv+"=1")
 	cmd.Dir = "/"
 	in, err := cmd.StdinPipe()
-	must(t, err)
+	assert.OK(t, err)
 	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
+	assert.OK(t, err)
+	assert.OK(t, cmd.Start())
 	t.Cleanup(func() {
 		in.Close()
 		_ = cmd.Wait()
@@ -101,7 +103,7 @@ func helped(t *testing.T, program string, do ...string) (pid int) {
 func releases(t *testing.T, names ...string) string {
 	t.Helper()
 	parent, err := filepath.EvalSymlinks(t.TempDir())
-	must(t, err)
+	assert.OK(t, err)
 	for _, name := range names {
 		write(t, filepath.Join(parent, name, "project/settings.py"), strings.Repeat("#", 4096))
 	}
@@ -110,8 +112,8 @@ func releases(t *testing.T, names ...string) string {
 
 func write(t *testing.T, file, text string) {
 	t.Helper()
-	must(t, os.MkdirAll(filepath.Dir(file), 0o755))
-	must(t, os.WriteFile(file, []byte(text), 0o755))
+	assert.OK(t, os.MkdirAll(filepath.Dir(file), 0o755))
+	assert.OK(t, os.WriteFile(file, []byte(text), 0o755))
 }
 
 func root(t *testing.T) {
@@ -126,7 +128,7 @@ func holds(t *testing.T, parent string, reason Reason, why string) {
 	t.Helper()
 	held, err := Held(t.Context(), parent, []string{"v1", "v2", "v10", "v1-rc"})
 	if hidden := new(unseen); !errors.As(err, &hidden) { // a machine may hide what runs it; the helpers aren't hidden
-		must(t, err)
+		assert.OK(t, err)
 	}
 	if h := held["v1"]; h.Reason != reason || !strings.Contains(h.Why, why) {
 		t.Errorf("v1 is held by %+v, want %s: …%s…", h, reason, why)
@@ -140,7 +142,7 @@ func holds(t *testing.T, parent string, reason Reason, why string) {
 func TestAProcessHoldsWhereItLives(t *testing.T) {
 	root(t)
 	self, err := os.Executable()
-	must(t, err)
+	assert.OK(t, err)
 	for _, c := range []struct {
 		name string
 		do   func(dir string) []string // with v1
@@ -187,14 +189,14 @@ func TestAProcessHoldsWhereItLives(t *testing.T) {
 func TestAProgramHoldsItsRelease(t *testing.T) {
 	root(t)
 	self, err := os.Executable()
-	must(t, err)
+	assert.OK(t, err)
 	binary, err := os.ReadFile(self)
-	must(t, err)
+	assert.OK(t, err)
 	parent := releases(t, "v1", "v2", "v10", "v1-rc")
 	worker := filepath.Join(parent, "v1/venv/bin/worker")
 	write(t, worker, string(binary))
 	// A hard link in another release is another file by name: that release may go.
-	must(t, os.Link(worker, filepath.Join(parent, "v2/worker")))
+	assert.OK(t, os.Link(worker, filepath.Join(parent, "v2/worker")))
 	pid := helped(t, worker)
 	holds(t, parent, Process, fmt.Sprintf("runs venv/bin/worker of it (pid %d)", pid))
 	other := helped(t, worker)
@@ -205,7 +207,7 @@ func TestAProgramHoldsItsRelease(t *testing.T) {
 func TestADeletedDirectory(t *testing.T) {
 	root(t)
 	self, err := os.Executable()
-	must(t, err)
+	assert.OK(t, err)
 	for _, c := range []struct {
 		name, at string
 		change   func(t *testing.T, dir string)
@@ -213,15 +215,15 @@ func TestADeletedDirectory(t *testing.T) {
 	}{
 		{"made again", "", func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.RemoveAll(dir))
+			assert.OK(t, os.RemoveAll(dir))
 			write(t, filepath.Join(dir, "manage.py"), "")
 		}, true},
-		{"a part of it", "/project", func(t *testing.T, dir string) { t.Helper(); must(t, os.RemoveAll(dir+"/project")) }, true},
-		{"gone", "", func(t *testing.T, dir string) { t.Helper(); must(t, os.RemoveAll(dir)) }, false},
+		{"a part of it", "/project", func(t *testing.T, dir string) { t.Helper(); assert.OK(t, os.RemoveAll(dir+"/project")) }, true},
+		{"gone", "", func(t *testing.T, dir string) { t.Helper(); assert.OK(t, os.RemoveAll(dir)) }, false},
 		{"renamed, and another one has its name", "", func(t *testing.T, dir string) {
 			t.Helper()
-			must(t, os.Rename(dir, dir+".old"))
-			must(t, os.Mkdir(dir, 0o755))
+			assert.OK(t, os.Rename(dir, dir+".old"))
+			assert.OK(t, os.Mkdir(dir, 0o755))
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -241,7 +243,7 @@ func TestADeletedDirectory(t *testing.T) {
 func TestAMountHoldsWhereItLies(t *testing.T) {
 	root(t)
 	self, err := os.Executable()
-	must(t, err)
+	assert.OK(t, err)
 	for _, c := range []struct {
 		name string
 		do   func(dir string) []string // in another namespace
@@ -274,10 +276,10 @@ func TestWhatIsNotSeen(t *testing.T) {
 	parent := releases(t, "v1")
 	proc := t.TempDir()
 	look := func(prepare func(p string)) error {
-		must(t, os.RemoveAll(proc))
-		must(t, os.MkdirAll(filepath.Join(proc, "self"), 0o755))
+		assert.OK(t, os.RemoveAll(proc))
+		assert.OK(t, os.MkdirAll(filepath.Join(proc, "self"), 0o755))
 		text, err := os.ReadFile("/proc/self/mountinfo")
-		must(t, err)
+		assert.OK(t, err)
 		write(t, filepath.Join(proc, "self/mountinfo"), string(text))
 		prepare(filepath.Join(proc, "12345678"))
 		l := &look{proc: proc, parent: parent, held: map[string]Hold{}, ids: map[inode]string{}, views: map[view][]string{}}
@@ -286,19 +288,19 @@ func TestWhatIsNotSeen(t *testing.T) {
 		}
 		return l.processes(t.Context())
 	}
-	must(t, look(func(string) {}))
-	must(t, look(func(p string) { must(t, os.Mkdir(p, 0o755)) })) // it has just ended
+	assert.OK(t, look(func(string) {}))
+	assert.OK(t, look(func(p string) { assert.OK(t, os.Mkdir(p, 0o755)) })) // it has just ended
 	for name, c := range map[string]struct {
 		prepare func(p string)
 		err     string
 	}{
 		"mounts that aren't understood": {func(p string) {
-			must(t, os.MkdirAll(filepath.Join(p, "ns"), 0o755))
-			must(t, os.Symlink("/", filepath.Join(p, "root")))
-			must(t, os.Symlink("mnt:[1]", filepath.Join(p, "ns/mnt")))
+			assert.OK(t, os.MkdirAll(filepath.Join(p, "ns"), 0o755))
+			assert.OK(t, os.Symlink("/", filepath.Join(p, "root")))
+			assert.OK(t, os.Symlink("mnt:[1]", filepath.Join(p, "ns/mnt")))
 			write(t, filepath.Join(p, "mountinfo"), "x\n")
 		}, "cannot look at process 12345678: cannot understand the mount"},
-		"our own mounts":      {func(string) { must(t, os.Remove(filepath.Join(proc, "self/mountinfo"))) }, "no such file"},
+		"our own mounts":      {func(string) { assert.OK(t, os.Remove(filepath.Join(proc, "self/mountinfo"))) }, "no such file"},
 		"a link that is none": {func(p string) { write(t, filepath.Join(p, "root"), "") }, "cannot look at process 12345678"},
 	} {
 		if err := look(c.prepare); err == nil || !strings.Contains(err.Error(), c.err) {
@@ -320,7 +322,7 @@ func TestProcessesOfOthers(t *testing.T) {
 	root(t)
 	parent := releases(t, "v1")
 	for dir := parent; dir != "/"; dir = filepath.Dir(dir) {
-		must(t, os.Chmod(dir, 0o755))
+		assert.OK(t, os.Chmod(dir, 0o755))
 	}
 	done := make(chan error)
 	go func() {

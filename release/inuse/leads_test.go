@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"deploygate/scripts/assert"
+
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +21,7 @@ type site struct {
 func newSite(t *testing.T) site {
 	t.Helper()
 	root, err := filepath.EvalSymlinks(t.TempDir())
-	must(t, err)
+	assert.OK(t, err)
 	for _, v := range []string{"old", "older", "old-er", "live"} {
 		write(t, filepath.Join(root, "releases", v, "manage.py"), "#!/usr/bin/env python3\n")
 	}
@@ -41,8 +43,8 @@ func (s site) file(name, text string) {
 
 func (s site) link(name, to string) {
 	s.t.Helper()
-	must(s.t, os.MkdirAll(filepath.Dir(filepath.Join(s.root, name)), 0o755))
-	must(s.t, os.Symlink(strings.ReplaceAll(to, "ROOT", s.root), filepath.Join(s.root, name)))
+	assert.OK(s.t, os.MkdirAll(filepath.Dir(filepath.Join(s.root, name)), 0o755))
+	assert.OK(s.t, os.Symlink(strings.ReplaceAll(to, "ROOT", s.root), filepath.Join(s.root, name)))
 }
 
 // said is what was found, one a line, with ROOT for the root.
@@ -121,8 +123,8 @@ func TestWhatAReleaseNeeds(t *testing.T) {
 			s.file("releases/live/.env", "A=ROOT/releases/older2 B=xROOT/releasesold C=ROOT/releases/\n")
 		}, nil},
 		{"what would block", func(s site) {
-			must(s.t, unix.Mkfifo(filepath.Join(s.root, "releases/live/pyvenv.cfg"), 0o600))
-			must(s.t, unix.Mkfifo(filepath.Join(s.root, "releases/live/fifo"), 0o600))
+			assert.OK(s.t, unix.Mkfifo(filepath.Join(s.root, "releases/live/pyvenv.cfg"), 0o600))
+			assert.OK(s.t, unix.Mkfifo(filepath.Join(s.root, "releases/live/fifo"), 0o600))
 			s.link("releases/live/venv", "../old/venv")
 		}, []string{"old: live/venv leads into it"}},
 	} {
@@ -130,7 +132,7 @@ func TestWhatAReleaseNeeds(t *testing.T) {
 			s := newSite(t)
 			c.plan(s)
 			found, err := s.leads().Of(t.Context(), "live")
-			must(t, err)
+			assert.OK(t, err)
 			got := said(s, found)
 			want := map[string]bool{}
 			for _, w := range c.want {
@@ -157,7 +159,7 @@ func TestWhatLeadsInFromAround(t *testing.T) {
 	dirs := []string{s.root, s.root + "/releases"}
 	theirs := func(link string) bool { return link != s.root+"/current" }
 	found, err := s.leads().Around(t.Context(), dirs, theirs, "app.service", []string{s.root + "/bin/gunicorn", "--bind", "x"})
-	must(t, err)
+	assert.OK(t, err)
 	if d := cmp.Diff([]string{
 		"old: ROOT/static leads into it", "older: ROOT/releases/stable leads into it", "old-er: ROOT/bin/gunicorn names it",
 	}, said(s, found)); d != "" {
@@ -169,7 +171,7 @@ func TestWhatLeadsInFromAround(t *testing.T) {
 		{s.root + "/static/run"},
 	} {
 		found, err := s.leads().Around(t.Context(), nil, theirs, "app.service", words)
-		must(t, err)
+		assert.OK(t, err)
 		if len(found) != 1 || found[0].To != "old" || !strings.HasPrefix(found[0].How, "app.service ") {
 			t.Errorf("%q: %+v", words, found)
 		}
@@ -185,7 +187,7 @@ func TestLeadsThatCantBeRead(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("root may read everything")
 	}
-	must(t, os.Chmod(filepath.Join(s.root, "releases/live"), 0))
+	assert.OK(t, os.Chmod(filepath.Join(s.root, "releases/live"), 0))
 	if _, err := s.leads().Of(t.Context(), "live"); err == nil || !strings.Contains(err.Error(), "cannot tell what live needs") {
 		t.Errorf("%v", err)
 	}

@@ -7,15 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"deploygate/scripts/assert"
+
 	"github.com/google/go-cmp/cmp"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 func TestParseMounts(t *testing.T) {
 	got, err := parseMounts([]byte(`22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
@@ -25,7 +20,7 @@ func TestParseMounts(t *testing.T) {
 42 22 0:50 / /srv/merged rw - overlay overlay rw,lowerdir=/a:/b\134:c,upperdir=/u,workdir=/w
 43 22 0:51 /sub /b rw - fuse.x\040y none rw
 `))
-	must(t, err)
+	assert.OK(t, err)
 	want := []mount{
 		{22, "8:1", "/", "/", "rw,errors=remount-ro"},
 		{36, "98:0", "/mnt1", "/mnt/with space\ttab\nline\\back", "rw"},
@@ -110,11 +105,11 @@ func TestNamesOfAPlace(t *testing.T) {
 // The kernel's own file is understood, and tells where a directory is.
 func TestLocate(t *testing.T) {
 	mounts, err := readMounts("/proc/self/mountinfo")
-	must(t, err)
+	assert.OK(t, err)
 	dir, err := filepath.EvalSymlinks(t.TempDir())
-	must(t, err)
+	assert.OK(t, err)
 	d, err := openDir(dir)
-	must(t, err)
+	assert.OK(t, err)
 	defer d.Close()
 	p, err := locate(d, dir, mounts)
 	if err != nil || p.device == "" {

@@ -15,6 +15,7 @@ import (
 	"deploygate/release/inuse"
 	"deploygate/release/journal"
 	"deploygate/rollback"
+	"deploygate/scripts/assert"
 )
 
 // A host of ten years: 10,000 deploys of as many versions, of which the last 1,000 are on disk.
@@ -31,37 +32,37 @@ func tenYears(b *testing.B) (d *deploy.Deployer, onDisk []release.Version) {
 	b.Helper()
 	state, root := b.TempDir(), b.TempDir()
 	f, err := os.Create(filepath.Join(state, "journal.jsonl"))
-	must(b, err)
+	assert.OK(b, err)
 	out := bufio.NewWriter(f)
 	for n := 1; n < deploys; n++ {
 		for _, r := range records(n) {
 			line, err := json.Marshal(r)
-			must(b, err)
+			assert.OK(b, err)
 			_, err = fmt.Fprintf(out, "%s\n", line)
-			must(b, err)
+			assert.OK(b, err)
 		}
 	}
-	must(b, out.Flush())
-	must(b, f.Close())
+	assert.OK(b, out.Flush())
+	assert.OK(b, f.Close())
 	finishOneMore(b, state)
 	for n := deploys - kept + 1; n <= deploys; n++ {
 		onDisk = append(onDisk, version(n))
-		must(b, os.MkdirAll(filepath.Join(root, "releases", string(version(n))), 0o755))
+		assert.OK(b, os.MkdirAll(filepath.Join(root, "releases", string(version(n))), 0o755))
 	}
 	tree, err := release.Open(root)
-	must(b, err)
+	assert.OK(b, err)
 	b.Cleanup(func() { _ = tree.Close() })
-	must(b, tree.Swap(version(deploys)))
+	assert.OK(b, tree.Swap(version(deploys)))
 	return &deploy.Deployer{StateDir: state, Tree: tree, NoMarker: rollback.Allow}, onDisk
 }
 
 func finishOneMore(b *testing.B, state string) {
 	b.Helper()
 	j, err := journal.Open(state)
-	must(b, err)
+	assert.OK(b, err)
 	defer j.Close()
 	for _, r := range records(deploys) {
-		must(b, j.Append(r))
+		assert.OK(b, j.Append(r))
 	}
 }
 
@@ -97,25 +98,18 @@ func records(n int) []journal.Record {
 	return rs
 }
 
-func must(b *testing.B, err error) {
-	b.Helper()
-	if err != nil {
-		b.Fatal(err)
-	}
-}
-
 func BenchmarkTenYears(b *testing.B) {
 	d, onDisk := tenYears(b)
 	for _, name := range []string{"journal.jsonl", "snapshot"} {
 		info, err := os.Stat(filepath.Join(d.StateDir, name))
-		must(b, err)
+		assert.OK(b, err)
 		b.Logf("%s: %d kB", name, info.Size()>>10)
 	}
 	run := func(name string, do func() error) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				must(b, do())
+				assert.OK(b, do())
 			}
 		})
 	}
@@ -151,9 +145,9 @@ func BenchmarkTenYears(b *testing.B) {
 	run("Prunable", func() error { shelf.Prunable(); return nil })
 	run("a deploy's records", func() error { finishOneMore(b, d.StateDir); return nil })
 	run("Load with a deploy under way", func() error {
-		must(b, os.Chmod(filepath.Join(d.StateDir, "journal.jsonl"), 0o600)) // so that it isn't as it was left
+		assert.OK(b, os.Chmod(filepath.Join(d.StateDir, "journal.jsonl"), 0o600)) // so that it isn't as it was left
 		return load()
 	})
-	must(b, os.Remove(filepath.Join(d.StateDir, "snapshot")))
+	assert.OK(b, os.Remove(filepath.Join(d.StateDir, "snapshot")))
 	run("Load without a snapshot", load)
 }

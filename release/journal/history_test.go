@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"deploygate/release"
+	"deploygate/scripts/assert"
 )
 
 // story builds journals out of deploys.
@@ -246,7 +247,7 @@ func TestLoadReplaysAndCountsTornLines(t *testing.T) {
 	appendAll(t, dir, sample()[:3]...)
 	appendAll(t, dir) // nothing to mend
 	h, err := Load(dir)
-	must(t, err)
+	assert.OK(t, err)
 	if len(h.deploys) != 1 || h.Torn != 0 || h.deploys[0].Finished() {
 		t.Errorf("%+v", h)
 	}

@@ -11,16 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"deploygate/scripts/assert"
+
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // sample is a deploy that went back, as the journal of a real one reads.
 func sample() []Record {
@@ -52,17 +47,17 @@ func written(t *testing.T) (records []Record, text []byte) {
 		t.Fatalf("torn %d, %v", torn, err)
 	}
 	text, err = os.ReadFile(filepath.Join(dir, fileName))
-	must(t, err)
+	assert.OK(t, err)
 	return records, text
 }
 
 func appendAll(t *testing.T, dir string, records ...Record) {
 	t.Helper()
 	j, err := Open(dir)
-	must(t, err)
+	assert.OK(t, err)
 	defer j.Close()
 	for _, r := range records {
-		must(t, j.Append(r))
+		assert.OK(t, j.Append(r))
 	}
 }
 
@@ -92,7 +87,7 @@ func TestJournalCutAnywhereReplaysToAPrefix(t *testing.T) {
 	all, text := written(t)
 	for cut := range len(text) + 1 {
 		got, torn, err := parse(bytes.NewReader(text[:cut]), "journal")
-		must(t, err)
+		assert.OK(t, err)
 		whole := bytes.Count(text[:cut], []byte("\n"))
 		if cut < len(text) && text[cut] == '\n' {
 			whole++ // only the line's end is missing
@@ -110,13 +105,13 @@ func TestAppendingAfterATornLineLosesNothingElse(t *testing.T) {
 	all, text := written(t)
 	for cut := 1; cut <= len(text); cut += len(text) / 12 {
 		dir := t.TempDir()
-		must(t, os.WriteFile(filepath.Join(dir, fileName), text[:cut], 0o640))
+		assert.OK(t, os.WriteFile(filepath.Join(dir, fileName), text[:cut], 0o640))
 		before, _, err := Read(dir)
-		must(t, err)
+		assert.OK(t, err)
 		next := Record{Format: format, Deploy: "d2", Event: Began, At: all[0].At}
 		appendAll(t, dir, next)
 		after, torn, err := Read(dir)
-		must(t, err)
+		assert.OK(t, err)
 		if d := cmp.Diff(append(before, next), after); d != "" || torn > 1 {
 			t.Errorf("cut at %d: torn %d, %s", cut, torn, d)
 		}
@@ -192,10 +187,10 @@ func TestANewerFormatIsRefusedNotMisread(t *testing.T) {
 	dir := t.TempDir()
 	appendAll(t, dir, sample()...)
 	f, err := os.OpenFile(filepath.Join(dir, fileName), os.O_WRONLY|os.O_APPEND, 0)
-	must(t, err)
+	assert.OK(t, err)
 	_, err = f.WriteString(`{"format":2,"deploy":"d2","event":"began","new":true}` + "\n")
-	must(t, err)
-	must(t, f.Close())
+	assert.OK(t, err)
+	assert.OK(t, f.Close())
 	if h, err := Load(dir); err == nil || !strings.Contains(err.Error(), "newer deploygate (format 2)") {
 		t.Errorf("Load() = %v, %v", h, err)
 	}
@@ -206,7 +201,7 @@ func TestOpenMakesTheStateDirectoryForItsOwnerAlone(t *testing.T) {
 	appendAll(t, dir, sample()[0])
 	for name, most := range map[string]os.FileMode{dir: 0o750, filepath.Join(dir, fileName): 0o640} {
 		info, err := os.Stat(name)
-		must(t, err)
+		assert.OK(t, err)
 		if more := info.Mode().Perm() &^ most; more != 0 {
 			t.Errorf("%s has mode %v", name, info.Mode())
 		}
@@ -215,13 +210,13 @@ func TestOpenMakesTheStateDirectoryForItsOwnerAlone(t *testing.T) {
 
 func TestAJournalThatIsNoFileIsRefused(t *testing.T) {
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
-	must(t, os.WriteFile(elsewhere, []byte("precious"), 0o600))
+	assert.OK(t, os.WriteFile(elsewhere, []byte("precious"), 0o600))
 	for name, plant := range map[string]func(file string) error{
 		"link":      func(file string) error { return os.Symlink(elsewhere, file) },
 		"directory": func(file string) error { return os.Mkdir(file, 0o750) },
 	} {
 		dir := t.TempDir()
-		must(t, plant(filepath.Join(dir, fileName)))
+		assert.OK(t, plant(filepath.Join(dir, fileName)))
 		if j, err := Open(dir); err == nil {
 			_ = j.Close()
 			t.Errorf("%s: Open succeeded", name)
@@ -238,7 +233,7 @@ func TestAJournalThatIsNoFileIsRefused(t *testing.T) {
 func TestWritableMakesNothing(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
-	must(t, os.WriteFile(file, nil, 0o600))
+	assert.OK(t, os.WriteFile(file, nil, 0o600))
 	for name, want := range map[string]bool{
 		dir:                             true,
 		filepath.Join(dir, "a", "b"):    true, // it would be made

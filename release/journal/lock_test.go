@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"deploygate/scripts/assert"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -53,7 +55,7 @@ func holdUntilKilled(dir string) error {
 func child(t *testing.T, env, dir string) *exec.Cmd {
 	t.Helper()
 	exe, err := os.Executable()
-	must(t, err)
+	assert.OK(t, err)
 	cmd := exec.CommandContext(t.Context(), exe)
 	cmd.Env = append(os.Environ(), env+"="+dir)
 	return cmd
@@ -64,10 +66,10 @@ func hold(t *testing.T, dir string) *exec.Cmd {
 	t.Helper()
 	cmd := child(t, holdEnv, dir)
 	_, err := cmd.StdinPipe()
-	must(t, err)
+	assert.OK(t, err)
 	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
+	assert.OK(t, err)
+	assert.OK(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -81,7 +83,7 @@ func hold(t *testing.T, dir string) *exec.Cmd {
 func acquire(t *testing.T, dir string, wait time.Duration) *Lock {
 	t.Helper()
 	l, err := Acquire(t.Context(), dir, Holder{PID: os.Getpid(), User: "me", Command: "prune"}, wait)
-	must(t, err)
+	assert.OK(t, err)
 	return l
 }
 
@@ -105,7 +107,7 @@ func TestALockThatIsHeldNamesItsHolder(t *testing.T) {
 func TestALockIsFreedWhenItsHolderIsKilled(t *testing.T) {
 	dir := t.TempDir()
 	cmd := hold(t, dir)
-	must(t, cmd.Process.Kill())
+	assert.OK(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	if h, running := Running(dir); running {
 		t.Errorf("%v is running", h)
@@ -133,8 +135,8 @@ func TestAcquireWaitsForTheHolder(t *testing.T) {
 		t.Fatalf("locked twice: %v", err)
 	case <-time.After(2 * probeTime):
 	}
-	must(t, first.Unlock())
-	must(t, <-got)
+	assert.OK(t, first.Unlock())
+	assert.OK(t, <-got)
 }
 
 func TestAwaitGetsTheLockWhenItsHolderIsKilled(t *testing.T) {
@@ -147,7 +149,7 @@ func TestAwaitGetsTheLockWhenItsHolderIsKilled(t *testing.T) {
 		return cmd.Process.Kill()
 	}
 	l, err := Await(dir, Holder{PID: os.Getpid(), Command: "guard"}, ready)
-	must(t, err)
+	assert.OK(t, err)
 	defer l.Unlock()
 	if h, running := Running(dir); !running || h.Command != "guard" {
 		t.Errorf("Running() = %v, %v", h, running)
@@ -176,7 +178,7 @@ func TestUnlockedMeansThatNobodyRuns(t *testing.T) {
 	if _, running := Running(filepath.Join(dir, "shop")); running {
 		t.Error("running without a state directory")
 	}
-	must(t, acquire(t, dir, 0).Unlock())
+	assert.OK(t, acquire(t, dir, 0).Unlock())
 	if h, running := Running(dir); running {
 		t.Errorf("%v is running", h)
 	}
@@ -184,22 +186,22 @@ func TestUnlockedMeansThatNobodyRuns(t *testing.T) {
 	if err != nil || len(text) != 0 {
 		t.Errorf("the lock's file holds %q, %v", text, err)
 	}
-	must(t, acquire(t, dir, 0).Unlock())
+	assert.OK(t, acquire(t, dir, 0).Unlock())
 }
 
 func TestTwoAppsDoNotLockEachOther(t *testing.T) {
 	state := t.TempDir()
 	shop, blog := acquire(t, filepath.Join(state, "shop"), 0), acquire(t, filepath.Join(state, "blog"), 0)
-	must(t, shop.Unlock())
+	assert.OK(t, shop.Unlock())
 	if _, running := Running(filepath.Join(state, "blog")); !running {
 		t.Error("shop's lock freed blog's")
 	}
-	must(t, blog.Unlock())
+	assert.OK(t, blog.Unlock())
 }
 
 func TestLookingDoesNotDisturbWhoeverWantsTheLock(t *testing.T) {
 	dir := t.TempDir()
-	must(t, acquire(t, dir, 0).Unlock())
+	assert.OK(t, acquire(t, dir, 0).Unlock())
 	stop := make(chan struct{})
 	looked := make(chan struct{})
 	go func() {
@@ -214,7 +216,7 @@ func TestLookingDoesNotDisturbWhoeverWantsTheLock(t *testing.T) {
 		}
 	}()
 	for range 20 {
-		must(t, acquire(t, dir, 0).Unlock())
+		assert.OK(t, acquire(t, dir, 0).Unlock())
 	}
 	close(stop)
 	<-looked
@@ -222,7 +224,7 @@ func TestLookingDoesNotDisturbWhoeverWantsTheLock(t *testing.T) {
 
 func TestALockThatIsALinkIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	must(t, os.Symlink("/dev/null", filepath.Join(dir, lockName)))
+	assert.OK(t, os.Symlink("/dev/null", filepath.Join(dir, lockName)))
 	if l, err := Acquire(t.Context(), dir, Holder{}, 0); err == nil {
 		_ = l.Unlock()
 		t.Error("it was followed")

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploygate/release"
+	"deploygate/scripts/assert"
 )
 
 // facts is all that a History can be asked.
@@ -54,7 +55,7 @@ func factsOf(h History, asked []release.Version) facts {
 func told(t *testing.T, text []byte) History {
 	t.Helper()
 	records, torn, err := parse(bytes.NewReader(text), "journal")
-	must(t, err)
+	assert.OK(t, err)
 	h := Replay(records)
 	h.Torn = torn
 	return h
@@ -64,10 +65,10 @@ func told(t *testing.T, text []byte) History {
 func loads(t *testing.T, dir string, asked ...release.Version) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, fileName))
-	must(t, err)
+	assert.OK(t, err)
 	want := told(t, text)
 	got, err := Load(dir)
-	must(t, err)
+	assert.OK(t, err)
 	if d := cmp.Diff(factsOf(want, asked), factsOf(got, asked), cmp.AllowUnexported(Deploy{})); d != "" {
 		t.Fatal(d)
 	}
@@ -77,7 +78,7 @@ func loads(t *testing.T, dir string, asked ...release.Version) {
 func used(t *testing.T, dir string) bool {
 	t.Helper()
 	f, err := openToRead(dir)
-	must(t, err)
+	assert.OK(t, err)
 	defer f.Close()
 	s := readSnapshot(dir)
 	return s != nil && s.of(f)
@@ -87,7 +88,7 @@ func used(t *testing.T, dir string) bool {
 func snap(t *testing.T, dir string) error {
 	t.Helper()
 	j, err := Open(dir)
-	must(t, err)
+	assert.OK(t, err)
 	defer j.Close()
 	return j.snapshot()
 }
@@ -100,7 +101,7 @@ func decoded(text []byte) *snapshot { return decodeSnapshot(bytes.NewReader(text
 
 func put(t *testing.T, dir, name string, text []byte) {
 	t.Helper()
-	must(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
+	assert.OK(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
 }
 
 // chance makes journals at random: of deploys that end and that don't, of versions old and new, with all that can go
@@ -250,7 +251,7 @@ func TestLoadGivesWhatAReplayOfTheWholeDoes(t *testing.T) {
 			check := func(i int) {
 				t.Helper()
 				got, err := Load(dir)
-				must(t, err)
+				assert.OK(t, err)
 				if d := cmp.Diff(want[i], factsOf(got, c.versions), cmp.AllowUnexported(Deploy{})); d != "" {
 					t.Fatalf("with %d bytes: %s", cuts[i], d)
 				}
@@ -262,7 +263,7 @@ func TestLoadGivesWhatAReplayOfTheWholeDoes(t *testing.T) {
 				if c.oneIn(3) {
 					_ = os.Remove(filepath.Join(dir, snapshotName))
 				}
-				must(t, snap(t, dir))
+				assert.OK(t, snap(t, dir))
 				check(i)
 				for range 20 {
 					k := c.IntN(len(cuts))
@@ -290,7 +291,7 @@ func TestPastGivesTheLastDeploys(t *testing.T) {
 				text = append(text, l...)
 				put(t, dir, fileName, text[:len(text)-c.IntN(2)])
 				records, _, err := Read(dir)
-				must(t, err)
+				assert.OK(t, err)
 				var all []Deploy
 				for _, d := range slices.Backward(Replay(records).deploys) {
 					all = append(all, *d)
@@ -301,7 +302,7 @@ func TestPastGivesTheLastDeploys(t *testing.T) {
 						want = all[:min(limit, len(all))]
 					}
 					got, err := Past(dir, limit)
-					must(t, err)
+					assert.OK(t, err)
 					if d := cmp.Diff(slices.Concat(want), got, cmp.AllowUnexported(Deploy{})); d != "" {
 						t.Fatalf("seed %d, the last %d of %d: %s", seed, limit, len(all), d)
 					}
@@ -328,7 +329,7 @@ func TestPastReadsLinesOfAnyLength(t *testing.T) {
 	put(t, dir, fileName, text)
 	for limit := range len(want) + 1 {
 		past, err := Past(dir, limit)
-		must(t, err)
+		assert.OK(t, err)
 		var got []string
 		for _, d := range past {
 			got = append(got, d.ID)
@@ -376,13 +377,13 @@ func TestASnapshotOfAnotherJournalIsNoticed(t *testing.T) {
 			"in place": func(dir string, text []byte) { put(t, dir, fileName, text) },
 			"another file": func(dir string, text []byte) {
 				put(t, dir, "other", text)
-				must(t, os.Rename(filepath.Join(dir, "other"), filepath.Join(dir, fileName)))
+				assert.OK(t, os.Rename(filepath.Join(dir, "other"), filepath.Join(dir, fileName)))
 			},
 		} {
 			t.Run(name+", "+way, func(t *testing.T) {
 				dir := threeDeploys(t)
 				text, err := os.ReadFile(filepath.Join(dir, fileName))
-				must(t, err)
+				assert.OK(t, err)
 				write(dir, change(text))
 				if used(t, dir) {
 					t.Error("it is used")
@@ -401,7 +402,7 @@ func TestASnapshotOfAnotherJournalIsNoticed(t *testing.T) {
 // What a copy of the state directory holds belongs together: only what the kernel knows of the file is different.
 func TestACopyOfBothIsUsed(t *testing.T) {
 	dir, other := threeDeploys(t), t.TempDir()
-	must(t, os.CopyFS(other, os.DirFS(dir)))
+	assert.OK(t, os.CopyFS(other, os.DirFS(dir)))
 	if !used(t, other) {
 		t.Error("it is not")
 	}
@@ -412,7 +413,7 @@ func TestACopyOfBothIsUsed(t *testing.T) {
 func TestAJournalThatIsAsItWasLeftIsTrusted(t *testing.T) {
 	dir := threeDeploys(t)
 	f, err := openToRead(dir)
-	must(t, err)
+	assert.OK(t, err)
 	defer f.Close()
 	s := readSnapshot(dir)
 	s.Sum++
@@ -444,7 +445,7 @@ func TestADamagedSnapshotIsNoticed(t *testing.T) {
 	dir := threeDeploys(t)
 	file := filepath.Join(dir, snapshotName)
 	good, err := os.ReadFile(file)
-	must(t, err)
+	assert.OK(t, err)
 	unusable := func(what string) {
 		t.Helper()
 		if used(t, dir) {
@@ -491,8 +492,8 @@ func TestADamagedSnapshotIsNoticed(t *testing.T) {
 		"a fifo":       func() error { return unix.Mkfifo(file, 0o600) },
 		"far too long": func() error { return os.WriteFile(file, make([]byte, snapshotLimit+1), 0o600) },
 	} {
-		must(t, os.RemoveAll(file))
-		must(t, plant())
+		assert.OK(t, os.RemoveAll(file))
+		assert.OK(t, plant())
 		unusable(name)
 	}
 }
@@ -501,11 +502,11 @@ func TestADamagedSnapshotIsNoticed(t *testing.T) {
 func TestReadingMakesNoSnapshot(t *testing.T) {
 	dir := threeDeploys(t)
 	for _, name := range []string{snapshotName, fileName} {
-		must(t, os.Remove(filepath.Join(dir, name)))
+		assert.OK(t, os.Remove(filepath.Join(dir, name)))
 		_, err := Load(dir)
-		must(t, err)
+		assert.OK(t, err)
 		_, err = Past(dir, 1)
-		must(t, err)
+		assert.OK(t, err)
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			t.Errorf("%s is there again", name)
 		}
@@ -523,8 +524,8 @@ func TestASnapshotThatCanNotBeWrittenIsDoneWithout(t *testing.T) {
 	} {
 		for _, in := range []string{snapshotName, snapshotName + ".new"} {
 			dir := threeDeploys(t)
-			must(t, os.RemoveAll(filepath.Join(dir, in)))
-			must(t, plant(filepath.Join(dir, in)))
+			assert.OK(t, os.RemoveAll(filepath.Join(dir, in)))
+			assert.OK(t, plant(filepath.Join(dir, in)))
 			appendAll(t, dir, new(story).released("4", "v4", "v3").records...)
 			loads(t, dir, "v1", "v2", "v3", "v4")
 			if h, _ := Load(dir); !h.Good("v4") {
@@ -580,7 +581,7 @@ func TestTheSnapshotIsOfThisFormat(t *testing.T) {
 	made := snapshot{header: header{Offset: 7, Sum: 8, Journal: seal{1, 2, 3}}, history: Replay(s.records)}
 	made.history.Torn = 4
 	got, err := made.encode()
-	must(t, err)
+	assert.OK(t, err)
 	want := `{"format":3,"offset":7,"sum":8,"journal":{"inode":1,"size":2,"changed":3},"torn":4,"gated":5,"lives":132,"gates":50,"schemas":341,"deployed":132}
 v0 forward,by-hand
 v1 forward,passed
@@ -613,15 +614,15 @@ func TestAKilledWriterLeavesNothingWrong(t *testing.T) {
 	for round := range 20 {
 		cmd := child(t, deployEnv, dir)
 		out, err := cmd.StdoutPipe()
-		must(t, err)
-		must(t, cmd.Start())
+		assert.OK(t, err)
+		assert.OK(t, cmd.Start())
 		_, err = io.ReadFull(out, make([]byte, 1+round%4)) // a byte for each deploy that has ended
-		must(t, err)
-		must(t, cmd.Process.Kill())
+		assert.OK(t, err)
+		assert.OK(t, cmd.Process.Kill())
 		_ = cmd.Wait()
 		loads(t, dir)
 		h, err := Load(dir)
-		must(t, err)
+		assert.OK(t, err)
 		if ended += 1 + round%4; len(h.Gated()) < ended {
 			t.Fatalf("%d deploys of at least %d", len(h.Gated()), ended)
 		}
@@ -675,9 +676,9 @@ func TestLookingWhileDeploysEnd(t *testing.T) {
 	for ended.Load() < all {
 		before := ended.Load()
 		h, err := Load(dir)
-		must(t, err)
+		assert.OK(t, err)
 		past, err := Past(dir, 3)
-		must(t, err)
+		assert.OK(t, err)
 		after := ended.Load() + 1
 		if n := int64(len(h.Gated())); n < before || n > after || h.Torn > 1 {
 			t.Fatalf("%d deploys, %d torn lines; it were %d to %d", n, h.Torn, before, after)
@@ -686,7 +687,7 @@ func TestLookingWhileDeploysEnd(t *testing.T) {
 			t.Fatalf("%d past deploys of at least %d", n, before)
 		}
 	}
-	must(t, <-deployed)
+	assert.OK(t, <-deployed)
 	loads(t, dir)
 }
 

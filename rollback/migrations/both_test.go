@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploygate/release/interpreter"
+	"deploygate/scripts/assert"
 )
 
 // contents are the files of a release: their text, or what else they are.
@@ -32,20 +33,20 @@ func (s contents) write(t *testing.T) string {
 	dir := t.TempDir()
 	for name, text := range s {
 		file := filepath.Join(dir, name)
-		must(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		assert.OK(t, os.MkdirAll(filepath.Dir(file), 0o755))
 		to, isLink := strings.CutPrefix(text, linkTo)
 		switch {
 		case isLink:
-			must(t, os.Symlink(to, file))
+			assert.OK(t, os.Symlink(to, file))
 		case text == fifo:
-			must(t, unix.Mkfifo(file, 0o644))
+			assert.OK(t, unix.Mkfifo(file, 0o644))
 		case text == directory:
-			must(t, os.Mkdir(file, 0o755))
+			assert.OK(t, os.Mkdir(file, 0o755))
 		case text == huge:
-			must(t, os.WriteFile(file, nil, 0o644))
-			must(t, os.Truncate(file, maxFile+1))
+			assert.OK(t, os.WriteFile(file, nil, 0o644))
+			assert.OK(t, os.Truncate(file, maxFile+1))
 		default:
-			must(t, os.WriteFile(file, []byte(text), 0o644))
+			assert.OK(t, os.WriteFile(file, []byte(text), 0o644))
 		}
 	}
 	return dir

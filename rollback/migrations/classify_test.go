@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"deploygate/release/interpreter"
+	"deploygate/scripts/assert"
 )
 
 // base is what both releases of the cases below have.
@@ -411,7 +412,7 @@ func python(t *testing.T) {
 func read(t *testing.T, files map[string]string) *Set {
 	t.Helper()
 	s, err := Read(t.Context(), tree(t, files))
-	must(t, err)
+	assert.OK(t, err)
 	return s
 }
 
@@ -427,13 +428,6 @@ func tree(t *testing.T, files map[string]string) string {
 
 func write(t *testing.T, file, text string) {
 	t.Helper()
-	must(t, os.MkdirAll(filepath.Dir(file), 0o755))
-	must(t, os.WriteFile(file, []byte(text), 0o644))
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.OK(t, os.MkdirAll(filepath.Dir(file), 0o755))
+	assert.OK(t, os.WriteFile(file, []byte(text), 0o644))
 }

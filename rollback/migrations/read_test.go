@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploygate/release/interpreter"
+	"deploygate/scripts/assert"
 )
 
 const plainText = `
@@ -39,10 +40,10 @@ func TestMigrationsAreFoundByTheirFileNames(t *testing.T) {
 		files[file] = plainText
 	}
 	dir := tree(t, files)
-	must(t, os.Symlink("gone.py", filepath.Join(dir, "shop/migrations/0010_dangling.py")))
-	must(t, os.MkdirAll(filepath.Join(dir, "shop/migrations/0011_package.py"), 0o755))
+	assert.OK(t, os.Symlink("gone.py", filepath.Join(dir, "shop/migrations/0010_dangling.py")))
+	assert.OK(t, os.MkdirAll(filepath.Join(dir, "shop/migrations/0011_package.py"), 0o755))
 	s, err := Read(t.Context(), dir)
-	must(t, err)
+	assert.OK(t, err)
 	got := map[string]string{}
 	for n, m := range s.Migrations {
 		got[n.String()] = strings.Join(m.keys, " ") + " " + m.Problem
@@ -72,9 +73,9 @@ func TestMigrationsBehindALinkAreNotKnown(t *testing.T) {
 		{"shop/migrations", "../db"},                              // somewhere else in the release
 	} {
 		dir := t.TempDir()
-		must(t, os.MkdirAll(filepath.Join(dir, "db"), 0o755))
-		must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, link.name)), 0o755))
-		must(t, os.Symlink(link.to, filepath.Join(dir, link.name)))
+		assert.OK(t, os.MkdirAll(filepath.Join(dir, "db"), 0o755))
+		assert.OK(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, link.name)), 0o755))
+		assert.OK(t, os.Symlink(link.to, filepath.Join(dir, link.name)))
 		if s, err := Read(t.Context(), dir); err == nil {
 			t.Errorf("%s -> %s: %v, want an error", link.name, link.to, s)
 		}
@@ -83,7 +84,7 @@ func TestMigrationsBehindALinkAreNotKnown(t *testing.T) {
 
 func TestReleasesThatCannotBeRead(t *testing.T) {
 	deep := t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(deep, strings.Repeat("d/", maxDepth+5)), 0o755))
+	assert.OK(t, os.MkdirAll(filepath.Join(deep, strings.Repeat("d/", maxDepth+5)), 0o755))
 	for _, dir := range []string{deep, filepath.Join(t.TempDir(), "none")} {
 		if s, err := Read(t.Context(), dir); err == nil {
 			t.Errorf("%s: %v, want an error", dir, s)
@@ -137,12 +138,12 @@ func TestHostileFilesHaveAProblemAndTheOthersAreRead(t *testing.T) {
 		files["shop/migrations/"+name+".py"] = h.text
 	}
 	dir := tree(t, files)
-	must(t, unix.Mkfifo(filepath.Join(dir, "shop/migrations/fifo.py"), 0o644))
-	must(t, os.Symlink("/etc/passwd", filepath.Join(dir, "shop/migrations/link.py")))
-	must(t, os.Truncate(filepath.Join(dir, "shop/migrations/larger.py"), 50<<20))
+	assert.OK(t, unix.Mkfifo(filepath.Join(dir, "shop/migrations/fifo.py"), 0o644))
+	assert.OK(t, os.Symlink("/etc/passwd", filepath.Join(dir, "shop/migrations/link.py")))
+	assert.OK(t, os.Truncate(filepath.Join(dir, "shop/migrations/larger.py"), 50<<20))
 	before := time.Now()
 	s, err := Read(t.Context(), dir)
-	must(t, err)
+	assert.OK(t, err)
 	t.Log(time.Since(before))
 	for name, h := range hostile {
 		m := s.Migrations[Name{"shop", name}]
@@ -169,7 +170,7 @@ func TestHostileFilesHaveAProblemAndTheOthersAreRead(t *testing.T) {
 func TestNothingIsExecuted(t *testing.T) {
 	python(t)
 	dir := t.TempDir()
-	must(t, os.Chmod(dir, 0o777)) // so that nobody could write to it, were it executed
+	assert.OK(t, os.Chmod(dir, 0o777)) // so that nobody could write to it, were it executed
 	proof := filepath.Join(dir, "executed")
 	text := fmt.Sprintf("open(%q, 'w')\n__import__('os').system('touch %s')\n%s\nopen(%q, 'w')\n", proof, proof, plainText, proof)
 	for _, file := range []string{
@@ -180,7 +181,7 @@ func TestNothingIsExecuted(t *testing.T) {
 	}
 	t.Chdir(dir)
 	s, err := Read(t.Context(), dir)
-	must(t, err)
+	assert.OK(t, err)
 	if m := s.Migrations[Name{"shop", "0001_initial"}]; m.Problem != "" {
 		t.Error(m.Problem)
 	}
@@ -208,7 +209,7 @@ func TestPythons(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			s, err := newReader(c.python).Read(t.Context(), dir)
-			must(t, err)
+			assert.OK(t, err)
 			for _, name := range []string{"0001_initial", "0002_next"} {
 				if m := s.Migrations[Name{"shop", name}]; !strings.Contains(m.Problem, c.problem) {
 					t.Errorf("%s has the problem %q, want %q", name, m.Problem, c.problem)
@@ -223,7 +224,7 @@ func TestPythons(t *testing.T) {
 		python := script(`echo {}; while read -r line; do :; done; echo "{\"problem\":\"$(id -u) $(id -G) $(pwd) $HOME$PATH\"}"; cat`)
 		t.Setenv("HOME", "/secret")
 		s, err := newReader(python).Read(t.Context(), dir)
-		must(t, err)
+		assert.OK(t, err)
 		if got := s.Migrations[Name{"shop", "0001_initial"}].Problem; os.Geteuid() == 0 && !strings.HasPrefix(got, "65534 65534 / ") ||
 			strings.Contains(got, "secret") {
 			t.Errorf("runs as %q", got)
@@ -242,7 +243,7 @@ func TestPythons(t *testing.T) {
 func script(t *testing.T, text string) string {
 	t.Helper()
 	file := filepath.Join("/tmp", fmt.Sprintf("deploygate-python-%d-%d", os.Getpid(), time.Now().UnixNano()))
-	must(t, os.WriteFile(file, []byte("#!/bin/sh\n"+text+"\n"), 0o755))
+	assert.OK(t, os.WriteFile(file, []byte("#!/bin/sh\n"+text+"\n"), 0o755))
 	t.Cleanup(func() { _ = os.Remove(file) })
 	return file
 }
@@ -253,7 +254,7 @@ func TestManyDeadlyFilesAreNotAllTried(t *testing.T) {
 	for i := range answers {
 		jobs = append(jobs, job{'M', nil, &answers[i]})
 	}
-	must(t, newReader(script(t, "echo {}")).ask(t.Context(), jobs))
+	assert.OK(t, newReader(script(t, "echo {}")).ask(t.Context(), jobs))
 	if first, last := answers[0].Problem, answers[len(answers)-1].Problem; first != deadly || last != tooMany {
 		t.Errorf("%q and %q", first, last)
 	}
@@ -512,8 +513,8 @@ func TestWhatIsStarted(t *testing.T) {
 	// Python runs as nobody, and says each start with a byte.
 	counting := script(t, fmt.Sprintf("printf x >>$0.started; exec %s \"$@\"", interpreter.Find()))
 	started := counting + ".started"
-	must(t, os.WriteFile(started, nil, 0o666))
-	must(t, os.Chmod(started, 0o666))
+	assert.OK(t, os.WriteFile(started, nil, 0o666))
+	assert.OK(t, os.Chmod(started, 0o666))
 	t.Cleanup(func() { _ = os.Remove(started) })
 	first := map[string]string{"shop/apps.py": labelled("store"), "shop/migrations/0001_initial.py": written("", "", createOrder)}
 	more := maps.Clone(first)
@@ -533,12 +534,12 @@ func TestWhatIsStarted(t *testing.T) {
 		{"the same texts elsewhere", v3, same, 1, 1},
 	} {
 		j, err := r.Judge(t.Context(), c.newer, c.older, nil)
-		must(t, err)
+		assert.OK(t, err)
 		if len(j.Blocking) != c.blocking {
 			t.Errorf("%s: %v", c.what, j)
 		}
 		starts, err := os.ReadFile(started)
-		must(t, err)
+		assert.OK(t, err)
 		if len(starts) != c.starts {
 			t.Errorf("%s: %d Pythons were started by now, want %d", c.what, len(starts), c.starts)
 		}
@@ -560,7 +561,7 @@ func TestAnErrorIsNoAnswer(t *testing.T) {
 		}
 	}
 	s, err := r.Read(t.Context(), v3)
-	must(t, err)
+	assert.OK(t, err)
 	for n, m := range s.Migrations {
 		if m.Problem == "" {
 			t.Errorf("%s is taken for read", n)
@@ -570,16 +571,16 @@ func TestAnErrorIsNoAnswer(t *testing.T) {
 
 func TestALinkInPlaceOfADirectoryIsNotFollowed(t *testing.T) {
 	dir := tree(t, map[string]string{"real/migrations/0001.py": plainText})
-	must(t, os.Symlink("real", filepath.Join(dir, "link")))
+	assert.OK(t, os.Symlink("real", filepath.Join(dir, "link")))
 	top, err := os.Open(dir)
-	must(t, err)
+	assert.OK(t, err)
 	defer top.Close()
 	if d, err := openDir(top, "link"); err == nil {
 		d.Close()
 		t.Error("it is")
 	}
 	d, err := openDir(top, "real")
-	must(t, err)
+	assert.OK(t, err)
 	d.Close()
 }
 
@@ -598,7 +599,7 @@ func TestRealPackages(t *testing.T) {
 		}
 		seen[release] = true
 		s, err := Read(t.Context(), dir)
-		must(t, err)
+		assert.OK(t, err)
 		for _, m := range s.Migrations {
 			if m.Problem != "" {
 				t.Errorf("%s %s", m.File, m.Problem)
