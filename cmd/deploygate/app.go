@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
+	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate"
 )
 
@@ -73,7 +74,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Version: version,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Usage: "the configuration `FILE`", EnvVars: []string{"DEPLOYGATE_CONFIG"}},
-			&cli.StringFlag{Name: "app", Usage: "the app `NAME`: " + configDir + "/NAME.toml", EnvVars: []string{"DEPLOYGATE_APP"}},
+			&cli.StringFlag{Name: "app", Usage: "the app `NAME`: " + config.Dir + "/NAME.toml", EnvVars: []string{"DEPLOYGATE_APP"}},
 			&cli.StringFlag{Name: "output", Value: "text", Usage: "`FORMAT` of the verdict: text or json", EnvVars: []string{"DEPLOYGATE_OUTPUT"}},
 			&cli.StringFlag{Name: "log-level", Value: "warn", Usage: "`LEVEL` of the log: debug, info, warn, error"},
 			&cli.BoolFlag{Name: "no-color", Usage: "no colours on a terminal; so does NO_COLOR"},
@@ -116,7 +117,7 @@ type session struct {
 	*commands
 	json    bool
 	noColor bool
-	config  *Config
+	config  *config.Config
 	log     zerolog.Logger
 }
 
@@ -124,7 +125,7 @@ type session struct {
 func (c *commands) begin(ctx *cli.Context, maxWords int) (*session, error) {
 	s, err := c.unconfigured(ctx, maxWords)
 	if err == nil {
-		s.config, err = LoadConfig(ctx.String("config"), ctx.String("app"), configDir)
+		s.config, err = config.Load(ctx.String("config"), ctx.String("app"), config.Dir)
 	}
 	return s, err
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate/diagnosis"
 	"deploygate/gate/untrusted"
 	"deploygate/release/unit"
@@ -45,7 +46,7 @@ func (v *evidence) recovery(ctx context.Context) {
 		exists: func(program string) bool { return exists(program) == "" },
 	}
 	if file, err := filepath.Abs(c.File); err == nil && c.File != "" {
-		files, err := configFiles(configDir)
+		files, err := config.Files(config.Dir)
 		b.config, b.known = file, err != nil || slices.Contains(files, file)
 	}
 	if !b.ofUser {
@@ -136,8 +137,8 @@ func (b atBoot) judge() diagnosis.Recovery {
 	}
 	if !b.known {
 		return diagnosis.Recovery{
-			Problem: stays + ": " + bootUnit + " and " + recoverUnit + " look for configurations in " + configDir + "/NAME.toml, and this one is " + b.config,
-			Fix:     "mv " + b.config + " " + configDir + "/NAME.toml",
+			Problem: stays + ": " + bootUnit + " and " + recoverUnit + " look for configurations in " + config.Dir + "/NAME.toml, and this one is " + b.config,
+			Fix:     "mv " + b.config + " " + config.Dir + "/NAME.toml",
 		}
 	}
 	return b.late()

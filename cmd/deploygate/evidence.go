@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate"
 	"deploygate/gate/diagnosis"
 	"deploygate/gate/nginx"
@@ -442,7 +443,7 @@ func (v *evidence) route(ctx context.Context) {
 		return
 	}
 	p := &v.Proxy
-	config, err := n.Effective(ctx)
+	effective, err := n.Effective(ctx)
 	if p.Test != nil && p.Test.Cause == gate.ProxyConfigInvalid {
 		return // which is said already
 	}
@@ -450,19 +451,19 @@ func (v *evidence) route(ctx context.Context) {
 		v.unread("nginx's configuration", err, p.Program+" -T")
 		return
 	}
-	v.nginxConfig = config
-	p.User = cmp.Or(p.User, config.User())
-	if all, known := config.Upstreams(); known {
+	v.nginxConfig = effective
+	p.User = cmp.Or(p.User, effective.User())
+	if all, known := effective.Upstreams(); known {
 		p.Upstreams = v.asBind(all)
 	}
 	request, ok := requestOf(p.URL, p.Host)
 	if !ok {
 		return
 	}
-	route := config.Route(request)
+	route := effective.Route(request)
 	route.Targets = v.asBind(route.Targets)
 	p.Route, p.Risks = &route, v.deployer.Gate.ProxyRisks(ctx)
-	if v.config.Proxy.ErrorLog == Defaults("").Proxy.ErrorLog && len(route.ErrorLogs) > 0 {
+	if v.config.Proxy.ErrorLog == config.Defaults("").Proxy.ErrorLog && len(route.ErrorLogs) > 0 {
 		p.LogFiles = route.ErrorLogs
 	}
 }

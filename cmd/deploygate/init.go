@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate/probe"
 	"deploygate/gate/socket"
 	"deploygate/gate/untrusted"
@@ -46,12 +47,12 @@ func (c *commands) init() *cli.Command {
 			}
 			name := ctx.String("unit")
 			if ctx.IsSet("unit") {
-				if err := validUnit(name); err != nil {
+				if err := config.ValidUnit(name); err != nil {
 					return usagef("--unit %v", err)
 				}
 			}
 			r := initReport{}
-			if r.App, r.File, err = newConfig(ctx.String("config"), ctx.String("app"), configDir, ctx.Bool("print")); err != nil {
+			if r.App, r.File, err = newConfig(ctx.String("config"), ctx.String("app"), config.Dir, ctx.Bool("print")); err != nil {
 				return err
 			}
 			run, stop := interruptible(false)
@@ -65,24 +66,24 @@ func (c *commands) init() *cli.Command {
 // look at what would be written it doesn't matter.
 func newConfig(file, app, dir string, look bool) (string, string, error) {
 	if app == "" && file == "" {
-		found, err := configFiles(dir)
+		found, err := config.Files(dir)
 		switch {
 		case err != nil:
 			return "", "", err
 		case len(found) == 0:
-			app = defaultApp
+			app = config.DefaultApp
 		case len(found) == 1 && look:
 			file = found[0]
 		case len(found) == 1:
 			return "", "", usagef("%s is there already and is left as it is; one for another app: deploygate init --app NAME", found[0])
 		default:
-			return "", "", Several(found)
+			return "", "", config.Several(found)
 		}
 	}
 	if app == "" {
 		app = strings.TrimSuffix(filepath.Base(file), ".toml")
 	}
-	if err := validApp(app); err != nil {
+	if err := config.ValidApp(app); err != nil {
 		return "", "", err
 	}
 	if file == "" {
@@ -108,9 +109,9 @@ func (s *session) init(ctx context.Context, r initReport, unitName string, look 
 		}
 		return s.cannot(err)
 	}
-	if first := Defaults(defaultApp); !look && r.App == defaultApp && f.root != first.Root && deployed(first) {
+	if first := config.Defaults(config.DefaultApp); !look && r.App == config.DefaultApp && f.root != first.Root && deployed(first) {
 		return usagef("%q is the app in %s, which has been deployed; give the one in %s a name of its own: deploygate init --app NAME --unit %s",
-			defaultApp, first.Root, f.root, f.unit)
+			config.DefaultApp, first.Root, f.root, f.unit)
 	}
 	r.Text = f.text()
 	if err := loads(r.File, r.Text); err != nil {
@@ -140,7 +141,7 @@ func (s *session) init(ctx context.Context, r initReport, unitName string, look 
 }
 
 // deployed tells whether an app is there and has been deployed.
-func deployed(c *Config) bool {
+func deployed(c *config.Config) bool {
 	_, missing := untrusted.Lstat(filepath.Join(c.Root, "current"))
 	history, err := journal.Load(c.StateDir)
 	_, ever := history.Last()
@@ -166,9 +167,9 @@ func (s *session) refused(err error) error {
 // naming gives the flags that lead to a configuration, as words of a command line; "" where none is needed.
 func naming(app, file string) string {
 	switch file {
-	case "", filepath.Join(configDir, defaultApp+".toml"):
+	case "", filepath.Join(config.Dir, config.DefaultApp+".toml"):
 		return ""
-	case filepath.Join(configDir, app+".toml"):
+	case filepath.Join(config.Dir, app+".toml"):
 		return " --app " + app
 	}
 	flags := " --config " + file
@@ -180,7 +181,7 @@ func naming(app, file string) string {
 
 // loads sees to it that what is written can be read.
 func loads(file, text string) error {
-	if err := Check(file, []byte(text)); err != nil {
+	if _, err := config.Parse(file, config.DefaultApp, []byte(text)); err != nil {
 		return fmt.Errorf("what was found makes no configuration: %w", err)
 	}
 	return nil
@@ -199,7 +200,7 @@ type found struct {
 
 // text is the configuration: what differs from the defaults, and where it was read.
 func (f *found) text() string {
-	d := Defaults(defaultApp)
+	d := config.Defaults(config.DefaultApp)
 	var b strings.Builder
 	b.WriteString("# Written by deploygate init from what this host's unit and nginx say. What isn't here has its default.\n")
 	section := ""
@@ -268,7 +269,7 @@ func survey(ctx context.Context, manager *unit.Manager, name string) (*found, er
 		return nil, err
 	}
 	if f.root, f.rootAt = rootOf(d); f.root == "" {
-		if _, err := usable(ctx, manager, d.Name, Defaults("").Root); err != nil && d.LoadState != "loaded" {
+		if _, err := usable(ctx, manager, d.Name, config.Defaults("").Root); err != nil && d.LoadState != "loaded" {
 			return nil, err
 		}
 		return nil, fmt.Errorf("%s goes through no link that is called current, so a swap would change nothing; set WorkingDirectory=ROOT/current in it", d.Name)
@@ -286,7 +287,7 @@ func survey(ctx context.Context, manager *unit.Manager, name string) (*found, er
 // usable asks the same of a unit and its root as a deploy does.
 func usable(ctx context.Context, manager *unit.Manager, name, root string) (unit.Description, error) {
 	u := manager.Unit(name)
-	service := &appService{unit: u, link: filepath.Join(root, "current"), config: Defaults("")}
+	service := &appService{unit: u, link: filepath.Join(root, "current"), config: config.Defaults("")}
 	if _, err := service.Ready(ctx); err != nil {
 		return unit.Description{}, err
 	}
@@ -307,7 +308,7 @@ func (f *found) findUnit(ctx context.Context, manager *unit.Manager, name string
 	if name != "" {
 		return manager.Unit(name).Describe(ctx)
 	}
-	f.unit, f.unitAt = Defaults("").Service.Unit, "the default"
+	f.unit, f.unitAt = config.Defaults("").Service.Unit, "the default"
 	d, err := manager.Unit(f.unit).Describe(ctx)
 	if err != nil || d.LoadState != "not-found" {
 		return d, err

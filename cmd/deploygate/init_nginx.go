@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
 	"deploygate/gate/untrusted"
@@ -21,20 +22,20 @@ func (f *found) findProxy(ctx context.Context) {
 	if n.Program == "" {
 		return
 	}
-	config, err := n.Effective(ctx)
+	effective, err := n.Effective(ctx)
 	if err != nil {
 		f.open = append(f.open, fmt.Sprintf("health.host and proxy.url may have to be set: nginx can't be asked: %v", err))
 		return
 	}
-	f.through(config)
+	f.through(effective)
 }
 
 // through takes the first way by which nginx leads the health request to the app.
-func (f *found) through(config *nginx.Config) {
-	path := Defaults("").Health.Path
-	for _, e := range entrances(config) {
+func (f *found) through(effective *nginx.Config) {
+	path := config.Defaults("").Health.Path
+	for _, e := range entrances(effective) {
 		e.request.Path = path
-		route := config.Route(e.request)
+		route := effective.Route(e.request)
 		if !route.Known || !slices.ContainsFunc(route.Targets, func(t string) bool { return sameAddress(t, f.bind) }) {
 			continue
 		}
@@ -132,7 +133,7 @@ func entrancesOf(server nginx.Directive) (all []entrance) {
 		}
 	}
 	if len(names) == 0 {
-		names = []string{Defaults("").Health.Host}
+		names = []string{config.Defaults("").Health.Host}
 	}
 	if len(listens) == 0 {
 		listens = [][]string{{"80"}}

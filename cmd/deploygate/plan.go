@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate"
 	"deploygate/release"
 	"deploygate/release/deploy"
@@ -114,7 +115,7 @@ func (s *session) planned(p deploy.Plan) []string {
 		fmt.Sprintf("point %s/current at releases/%s", c.Root, p.Target),
 		c.Service.Action+" "+c.Service.Unit+meanwhile(c, p),
 		fmt.Sprintf("health: %s answers %s for %s without interruption, within %s", c.Health.Path, statuses(c.Health.Status), c.Health.Stable, c.Health.Deadline))
-	if c.Proxy.Kind != kindNone {
+	if c.Proxy.Kind != config.KindNone {
 		steps = append(steps, "proxy: configuration valid; reloaded only if it changed; healthy through "+orNothing(c.Proxy.URL))
 	}
 	for _, check := range c.Checks {
@@ -124,8 +125,8 @@ func (s *session) planned(p deploy.Plan) []string {
 }
 
 // meanwhile says what users notice of the restart.
-func meanwhile(c *Config, p deploy.Plan) string {
-	if p.Socket || c.Service.Action == reload {
+func meanwhile(c *config.Config, p deploy.Plan) string {
+	if p.Socket || c.Service.Action == config.ActionReload {
 		return ""
 	}
 	return " (requests fail meanwhile; behind a socket unit they would wait: deploygate init --socket-activation)"

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate"
 	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
@@ -25,7 +26,7 @@ type routes struct {
 	nginx  *nginx.Nginx
 	unit   unit.Unit
 	name   string // of the unit
-	config *Config
+	config *config.Config
 	bind   string                                          // where the app listens; "" unknown
 	ask    func(path string) (through, direct gate.Prober) // the site, and the app
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/deploy"
@@ -26,7 +27,7 @@ func (c *commands) recover() *cli.Command {
 		Usage: "finish or undo a deploy whose process died",
 		Flags: []cli.Flag{
 			lockWait,
-			&cli.BoolFlag{Name: "all", Usage: "of every app in " + configDir},
+			&cli.BoolFlag{Name: "all", Usage: "of every app in " + config.Dir},
 			&cli.BoolFlag{Name: "boot", Usage: "only put the links of all apps right, before the apps are started"},
 		},
 		Action: func(ctx *cli.Context) error {
@@ -66,7 +67,7 @@ func (c *commands) eachApp(ctx *cli.Context, do func(*session) error) error {
 	if ctx.String("output") == "json" {
 		return usagef("--output json is for one app; leave --all and --boot out")
 	}
-	files, err := configFiles(configDir)
+	files, err := config.Files(config.Dir)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate"
 	"deploygate/gate/probe"
 	"deploygate/release"
@@ -47,11 +48,11 @@ func (s rehearser) Begin(ctx context.Context, v release.Version) (deploy.Stage, 
 		return deploy.Stage{}, err
 	}
 	beside := *s.host // the same host, but for the unit and where it listens
-	config, deployer := *s.config, *s.deployer
-	config.Service.Unit, config.Health.Bind, config.Proxy.Kind = c.Name, s.bindTo(), kindNone
-	g := newGate(&config, s.manager.Unit(c.Name))
+	own, deployer := *s.config, *s.deployer
+	own.Service.Unit, own.Health.Bind, own.Proxy.Kind = c.Name, s.bindTo(), config.KindNone
+	g := newGate(&own, s.manager.Unit(c.Name))
 	deployer.Gate = g
-	beside.config, beside.deployer, beside.rehearsedFor = &config, &deployer, c.live
+	beside.config, beside.deployer, beside.rehearsedFor = &own, &deployer, c.live
 	if err := beside.direct(ctx, g, s.manager.Unit(c.Name), s.log); err != nil {
 		return deploy.Stage{}, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate"
 	"deploygate/gate/diagnosis"
 	"deploygate/gate/nginx"
@@ -29,7 +30,7 @@ import (
 
 // host is everything that a command needs of the host, made from the configuration.
 type host struct {
-	config   *Config
+	config   *config.Config
 	tree     *release.Tree
 	manager  *unit.Manager
 	deployer *deploy.Deployer
@@ -41,7 +42,7 @@ type host struct {
 }
 
 // connect makes it. Nothing on the host is changed by it.
-func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy.Observer, secrets *gate.Secrets) (*host, error) {
+func connect(ctx context.Context, c *config.Config, log zerolog.Logger, observer deploy.Observer, secrets *gate.Secrets) (*host, error) {
 	tree, err := release.Open(c.Root)
 	if err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	d.Uses = uses{h}
 	d.Vital = h.vital
 	d.Python = func() string { return h.python(context.WithoutCancel(ctx)) }
-	if c.Rollback.Applied == askDatabase {
+	if c.Rollback.Applied == config.AppliedAsk {
 		d.Applied = h.applied
 	}
 	service.bindErr = h.direct(ctx, g, service.unit, log)
@@ -77,7 +78,7 @@ func connect(ctx context.Context, c *Config, log zerolog.Logger, observer deploy
 	return h, nil
 }
 
-func newGate(c *Config, u unit.Unit) *gate.Gate {
+func newGate(c *config.Config, u unit.Unit) *gate.Gate {
 	return &gate.Gate{
 		Unit: u, Ended: unit.Ended, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline,
 		GiveUp: c.Health.GiveUp, Flaps: flaps(u), Log: unitLog(u, c.Service.Manager),
@@ -113,12 +114,12 @@ func flaps(u unit.Unit) func(context.Context, gate.UnitState) *gate.Finding {
 }
 
 // newDeployer knows the configuration and the file system, and no systemd.
-func newDeployer(c *Config, tree *release.Tree, observer deploy.Observer) *deploy.Deployer {
+func newDeployer(c *config.Config, tree *release.Tree, observer deploy.Observer) *deploy.Deployer {
 	return &deploy.Deployer{
 		App: c.App, StateDir: c.StateDir, Tree: tree, Observer: observer,
 		Require: c.Release.Require, NoMarker: c.Rollback.NoMarker, Automatic: c.Rollback.Automatic,
-		GuardRequired: c.Rollback.Guard == required, RefuseBroken: c.Proxy.BrokenBefore == refuse,
-		Reload: c.Service.Action == reload, Rehearse: c.Rehearse.Enabled, RehearseFirst: c.Rehearse.BeforeHooks,
+		GuardRequired: c.Rollback.Guard == config.GuardRequired, RefuseBroken: c.Proxy.BrokenBefore == config.BrokenRefuse,
+		Reload: c.Service.Action == config.ActionReload, Rehearse: c.Rehearse.Enabled, RehearseFirst: c.Rehearse.BeforeHooks,
 		Keep: c.Keep, Hooks: c.Hooks, Checks: c.Checks,
 	}
 }
@@ -172,14 +173,14 @@ func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) erro
 	c := h.config
 	found := nginx.Find()
 	switch {
-	case c.Proxy.Kind == kindNone, c.Proxy.Kind == "" && found == "":
+	case c.Proxy.Kind == config.KindNone, c.Proxy.Kind == "" && found == "":
 		return nil
 	case found == "":
 		return gate.NewFinding(gate.LayerProxy, gate.Unknown, "nginx is not installed on this host").
 			Advise(`set proxy.kind = "none" if there is no proxy here`)
 	}
 	n := &nginx.Nginx{
-		Program: found, NeverReload: c.Proxy.Reload == never, ErrorLog: c.Proxy.ErrorLog,
+		Program: found, NeverReload: c.Proxy.Reload == config.ReloadNever, ErrorLog: c.Proxy.ErrorLog,
 		Master: func(ctx context.Context) int {
 			st, err := h.manager.Unit(nginxUnit).State(ctx)
 			if err != nil {
@@ -238,7 +239,7 @@ func (h *host) bothWays(path string, log zerolog.Logger) (through, direct gate.P
 type appService struct {
 	unit              unit.Unit
 	link              string
-	config            *Config
+	config            *config.Config
 	bindErr, proxyErr error // what the configuration leaves open
 	placed            bool  // its processes have been seen to go through the link
 }
@@ -313,7 +314,7 @@ func (s *appService) Reload(ctx context.Context, say gate.Progress) error {
 // Reread implements deploy.Service.
 func (s *appService) Reread(ctx context.Context) (bool, error) { return s.unit.Reread(ctx) }
 
-func (s *appService) reloads() bool { return s.config.Service.Action == reload }
+func (s *appService) reloads() bool { return s.config.Service.Action == config.ActionReload }
 
 // runner runs hooks and checks beside the app's unit.
 type runner struct {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate"
 	"deploygate/release"
 	"deploygate/release/deploy"
@@ -109,7 +110,7 @@ func TestSentence(t *testing.T) {
 // spoken is a session whose words are kept.
 func spoken(asJSON bool) (s *session, stdout, stderr *bytes.Buffer) {
 	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
-	return &session{commands: &commands{out: &door{w: stdout}, err: &door{w: stderr}}, json: asJSON, config: Defaults("shop")}, stdout, stderr
+	return &session{commands: &commands{out: &door{w: stdout}, err: &door{w: stderr}}, json: asJSON, config: config.Defaults("shop")}, stdout, stderr
 }
 
 func code(err error) int {
@@ -313,9 +314,10 @@ func TestPrintPlan(t *testing.T) {
 
 func TestPlanned(t *testing.T) {
 	s, _, _ := spoken(false)
-	var problems []string
-	s.config, problems = parsed(contractExample)
-	assert.Equal(t, "problems", problems, nil)
+	example, err := os.ReadFile("internal/config/testdata/contract.toml")
+	assert.OK(t, err)
+	s.config, err = config.Parse("contract.toml", "shop", example)
+	assert.OK(t, err)
 	assert.Equal(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1", Socket: true}), []string{
 		"before_swap: /srv/app/venv/bin/python manage.py migrate --noinput",
 		"point /srv/app/current at releases/v2",
@@ -325,8 +327,8 @@ func TestPlanned(t *testing.T) {
 		"check: django",
 		"keep the last 5 good releases",
 	})
-	s.config = Defaults("shop")
-	s.config.Proxy.Kind, s.config.Health.Status = kindNone, []int{200, 204}
+	s.config = config.Defaults("shop")
+	s.config.Proxy.Kind, s.config.Health.Status = config.KindNone, []int{200, 204}
 	assert.Equal(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v2"}), []string{
 		"v2 is live already: if it is healthy, nothing; else:",
 		"point /srv/app/current at releases/v2",
@@ -334,8 +336,9 @@ func TestPlanned(t *testing.T) {
 		"health: /health/ answers 200 or 204 for 2s without interruption, within 30s",
 		"keep the last 5 good releases",
 	})
-	s.config, _ = parsed(contractExample)
-	s.config.Rehearse.Enabled, s.config.Service.Action = true, reload
+	s.config, err = config.Parse("contract.toml", "shop", example)
+	assert.OK(t, err)
+	s.config.Rehearse.Enabled, s.config.Service.Action = true, config.ActionReload
 	const migrate, rehearse = "before_swap: /srv/app/venv/bin/python manage.py migrate --noinput",
 		"rehearse: boot v2 beside the live release, on a socket of its own; the same health"
 	assert.Equal(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1"})[:4], []string{

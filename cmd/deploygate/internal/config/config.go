@@ -1,4 +1,10 @@
-package main
+// Package config is what can be set of an app: deploygate's TOML files, every default, and what makes a value valid.
+//
+// Guaranteed: every problem of a file is found at once, each told with its line and column; a key that isn't known is one; as
+// root no file is used that others than root could change, nor one that has root run what others can write.
+//
+// Not guaranteed: that what is named exists. The host may come to have it.
+package config
 
 import (
 	"errors"
@@ -17,10 +23,11 @@ import (
 )
 
 const (
-	configDir = "/etc/deploygate"
+	// Dir has a file for each app: NAME.toml.
+	Dir       = "/etc/deploygate"
 	stateBase = "/var/lib/deploygate"
-	// defaultApp is the name where there is no configuration file.
-	defaultApp = "app"
+	// DefaultApp is the name where there is no configuration file.
+	DefaultApp = "app"
 	maxConfig  = 1 << 20
 )
 
@@ -76,19 +83,20 @@ type Config struct {
 	Checks []deploy.Check
 }
 
+// Values of keys that take one of several words.
 const (
-	restart     = "restart"
-	reload      = "reload"
-	whenChanged = "when-changed"
-	never       = "never"
-	assume      = "assume"
-	askDatabase = "ask"
-	refuse      = "refuse"
-	warn        = "warn"
-	kindNginx   = "nginx"
-	kindNone    = "none"
-	guardAuto   = "auto"
-	required    = "required"
+	actionRestart     = "restart"
+	ActionReload      = "reload"
+	reloadWhenChanged = "when-changed"
+	ReloadNever       = "never"
+	appliedAssume     = "assume"
+	AppliedAsk        = "ask"
+	BrokenRefuse      = "refuse"
+	brokenWarn        = "warn"
+	kindNginx         = "nginx"
+	KindNone          = "none"
+	guardAuto         = "auto"
+	GuardRequired     = "required"
 )
 
 // hookNames are the hooks that a configuration may have.
@@ -103,7 +111,7 @@ func Defaults(app string) *Config {
 	c.Release.Require = []string{"manage.py"}
 	c.Service.Unit = "gunicorn.service"
 	c.Service.Manager = unit.System
-	c.Service.Action = restart
+	c.Service.Action = actionRestart
 	c.Health.Path = "/health/"
 	c.Health.Host = "localhost"
 	c.Health.Headers = map[string]string{"X-Forwarded-Proto": "https"}
@@ -113,13 +121,13 @@ func Defaults(app string) *Config {
 	c.Health.Stable = 2 * time.Second
 	c.Health.Deadline = 30 * time.Second
 	c.Health.GiveUp = 5 * time.Second
-	c.Proxy.Reload = whenChanged
-	c.Proxy.BrokenBefore = refuse
+	c.Proxy.Reload = reloadWhenChanged
+	c.Proxy.BrokenBefore = BrokenRefuse
 	c.Proxy.ErrorLog = "/var/log/nginx/error.log"
 	c.Rehearse.Workers = 1
 	c.Rollback.Automatic = true
 	c.Rollback.NoMarker = rollback.Inspect
-	c.Rollback.Applied = assume
+	c.Rollback.Applied = appliedAssume
 	c.Rollback.Guard = guardAuto
 	c.Hooks = map[deploy.HookName][]deploy.Task{}
 	return c
@@ -142,9 +150,9 @@ func (c *Config) read(d *document) {
 	})
 
 	d.text("service.unit", &c.Service.Unit)
-	d.check("service.unit", func() error { return validUnit(c.Service.Unit) })
+	d.check("service.unit", func() error { return ValidUnit(c.Service.Unit) })
 	d.choice("service.manager", (*string)(&c.Service.Manager), "system", "user")
-	d.choice("service.action", &c.Service.Action, restart, reload)
+	d.choice("service.action", &c.Service.Action, actionRestart, ActionReload)
 	d.durationOrNone("service.restart_timeout", &c.Service.RestartTimeout)
 
 	d.text("health.bind", &c.Health.Bind)
@@ -175,14 +183,14 @@ func (c *Config) read(d *document) {
 		return nil
 	}, "health.interval", "health.deadline")
 
-	d.choice("proxy.kind", &c.Proxy.Kind, kindNginx, kindNone)
+	d.choice("proxy.kind", &c.Proxy.Kind, kindNginx, KindNone)
 	c.Proxy.URL, c.Proxy.Host = "http://127.0.0.1"+c.Health.Path, c.Health.Host
 	d.text("proxy.url", &c.Proxy.URL)
 	d.check("proxy.url", func() error { return validURL(c.Proxy.URL) })
 	d.text("proxy.host", &c.Proxy.Host)
 	d.check("proxy.host", func() error { return validHost(c.Proxy.Host) })
-	d.choice("proxy.reload", &c.Proxy.Reload, whenChanged, never)
-	d.choice("proxy.broken_before", &c.Proxy.BrokenBefore, refuse, warn)
+	d.choice("proxy.reload", &c.Proxy.Reload, reloadWhenChanged, ReloadNever)
+	d.choice("proxy.broken_before", &c.Proxy.BrokenBefore, BrokenRefuse, brokenWarn)
 	d.path("proxy.error_log", &c.Proxy.ErrorLog)
 
 	d.boolean("rehearse.enabled", &c.Rehearse.Enabled)
@@ -193,8 +201,8 @@ func (c *Config) read(d *document) {
 
 	d.boolean("rollback.automatic", &c.Rollback.Automatic)
 	d.choice("rollback.no_marker", (*string)(&c.Rollback.NoMarker), "inspect", "allow", "block")
-	d.choice("rollback.applied", &c.Rollback.Applied, assume, askDatabase)
-	d.choice("rollback.guard", &c.Rollback.Guard, guardAuto, required)
+	d.choice("rollback.applied", &c.Rollback.Applied, appliedAssume, AppliedAsk)
+	d.choice("rollback.guard", &c.Rollback.Guard, guardAuto, GuardRequired)
 
 	for _, hook := range hookNames {
 		d.tables("hooks."+string(hook), func(at string) { c.Hooks[hook] = append(c.Hooks[hook], readTask(d, at)) })
@@ -221,14 +229,14 @@ func readTask(d *document, at string) deploy.Task {
 	return t
 }
 
-// ConfigError is every problem of a configuration at once, a line each.
-type ConfigError struct{ Problems []string }
+// Error is every problem of a configuration at once, a line each.
+type Error struct{ Problems []string }
 
-func (e *ConfigError) Error() string { return strings.Join(e.Problems, "\n") }
+func (e *Error) Error() string { return strings.Join(e.Problems, "\n") }
 
-// LoadConfig finds and reads the configuration: the file that was named, else the app's in dir, else the only one
+// Load finds and reads the configuration: the file that was named, else the app's in dir, else the only one
 // there, else none at all. As root it refuses one that others could change, or that has root run what others can write.
-func LoadConfig(file, app, dir string) (*Config, error) {
+func Load(file, app, dir string) (*Config, error) {
 	c, err := load(file, app, dir)
 	if err == nil {
 		err = trusted("the state directory", c.StateDir)
@@ -241,7 +249,7 @@ func LoadConfig(file, app, dir string) (*Config, error) {
 
 func load(file, app, dir string) (*Config, error) {
 	if app != "" {
-		if err := validApp(app); err != nil {
+		if err := ValidApp(app); err != nil {
 			return nil, err
 		}
 	}
@@ -252,13 +260,13 @@ func load(file, app, dir string) (*Config, error) {
 		}
 	}
 	if file == "" {
-		c := Defaults(defaultApp)
+		c := Defaults(DefaultApp)
 		c.Proxy.URL, c.Proxy.Host = "http://127.0.0.1"+c.Health.Path, c.Health.Host
 		return c, nil
 	}
 	if app == "" {
 		app = strings.TrimSuffix(filepath.Base(file), ".toml")
-		if err := validApp(app); err != nil {
+		if err := ValidApp(app); err != nil {
 			return nil, fmt.Errorf("%s: %w; name the app with --app", file, err)
 		}
 	}
@@ -269,19 +277,28 @@ func load(file, app, dir string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := Defaults(app)
+	c, err := Parse(file, app, text)
+	if err != nil {
+		return nil, err
+	}
 	c.File = file
+	return c, nil
+}
+
+// Parse returns what the text of a configuration file says of an app. The error is a *Error, with a line for each problem.
+func Parse(file, app string, text []byte) (*Config, error) {
 	d, err := parseDocument(file, text)
 	if err != nil {
 		return nil, err
 	}
+	c := Defaults(app)
 	c.read(d)
 	return c, d.err()
 }
 
 // findConfig gives "" where there is no configuration at all and none was asked for.
 func findConfig(app, dir string) (string, error) {
-	found, err := configFiles(dir)
+	found, err := Files(dir)
 	if err != nil {
 		return "", err
 	}
@@ -292,7 +309,7 @@ func findConfig(app, dir string) (string, error) {
 			return file, nil
 		case !errors.Is(err, fs.ErrNotExist):
 			return "", fmt.Errorf("cannot read the configuration %s: %w", file, release.Reason(err))
-		case app == defaultApp && len(found) == 0:
+		case app == DefaultApp && len(found) == 0:
 			return "", nil
 		}
 		return "", fmt.Errorf("there is no configuration %s for app %q%s", file, app, known(found))
@@ -306,29 +323,19 @@ func findConfig(app, dir string) (string, error) {
 	return "", Several(found)
 }
 
-// Check returns what is wrong with the text of a configuration file.
-func Check(file string, text []byte) error {
-	d, err := parseDocument(file, text)
-	if err != nil {
-		return err
-	}
-	Defaults(defaultApp).read(d)
-	return d.err()
-}
-
 // Several is the error where one configuration is needed, and there are several.
 func Several(files []string) error {
 	return fmt.Errorf("there are several apps; say which with --app NAME%s", known(files))
 }
 
-// configFiles lists the configurations in dir, sorted. An editor's lock or backup is none: its name is no app's.
-func configFiles(dir string) (files []string, err error) {
+// Files lists the configurations in dir, sorted. An editor's lock or backup is none: its name is no app's.
+func Files(dir string) (files []string, err error) {
 	entries, err := untrusted.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot list the configurations in %s: %w", dir, release.Reason(err))
 	}
 	for _, e := range entries {
-		if app, isConfig := strings.CutSuffix(e.Name(), ".toml"); isConfig && validApp(app) == nil {
+		if app, isConfig := strings.CutSuffix(e.Name(), ".toml"); isConfig && ValidApp(app) == nil {
 			files = append(files, filepath.Join(dir, e.Name()))
 		}
 	}

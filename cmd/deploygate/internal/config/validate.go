@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -17,14 +17,16 @@ var (
 	control    = regexp.MustCompile(`[\x00-\x1f\x7f]`)
 )
 
-func validApp(name string) error {
+// ValidApp returns what is wrong with the name of an app.
+func ValidApp(name string) error {
 	if !appName.MatchString(name) {
 		return fmt.Errorf("%q is no name for an app; use letters, digits, '.', '_' and '-'", name)
 	}
 	return nil
 }
 
-func validUnit(name string) error {
+// ValidUnit returns what is wrong with the name of the app's unit.
+func ValidUnit(name string) error {
 	if !unitName.MatchString(name) {
 		return fmt.Errorf("%q is no name of a service; it ends in .service", name)
 	}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -38,9 +38,9 @@ func parseDocument(file string, text []byte) (*document, error) {
 	if err := toml.Unmarshal(text, &tree); err != nil {
 		if de, ok := errors.AsType[*toml.DecodeError](err); ok {
 			line, column := de.Position()
-			return nil, &ConfigError{[]string{fmt.Sprintf("%s:%d:%d: %s", file, line, column, strings.TrimPrefix(de.Error(), "toml: "))}}
+			return nil, &Error{[]string{fmt.Sprintf("%s:%d:%d: %s", file, line, column, strings.TrimPrefix(de.Error(), "toml: "))}}
 		}
-		return nil, &ConfigError{[]string{fmt.Sprintf("%s: %v", file, err)}}
+		return nil, &Error{[]string{fmt.Sprintf("%s: %v", file, err)}}
 	}
 	d := &document{file: file, values: map[string]any{}, places: locate(text), taken: map[string]bool{}}
 	d.flatten("", tree)
@@ -358,7 +358,7 @@ func (d *document) err() error {
 		}
 		return a.column < b.column || a.column == b.column && a.text < b.text
 	})
-	e := &ConfigError{}
+	e := &Error{}
 	for _, p := range d.problems {
 		e.Problems = append(e.Problems, fmt.Sprintf("%s:%d:%d: %s", d.file, p.line, p.column, p.text))
 	}

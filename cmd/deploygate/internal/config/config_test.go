@@ -1,6 +1,7 @@
-package main
+package config
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"os"
@@ -19,13 +20,8 @@ import (
 
 // parsed is what a document says, and every problem of it.
 func parsed(text string) (*Config, []string) {
-	c := Defaults("shop")
-	d, err := parseDocument("F", []byte(text))
-	if err == nil {
-		c.read(d)
-		err = d.err()
-	}
-	if problems, ok := errors.AsType[*ConfigError](err); ok {
+	c, err := Parse("F", "shop", []byte(text))
+	if problems, ok := errors.AsType[*Error](err); ok {
 		return c, problems.Problems
 	}
 	if err != nil {
@@ -35,56 +31,9 @@ func parsed(text string) (*Config, []string) {
 }
 
 // contractExample is the configuration of the public interface.
-const contractExample = `
-root = "/srv/app"
-keep = 5
-
-[release]
-require = ["manage.py"]          # a release without one of these is partial and refused
-
-[service]
-unit = "gunicorn.service"
-manager = "system"               # system | user | compose
-restart_timeout = ""
-
-[health]
-bind = "unix:/run/gunicorn/gunicorn.sock"   # gunicorn's own syntax, or "127.0.0.1:8000"; default: read from the unit
-path = "/health/"
-host = "localhost"               # Host header: Django's ALLOWED_HOSTS decides
-headers = { X-Forwarded-Proto = "https" }
-status = [200]
-body = ""                        # text the answer must contain; {version} stands for VERSION
-timeout = "2s"                   # one probe, whole answer
-interval = "100ms"
-stable = "2s"                    # uninterrupted health that counts as healthy
-deadline = "30s"                 # from restart to healthy
-
-[proxy]
-kind = "nginx"                   # nginx | caddy | none
-url = "http://127.0.0.1/health/" # "" skips the check through the proxy
-host = "localhost"
-reload = "when-changed"          # when-changed | never
-broken_before = "refuse"         # refuse | warn: nginx -t already failed before this release
-error_log = "/var/log/nginx/error.log"
-
-[rehearse]
-enabled = false
-before_hooks = false             # true: rehearse on the schema as it is, before before_swap hooks run
-
-[rollback]
-automatic = true
-no_marker = "inspect"            # inspect the migrations | allow | block
-
-[[hooks.before_swap]]            # also after_release, after_rollback, on_held, on_stuck
-run = ["/srv/app/venv/bin/python", "manage.py", "migrate", "--noinput"]   # argv, no shell; runs in the candidate's directory
-user = "www-data"
-timeout = "5m"
-
-[[checks]]
-name = "django"
-run = ["/srv/app/venv/bin/python", "manage.py", "check", "--deploy"]
-required = false                 # advisory: reported, does not fail the gate
-`
+//
+//go:embed testdata/contract.toml
+var contractExample string
 
 // What the contract shows are the defaults, but for what is read from the host, and the tasks.
 func TestContractExample(t *testing.T) {
@@ -102,7 +51,7 @@ func TestContractExample(t *testing.T) {
 	}}}
 	assert.Equal(t, "configuration", got, want)
 
-	none, err := LoadConfig("", "", t.TempDir())
+	none, err := Load("", "", t.TempDir())
 	assert.OK(t, err)
 	want, _ = parsed("")
 	want.App, want.StateDir = "app", "/var/lib/deploygate/app"
@@ -138,14 +87,14 @@ func TestConfigValues(t *testing.T) {
 		{`health.interval = "50ms"`, func(c *Config) any { return c.Health.Interval }, 50 * time.Millisecond},
 		{`health.stable = "4s"`, func(c *Config) any { return c.Health.Stable }, 4 * time.Second},
 		{`health.deadline = "24h"`, func(c *Config) any { return c.Health.Deadline }, 24 * time.Hour},
-		{`proxy.kind = "none"`, func(c *Config) any { return c.Proxy.Kind }, kindNone},
+		{`proxy.kind = "none"`, func(c *Config) any { return c.Proxy.Kind }, KindNone},
 		{`proxy.url = ""`, func(c *Config) any { return c.Proxy.URL }, ""},
-		{`proxy.reload = "never"`, func(c *Config) any { return c.Proxy.Reload }, never},
-		{`proxy.broken_before = "warn"`, func(c *Config) any { return c.Proxy.BrokenBefore }, warn},
+		{`proxy.reload = "never"`, func(c *Config) any { return c.Proxy.Reload }, ReloadNever},
+		{`proxy.broken_before = "warn"`, func(c *Config) any { return c.Proxy.BrokenBefore }, brokenWarn},
 		{`proxy.error_log = "/var/log/e"`, func(c *Config) any { return c.Proxy.ErrorLog }, "/var/log/e"},
 		{`rollback.automatic = false`, func(c *Config) any { return c.Rollback.Automatic }, false},
 		{`rollback.no_marker = "block"`, func(c *Config) any { return c.Rollback.NoMarker }, rollback.Block},
-		{`rollback.guard = "required"`, func(c *Config) any { return c.Rollback.Guard }, required},
+		{`rollback.guard = "required"`, func(c *Config) any { return c.Rollback.Guard }, GuardRequired},
 		{"[[hooks.on_held]]\nrun = ['a', 'b']\n[[hooks.on_held]]\nrun = ['c']\ntimeout = '1s'", func(c *Config) any { return c.Hooks[deploy.OnHeld] }, []deploy.Task{
 			{Name: "a b", Run: []string{"a", "b"}, Timeout: 5 * time.Minute}, {Name: "c", Run: []string{"c"}, Timeout: time.Second},
 		}},
@@ -309,7 +258,7 @@ func FuzzConfig(f *testing.F) {
 			return
 		}
 		if !filepath.IsAbs(c.Root) || !filepath.IsAbs(c.StateDir) || c.Keep < 1 || c.Health.Interval <= 0 || c.Health.Timeout <= 0 ||
-			c.Health.Stable <= 0 || len(c.Health.Status) == 0 || validUnit(c.Service.Unit) != nil || validPath(c.Health.Path) != nil {
+			c.Health.Stable <= 0 || len(c.Health.Status) == 0 || ValidUnit(c.Service.Unit) != nil || validPath(c.Health.Path) != nil {
 			t.Fatalf("taken without a problem: %+v", c)
 		}
 		for _, check := range c.Checks {
@@ -380,7 +329,7 @@ func TestLoadConfig(t *testing.T) {
 			dir := t.TempDir()
 			c.given(t, dir)
 			at := func(s string) string { return strings.ReplaceAll(s, "DIR", dir) }
-			got, err := LoadConfig(at(c.file), c.app, dir)
+			got, err := Load(at(c.file), c.app, dir)
 			switch {
 			case c.err != "" && (err == nil || err.Error() != at(c.err)):
 				t.Errorf("error %v\nwant  %s", err, at(c.err))
@@ -395,7 +344,7 @@ func TestLoadConfig(t *testing.T) {
 }
 
 func TestConfigDirThatIsNotThere(t *testing.T) {
-	c, err := LoadConfig("", "", filepath.Join(t.TempDir(), "gone"))
+	c, err := Load("", "", filepath.Join(t.TempDir(), "gone"))
 	assert.OK(t, err)
 	assert.Equal(t, "app", c.App, "app")
 }
@@ -406,8 +355,8 @@ func TestValidNames(t *testing.T) {
 		good  []string
 		bad   []string
 	}{
-		{validApp, []string{"shop", "a.b-c_d", "9", strings.Repeat("a", 64)}, []string{"", ".", "..", "-a", "a/b", "a b", "ä", strings.Repeat("a", 65), "a\n"}},
-		{validUnit, []string{"a.service", "a@.service", "a@b:c.service", `a\x2db.service`}, []string{"", "a", ".service", "a.socket", "../a.service", "a b.service", "a.service\n", "*.service"}},
+		{ValidApp, []string{"shop", "a.b-c_d", "9", strings.Repeat("a", 64)}, []string{"", ".", "..", "-a", "a/b", "a b", "ä", strings.Repeat("a", 65), "a\n"}},
+		{ValidUnit, []string{"a.service", "a@.service", "a@b:c.service", `a\x2db.service`}, []string{"", "a", ".service", "a.socket", "../a.service", "a b.service", "a.service\n", "*.service"}},
 		{validPath, []string{"/", "/health/", "/a?b=c"}, []string{"", "a", "http://a/", "/a b", "/a#b", "/%zz", "/\n"}},
 		{validHost, []string{"localhost", "example.org:8000", "[::1]"}, []string{"", "a b", "a/b", "u@h", "a\r\nX: 1"}},
 		{validURL, []string{"", "http://a/", "https://a:1/b?c"}, []string{"a", "/a", "http://", "file:///etc/passwd", "http://a b/", ":"}},
