@@ -45,20 +45,6 @@ func (c *commands) check() *cli.Command {
 	}
 }
 
-// explain gives the gate's findings by their causes, and warns of what will fail later.
-func (h *host) explain(ctx context.Context, found []*gate.Finding) (causes []*gate.Finding, warnings []string) {
-	_, expect, wrong := h.deployer.Live(ctx)
-	if len(found) == 0 {
-		return []*gate.Finding{}, h.survey(ctx, expect).warnings()
-	}
-	v := h.examine(ctx, expect)
-	// What is good again by now, or was a check of the user's, is as the gate found it.
-	if causes = v.diagnose(wrong); len(causes) == 0 || causes[0].Cause == gate.Unknown {
-		causes = found
-	}
-	return causes, v.warnings()
-}
-
 // checked prints what a check found.
 func (s *session) checked(r checkReport) error {
 	r.Outcome, r.ExitCode = judgement(r.Findings)

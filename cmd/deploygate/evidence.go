@@ -312,29 +312,18 @@ func (v *evidence) sockets() {
 			v.Socket.Tmpfiles = inTmpfiles(dir) || v.madeBefore(dir) || madeByUnit(below)
 		}
 	}
-	there := serving(all, at)
+	there := socket.Serving(all, at.Network, at.Addr)
 	for _, l := range there {
-		v.Socket.Listens = append(v.Socket.Listens, diagnosis.Listener{Addr: bindOf(l), Holders: held[l.Inode]})
+		v.Socket.Listens = append(v.Socket.Listens, diagnosis.Listener{Addr: l.Bind(), Holders: held[l.Inode]})
 		v.Socket.Busy += l.Accepted
 		v.Socket.Waiting += l.Waiting
 	}
 	for _, l := range all {
 		ours := slices.ContainsFunc(held[l.Inode], func(h socket.Holder) bool { return h.Unit == v.Unit.Name })
 		if ours && !slices.Contains(there, l) {
-			v.Socket.Elsewhere = append(v.Socket.Elsewhere, diagnosis.Listener{Addr: bindOf(l), Holders: held[l.Inode]})
+			v.Socket.Elsewhere = append(v.Socket.Elsewhere, diagnosis.Listener{Addr: l.Bind(), Holders: held[l.Inode]})
 		}
 	}
-}
-
-// serving are the listeners at an address, which may be reached through symlinks.
-func serving(all []socket.Listener, at probe.Address) []socket.Listener {
-	addr := at.Addr
-	if at.Network == "unix" {
-		if real, err := untrusted.EvalSymlinks(addr); err == nil && len(socket.Serving(all, at.Network, addr)) == 0 {
-			addr = real
-		}
-	}
-	return socket.Serving(all, at.Network, addr)
 }
 
 // accepted counts the connections that whoever listens at an address has accepted.
@@ -344,18 +333,11 @@ func accepted(at probe.Address) func() int {
 		if err != nil {
 			return 0
 		}
-		for _, l := range serving(all, at) {
+		for _, l := range socket.Serving(all, at.Network, at.Addr) {
 			n += l.Accepted
 		}
 		return n
 	}
-}
-
-func bindOf(l socket.Listener) string {
-	if l.Network == "unix" {
-		return "unix:" + l.Addr
-	}
-	return l.Addr
 }
 
 // madeBefore tells whether a command that the unit runs before its own names a directory: it may make it.

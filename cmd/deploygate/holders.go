@@ -28,7 +28,7 @@ func heldAt(at probe.Address) []gate.Holder {
 
 // heldAmong is heldAt, for listeners that were read already.
 func heldAmong(all []socket.Listener, at probe.Address) (found []gate.Holder) {
-	there := serving(all, at)
+	there := socket.Serving(all, at.Network, at.Addr)
 	if at.Network == "unix" && len(there) > 1 {
 		return nil // a path that was bound again: which of them a client reaches, /proc doesn't tell, and SO_PEERCRED does
 	}

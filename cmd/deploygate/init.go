@@ -287,8 +287,7 @@ func survey(ctx context.Context, manager *unit.Manager, name string) (*found, er
 // usable asks the same of a unit and its root as a deploy does.
 func usable(ctx context.Context, manager *unit.Manager, name, root string) (unit.Description, error) {
 	u := manager.Unit(name)
-	service := &appService{unit: u, link: filepath.Join(root, "current"), config: config.Defaults("")}
-	if _, err := service.Ready(ctx); err != nil {
+	if _, err := newService(u, filepath.Join(root, "current"), config.Defaults("")).Ready(ctx); err != nil {
 		return unit.Description{}, err
 	}
 	tree, err := release.Open(root)
@@ -374,7 +373,7 @@ func (f *found) findBind(d unit.Description) {
 		why = "its bind " + bind + " is not understood"
 	}
 	if at, err := listens(d.MainPID); err == nil && len(at) == 1 {
-		f.bind, f.bindAt = bindOf(at[0]), fmt.Sprintf("where process %d of %s listens; the unit doesn't say: %s", d.MainPID, d.Name, why)
+		f.bind, f.bindAt = at[0].Bind(), fmt.Sprintf("where process %d of %s listens; the unit doesn't say: %s", d.MainPID, d.Name, why)
 		return
 	}
 	f.bindAt = "an example"

@@ -227,9 +227,9 @@ func lookAt(d unit.Description, bind string) (listen string, seen *pair.Seen, er
 	if err != nil {
 		return "", nil, err
 	}
-	here := serving(own, via)
+	here := socket.Serving(own, via.Network, via.Addr)
 	if len(here) == 0 {
-		if all, err := socket.Listeners(via.Network); err == nil && len(serving(all, via)) == 0 {
+		if all, err := socket.Listeners(via.Network); err == nil && len(socket.Serving(all, via.Network, via.Addr)) == 0 {
 			return "", nil, fmt.Errorf("%s runs, and nothing listens on %s: have it healthy first, see deploygate diagnose", d.Name, bind)
 		}
 		return "", nil, fmt.Errorf("the main process of %s (%d) doesn't listen on %s itself, and sockets of systemd go to that process alone: start gunicorn without a program between, by exec", d.Name, d.MainPID, bind)
@@ -237,7 +237,7 @@ func lookAt(d unit.Description, bind string) (listen string, seen *pair.Seen, er
 	seen = &pair.Seen{}
 	for _, l := range own {
 		if l != here[0] {
-			seen.More = append(seen.More, bindOf(l))
+			seen.More = append(seen.More, l.Bind())
 		}
 	}
 	if via.Network != "unix" {

@@ -61,7 +61,7 @@ func (s *session) plan(request deploy.Request) error {
 		for _, f := range p.Risks {
 			r.Warnings = append(r.Warnings, f.Line())
 		}
-		r.Prune = h.prunedAfter(ctx, p, refused)
+		r.Prune = prunedAfter(ctx, h.deployer, p, refused)
 		switch {
 		case len(refused) > 0:
 			r.Outcome = deploy.Refusal(refused...)
@@ -82,11 +82,11 @@ func (s *session) plan(request deploy.Request) error {
 }
 
 // prunedAfter is what prune would do after a release that nothing refuses.
-func (h *host) prunedAfter(ctx context.Context, p deploy.Plan, refused []*gate.Finding) []pruneFate {
+func prunedAfter(ctx context.Context, d *deploy.Deployer, p deploy.Plan, refused []*gate.Finding) []pruneFate {
 	if len(refused) > 0 {
 		return []pruneFate{}
 	}
-	fates, err := h.deployer.FatesAfter(ctx, p.Target)
+	fates, err := d.FatesAfter(ctx, p.Target)
 	if err != nil { // the release would say so, and not fail of it
 		return []pruneFate{}
 	}

@@ -190,11 +190,3 @@ func (s *session) pruneHost(ctx context.Context, h *host, wait time.Duration) er
 	}
 	return exit(code)
 }
-
-func names(vs []release.Version) []string {
-	list := []string{}
-	for _, v := range vs {
-		list = append(list, string(v))
-	}
-	return list
-}

@@ -200,7 +200,7 @@ func (f follower) at(target string, request nginx.Request, route nginx.Route, ho
 		return f.inner(address, request, route, hops)
 	case len(held) > 0:
 		return gate.Way{Text: fmt.Sprintf("%s, where %s listens, and not %s", passed, held[0], f.name)}
-	case f.listeners != nil && f.isHere(address) && len(serving(f.listeners, address)) == 0:
+	case f.listeners != nil && f.isHere(address) && len(socket.Serving(f.listeners, address.Network, address.Addr)) == 0:
 		return gate.Way{Known: true, Text: passed + ", where nothing listens"}
 	}
 	return gate.Way{Text: passed + ", and who listens there is not known"}
@@ -234,7 +234,7 @@ func sameListener(all []socket.Listener, a, b probe.Address) bool {
 		two, err2 := untrusted.Stat(b.Addr)
 		return err == nil && err2 == nil && os.SameFile(one, two)
 	}
-	one, two := serving(all, a), serving(all, b)
+	one, two := socket.Serving(all, a.Network, a.Addr), socket.Serving(all, b.Network, b.Addr)
 	return len(one) > 0 && slices.EqualFunc(one, two, func(x, y socket.Listener) bool { return x.Inode == y.Inode })
 }
 

@@ -94,3 +94,11 @@ func values(assignment string) []string {
 	_, value, _ := strings.Cut(assignment, "=")
 	return append([]string{value}, strings.Split(value, ":")...)
 }
+
+func names(vs []release.Version) []string {
+	list := []string{}
+	for _, v := range vs {
+		list = append(list, string(v))
+	}
+	return list
+}

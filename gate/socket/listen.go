@@ -14,6 +14,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"deploygate/gate/untrusted"
 )
 
 // Listener is a socket that listens, as /proc/net shows it.
@@ -30,19 +32,36 @@ type Listener struct {
 	Accepted int
 }
 
-// Serves tells whether a connection to addr may reach the listener. A unix address is a path, which has to be the
-// one that was bound but for path.Clean; Walk.End gives one without symlinks. A TCP address is a host and a port; the
-// host is an IP address or localhost, and names are not looked up. An empty host and the unspecified addresses are
-// this host, as connect(2) takes them.
-//
-// A listener on [::] is taken to serve IPv4 too, as ipv6(7) has it by default: that it has IPV6_V6ONLY, /proc/net does
-// not show.
-func (l Listener) Serves(network, addr string) bool { return l.fit(network, addr) > 0 }
+// Bind returns where it listens as gunicorn's --bind has it.
+func (l Listener) Bind() string {
+	if l.Network == "unix" {
+		return "unix:" + l.Addr
+	}
+	return l.Addr
+}
 
-// Serving chooses the listeners that a connection to addr goes to. As in the kernel, one on that very address comes
-// before one on 0.0.0.0, and that before one on [::] (inet_lookup_listener, compute_score). More than one is left with
-// SO_REUSEPORT, or where a path was bound again after its file was removed.
+// Serving returns the listeners that a connection to addr goes to, of those in all.
+//
+// A unix address is a path. It is compared as bind(2) was given it, but for path.Clean, and if none fits by where its symlinks
+// lead.
+//
+// A TCP address is a host and a port; the host is an IP address or localhost, and names are not looked up. An empty host and
+// the unspecified addresses are this host, as connect(2) takes them. As in the kernel, a listener on that very address comes
+// before one on 0.0.0.0, and that before one on [::] (inet_lookup_listener, compute_score). A listener on [::] is taken to
+// serve IPv4 too, as ipv6(7) has it by default: that it has IPV6_V6ONLY, /proc/net does not show.
+//
+// More than one is left with SO_REUSEPORT, or where a path was bound again after its file was removed.
 func Serving(all []Listener, network, addr string) []Listener {
+	best := bestFit(all, network, addr)
+	if network == "unix" && len(best) == 0 {
+		if real, err := untrusted.EvalSymlinks(addr); err == nil {
+			return bestFit(all, network, real)
+		}
+	}
+	return best
+}
+
+func bestFit(all []Listener, network, addr string) []Listener {
 	var best []Listener
 	most := 1
 	for _, l := range all {

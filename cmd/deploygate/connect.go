@@ -3,14 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -20,11 +16,8 @@ import (
 	"deploygate/gate/diagnosis"
 	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
-	"deploygate/gate/program"
-	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/deploy"
-	"deploygate/release/rehearsal"
 	"deploygate/release/unit"
 )
 
@@ -53,7 +46,7 @@ func connect(ctx context.Context, c *config.Config, log zerolog.Logger, observer
 		_ = tree.Close()
 		return nil, gate.AsFinding(gate.LayerService, err)
 	}
-	service := &appService{unit: manager.Unit(c.Service.Unit), link: tree.CurrentPath(), config: c}
+	service := newService(manager.Unit(c.Service.Unit), tree.CurrentPath(), c)
 	g := newGate(c, service.unit)
 	d := newDeployer(c, tree, observer)
 	d.Service, d.Gate, d.Runner = service, g, runner{service.unit, c.App, pointed(tree)}
@@ -233,139 +226,4 @@ func (h *host) bothWays(path string, log zerolog.Logger) (through, direct gate.P
 	site.Scheme, site.Host, site.User = "http", cmp.Or(c.Proxy.Host, site.Host), nil
 	request.URL, request.Via = site.String(), via
 	return through, probe.New(request)
-}
-
-// appService is the app's unit, as a deploy sees it.
-type appService struct {
-	unit              unit.Unit
-	link              string
-	config            *config.Config
-	bindErr, proxyErr error // what the configuration leaves open
-	placed            bool  // its processes have been seen to go through the link
-}
-
-// Ready implements deploy.Service.
-func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
-	d, err := s.unit.Describe(ctx)
-	if err != nil {
-		return deploy.Unit{}, err
-	}
-	refuse := func(summary, advice string) (deploy.Unit, error) {
-		return deploy.Unit{}, gate.NewFinding(gate.LayerService, gate.Unknown, summary).Advise(advice)
-	}
-	where, elsewhere := whereabouts{}, error(nil)
-	if d.LoadState == "loaded" {
-		where, elsewhere = s.whereabouts(ctx, d)
-	}
-	switch {
-	case d.LoadState == "not-found":
-		return refuse("there is no unit "+d.Name, "set service.unit to the app's unit: systemctl list-units --type=service")
-	case d.LoadState == "masked":
-		return refuse(d.Name+" is masked, so it can't be started", "systemctl unmask "+d.Name)
-	case d.LoadState != "loaded":
-		return refuse(fmt.Sprintf("systemd can't load %s: %s", d.Name, gate.Clean(d.LoadError)), "systemctl status "+d.Name)
-	case elsewhere != nil:
-		return deploy.Unit{}, elsewhere
-	case s.reloads() && !d.CanReload:
-		return refuse(d.Name+" can't be reloaded: it has no ExecReload=", `set service.action = "restart"`)
-	case s.reloads() && !strings.Contains(s.config.Health.Body, "{version}"):
-		// A master that has preloaded the app goes to the new directory, and forks workers with the old code.
-		return refuse(fmt.Sprintf("what %s runs after a reload can't be verified: no answer names its release", d.Name),
-			`set health.body to a text with {version} in it, or service.action = "restart"`)
-	case s.bindErr != nil:
-		return deploy.Unit{}, s.bindErr
-	case s.proxyErr != nil:
-		return deploy.Unit{}, s.proxyErr
-	}
-	dir := ""
-	if d.MainPID != 0 {
-		if dir, err = untrusted.Readlink(fmt.Sprintf("/proc/%d/cwd", d.MainPID)); errors.Is(err, fs.ErrPermission) {
-			_, err := refuse(fmt.Sprintf("no right to see which release the processes of %s run", d.Name), "run deploygate as root")
-			f := gate.AsFinding(gate.LayerService, err)
-			f.Unseen = true
-			return deploy.Unit{}, f
-		}
-	}
-	u := deploy.Unit{
-		Name: d.Name, InLink: where.inLink, Socket: d.Listen != "", Running: d.Settled && d.MainPID != 0, Invocation: d.InvocationID, Dir: dir,
-	}
-	if s.reloads() {
-		st, err := s.unit.State(ctx)
-		if err != nil {
-			return deploy.Unit{}, err
-		}
-		for _, p := range st.Processes {
-			u.Processes = append(u.Processes, p.PID)
-		}
-	}
-	return u, nil
-}
-
-// Restart implements deploy.Service.
-func (s *appService) Restart(ctx context.Context, kill bool, say gate.Progress) error {
-	return s.unit.Restart(ctx, s.config.Service.RestartTimeout, kill, say)
-}
-
-// Reload implements deploy.Service.
-func (s *appService) Reload(ctx context.Context, say gate.Progress) error {
-	return s.unit.Reload(ctx, s.config.Service.RestartTimeout, say)
-}
-
-// Reread implements deploy.Service.
-func (s *appService) Reread(ctx context.Context) (bool, error) { return s.unit.Reread(ctx) }
-
-func (s *appService) reloads() bool { return s.config.Service.Action == config.ActionReload }
-
-// runner runs hooks and checks beside the app's unit.
-type runner struct {
-	unit  unit.Unit
-	app   string
-	point func(dir, path string) string // where a path of the unit's settings leads for the release in a directory
-}
-
-// pointed has what goes through the live link lead to a release's directory: a hook of the candidate has the candidate's
-// settings and code, as it will when it is live.
-func pointed(tree *release.Tree) func(dir, path string) string {
-	return func(dir, path string) string { return rehearsal.Stage{Release: dir}.Point(tree.CurrentPath(), path) }
-}
-
-// pointAt is where a path of the unit's settings leads for a task of the release in dir: into that release, or, where it isn't
-// there yet and a hook may be about to make it, where it leads now.
-func (r runner) pointAt(dir, path string) string {
-	to := r.point(dir, path)
-	if to != path && filepath.IsAbs(path) && exists(to) != "" {
-		return path
-	}
-	return to
-}
-
-var notInName = regexp.MustCompile(`[^A-Za-z0-9]+`)
-
-// Run implements deploy.Runner.
-func (r runner) Run(ctx context.Context, t deploy.Task) error {
-	file, err := findProgram(t.Run[0], t.Dir)
-	if err != nil {
-		return err
-	}
-	return r.unit.Run(ctx, unit.Command{
-		Name: r.app + "-" + strings.Trim(notInName.ReplaceAllString(filepath.Base(file), "-"), "-"),
-		Args: append([]string{file}, t.Run[1:]...), Dir: t.Dir, User: t.User,
-		Environment: t.Environment, Timeout: t.Timeout, Output: t.Output,
-		Point: func(path string) string { return r.pointAt(t.Dir, path) }, Writable: []string{t.Dir},
-	})
-}
-
-// findProgram makes a program's path absolute, as systemd wants it: relative to the release if it has a slash, else
-// from the directories where a host keeps programs.
-func findProgram(name, dir string) (string, error) {
-	if filepath.IsAbs(name) {
-		return name, nil
-	}
-	if strings.Contains(name, "/") {
-		return filepath.Join(dir, name), nil
-	}
-	if file := program.Find(name); file != "" {
-		return file, nil
-	}
-	return "", fmt.Errorf("there is no program %s", name)
 }
