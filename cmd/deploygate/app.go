@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"deploygate/cmd/deploygate/internal/config"
+	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate"
 )
 
@@ -149,8 +150,8 @@ func (c *commands) unconfigured(ctx *cli.Context, maxWords int) (*session, error
 }
 
 // connect is connect with progress on stderr.
-func (s *session) connect(ctx context.Context) (*host, error) {
-	return connect(ctx, s.config, s.log, newProgress(s.err, s.noColor), s.secrets)
+func (s *session) connect(ctx context.Context) (*host.Host, error) {
+	return host.Connect(ctx, s.config, s.log, newProgress(s.err, s.noColor), s.secrets)
 }
 
 // interruptible gives a context that ends with the first signal that asks to stop. Later ones change nothing: the way

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate"
 	"deploygate/release"
 )
@@ -27,16 +28,16 @@ func (c *commands) check() *cli.Command {
 		Action: func(ctx *cli.Context) error {
 			return c.judge(ctx, func(s *session, unreachable *gate.Finding) error {
 				return s.checked(checkReport{Findings: []*gate.Finding{unreachable}, Warnings: []string{}})
-			}, func(run context.Context, s *session, h *host) func() error {
-				current, findings, warnings := h.deployer.Check(run)
-				causes, more := h.explain(run, findings)
+			}, func(run context.Context, s *session, h *host.Host) func() error {
+				current, findings, warnings := h.Deployer.Check(run)
+				causes, more := h.Explain(run, findings)
 				more = slices.DeleteFunc(more, func(w string) bool { return slices.Contains(warnings, w) })
-				if f := h.deployer.SchemaAhead(run); f != nil {
+				if f := h.Deployer.SchemaAhead(run); f != nil {
 					causes = append(causes, f)
 				}
 				return func() error {
 					for _, w := range more {
-						h.deployer.Observer.Warned(w)
+						h.Deployer.Observer.Warned(w)
 					}
 					return s.checked(checkReport{Current: current, Findings: causes, Warnings: append(warnings, more...)})
 				}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate"
 	"deploygate/release/deploy"
 )
@@ -19,22 +20,22 @@ const moved = "DEPLOYGATE_MOVED"
 
 // goOn has the command go on in a unit of its own, where it would be killed by what it does, and gives its exit code. An error
 // says why that can't be done: nothing has been touched then.
-func (s *session) goOn(ctx context.Context, h *host, request deploy.Request) (code int, gone bool, err error) {
-	own := h.within(ctx)
+func (s *session) goOn(ctx context.Context, h *host.Host, request deploy.Request) (code int, gone bool, err error) {
+	own := h.Within(ctx)
 	if own == "" {
 		return 0, false, nil
 	}
-	name := fmt.Sprintf("deploygate-%s-%s.service", h.config.App, strings.ToLower(rand.Text()[:8]))
+	name := fmt.Sprintf("deploygate-%s-%s.service", h.Config.App, strings.ToLower(rand.Text()[:8]))
 	cannot := func(why error) error {
 		return gate.NewFinding(gate.LayerService, gate.Unknown,
-			fmt.Sprintf("this command runs in %s, which the restart of %s stops, and can't move to a unit of its own: %v", own, h.config.Service.Unit, why)).
+			fmt.Sprintf("this command runs in %s, which the restart of %s stops, and can't move to a unit of its own: %v", own, h.Config.Service.Unit, why)).
 			Advise("start it from outside of that unit, or as a unit of its own: systemd-run --wait --pipe deploygate " + strings.TrimSpace(string(request.Command)+" "+request.Version))
 	}
 	if os.Getenv(moved) != "" {
 		return 0, false, cannot(errors.New("it has moved already"))
 	}
-	fmt.Fprintf(s.err, "deploygate: this command runs in %s, which the restart of %s stops: moving it to %s\n", own, h.config.Service.Unit, name)
-	code, started, err := h.manager.Rerun(ctx, name, append(passedOn(os.Environ()), moved+"=1"))
+	fmt.Fprintf(s.err, "deploygate: this command runs in %s, which the restart of %s stops: moving it to %s\n", own, h.Config.Service.Unit, name)
+	code, started, err := h.Manager.Rerun(ctx, name, append(passedOn(os.Environ()), moved+"=1"))
 	switch {
 	case err == nil:
 		return code, true, nil

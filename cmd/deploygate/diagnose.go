@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate"
 	"deploygate/gate/diagnosis"
 	"deploygate/release"
@@ -31,11 +32,11 @@ func (c *commands) diagnose() *cli.Command {
 			return c.judge(ctx, func(s *session, unreachable *gate.Finding) error {
 				r.Findings = []*gate.Finding{unreachable}
 				return s.diagnosed(r)
-			}, func(run context.Context, s *session, h *host) func() error {
-				current, expect, wrong := h.deployer.Live(run)
-				v := h.examine(run, expect)
-				r.Current, r.Findings, r.Risks = current, v.diagnose(wrong), diagnosis.Risks(&v.Facts)
-				if f := h.deployer.SchemaAhead(run); f != nil {
+			}, func(run context.Context, s *session, h *host.Host) func() error {
+				current, expect, wrong := h.Deployer.Live(run)
+				v := h.Examine(run, expect)
+				r.Current, r.Findings, r.Risks = current, v.Diagnose(wrong), diagnosis.Risks(&v.Facts)
+				if f := h.Deployer.SchemaAhead(run); f != nil {
 					r.Findings = append(r.Findings, f)
 				}
 				r.Unread = append(r.Unread, v.Unread...)
@@ -47,12 +48,12 @@ func (c *commands) diagnose() *cli.Command {
 
 // judge runs a command that says whether the live release is healthy. For a machine a host that can't be looked at is a
 // finding like any other.
-func (c *commands) judge(ctx *cli.Context, unreachable func(*session, *gate.Finding) error, examine func(context.Context, *session, *host) (show func() error)) error {
+func (c *commands) judge(ctx *cli.Context, unreachable func(*session, *gate.Finding) error, examine func(context.Context, *session, *host.Host) (show func() error)) error {
 	s, err := c.begin(ctx, 0)
 	if err != nil {
 		return err
 	}
-	do := s.atHost(func(run context.Context, h *host) (func() error, error) { return examine(run, s, h), nil })
+	do := s.atHost(func(run context.Context, h *host.Host) (func() error, error) { return examine(run, s, h), nil })
 	return s.looking(func(run context.Context) (func() error, error) {
 		show, err := do(run)
 		if err != nil && s.json {

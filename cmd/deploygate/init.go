@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"deploygate/cmd/deploygate/internal/config"
+	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate/probe"
 	"deploygate/gate/socket"
 	"deploygate/gate/untrusted"
@@ -287,7 +288,7 @@ func survey(ctx context.Context, manager *unit.Manager, name string) (*found, er
 // usable asks the same of a unit and its root as a deploy does.
 func usable(ctx context.Context, manager *unit.Manager, name, root string) (unit.Description, error) {
 	u := manager.Unit(name)
-	if _, err := newService(u, filepath.Join(root, "current"), config.Defaults("")).Ready(ctx); err != nil {
+	if _, err := host.NewService(u, filepath.Join(root, "current"), config.Defaults("")).Ready(ctx); err != nil {
 		return unit.Description{}, err
 	}
 	tree, err := release.Open(root)

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"deploygate/cmd/deploygate/internal/config"
+	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate"
 	"deploygate/release"
 	"deploygate/release/deploy"
@@ -50,8 +51,8 @@ func (c *commands) plan() *cli.Command {
 }
 
 func (s *session) plan(request deploy.Request) error {
-	return s.looking(s.atHost(func(ctx context.Context, h *host) (func() error, error) {
-		p, refused := h.deployer.Plan(ctx, request)
+	return s.looking(s.atHost(func(ctx context.Context, h *host.Host) (func() error, error) {
+		p, refused := h.Deployer.Plan(ctx, request)
 		r := planReport{
 			Command: "plan", App: s.config.App, Requested: p.Target, Previous: p.Previous,
 			Refused: append([]*gate.Finding{}, refused...), Steps: s.planned(p),
@@ -61,7 +62,7 @@ func (s *session) plan(request deploy.Request) error {
 		for _, f := range p.Risks {
 			r.Warnings = append(r.Warnings, f.Line())
 		}
-		r.Prune = prunedAfter(ctx, h.deployer, p, refused)
+		r.Prune = prunedAfter(ctx, h.Deployer, p, refused)
 		switch {
 		case len(refused) > 0:
 			r.Outcome = deploy.Refusal(refused...)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/release"
 	"deploygate/release/deploy"
 	"deploygate/release/journal"
@@ -27,7 +28,7 @@ func (c *commands) prune() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return s.withHost(func(run context.Context, h *host) error {
+			return s.withHost(func(run context.Context, h *host.Host) error {
 				if ctx.Bool("dry-run") {
 					return s.prunable(run, h)
 				}
@@ -97,8 +98,8 @@ func (s *session) pruneReport(dryRun bool, fates []deploy.Fate) pruneReport {
 }
 
 // prunable says what would be removed and what not, each with its reason.
-func (s *session) prunable(ctx context.Context, h *host) error {
-	fates, err := h.deployer.Fates(ctx)
+func (s *session) prunable(ctx context.Context, h *host.Host) error {
+	fates, err := h.Deployer.Fates(ctx)
 	if err != nil {
 		return s.cannot(err)
 	}
@@ -139,7 +140,7 @@ func (s *session) printFates(indent string, fates []pruneFate) {
 	}
 }
 
-func (s *session) pruneHost(ctx context.Context, h *host, wait time.Duration) error {
+func (s *session) pruneHost(ctx context.Context, h *host.Host, wait time.Duration) error {
 	lock, err := journal.Acquire(ctx, s.config.StateDir, me("prune", ""), wait)
 	if err != nil {
 		if locked := new(journal.LockedError); !errors.As(err, &locked) {
@@ -153,7 +154,7 @@ func (s *session) pruneHost(ctx context.Context, h *host, wait time.Duration) er
 		return exit(code)
 	}
 	defer lock.Unlock()
-	fates, err := h.deployer.Prune(ctx)
+	fates, err := h.Deployer.Prune(ctx)
 	if fates == nil && err != nil {
 		return s.cannot(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"deploygate/cmd/deploygate/internal/config"
+	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/deploy"
@@ -114,7 +115,7 @@ func (s *session) recoverLink() error {
 		return s.cannot(err)
 	}
 	defer lock.Unlock()
-	d := newDeployer(s.config, tree, newProgress(s.err, s.noColor))
+	d := host.NewDeployer(s.config, tree, newProgress(s.err, s.noColor))
 	if d.Journal, err = journal.Open(s.config.StateDir); err != nil {
 		return s.cannot(err)
 	}
@@ -173,11 +174,11 @@ func (s *session) finish() error {
 		return s.cannot(err)
 	}
 	defer h.Close()
-	if h.deployer.Journal, err = journal.Open(s.config.StateDir); err != nil {
+	if h.Deployer.Journal, err = journal.Open(s.config.StateDir); err != nil {
 		return s.cannot(err)
 	}
-	defer h.deployer.Journal.Close()
-	if r := h.deployer.Recover(ctx); r != nil {
+	defer h.Deployer.Journal.Close()
+	if r := h.Deployer.Recover(ctx); r != nil {
 		if err := s.verdict(r); r.Unfinished {
 			return err
 		}

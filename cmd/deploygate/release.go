@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate"
 	"deploygate/release"
 	"deploygate/release/deploy"
@@ -118,7 +119,7 @@ func (s *session) locked(request deploy.Request, wait time.Duration, do func(con
 	defer h.Close()
 	switch code, gone, err := s.goOn(ctx, h, request); {
 	case err != nil:
-		return s.verdict(h.deployer.NotBegun(request, deploy.Refused, err))
+		return s.verdict(h.Deployer.NotBegun(request, deploy.Refused, err))
 	case gone:
 		return exit(code) // its verdict has been printed
 	}
@@ -128,14 +129,14 @@ func (s *session) locked(request deploy.Request, wait time.Duration, do func(con
 		if locked := new(journal.LockedError); errors.As(err, &locked) {
 			outcome = deploy.Locked
 		}
-		return s.verdict(h.deployer.NotBegun(request, outcome, err))
+		return s.verdict(h.Deployer.NotBegun(request, outcome, err))
 	}
 	defer lock.Unlock()
-	if h.deployer.Journal, err = journal.Open(s.config.StateDir); err != nil {
-		return s.verdict(h.deployer.NotBegun(request, refusal(err), err))
+	if h.Deployer.Journal, err = journal.Open(s.config.StateDir); err != nil {
+		return s.verdict(h.Deployer.NotBegun(request, refusal(err), err))
 	}
-	defer h.deployer.Journal.Close()
-	return s.verdict(do(ctx, h.deployer))
+	defer h.Deployer.Journal.Close()
+	return s.verdict(do(ctx, h.Deployer))
 }
 
 // refusal is the outcome where a command can't begin.
@@ -144,7 +145,7 @@ func refusal(err error) deploy.Outcome { return deploy.Refusal(gate.AsFinding(ga
 // offline is a deployer for a verdict on a host that can't be reached.
 func (s *session) offline() *deploy.Deployer {
 	tree, _ := release.Open(s.config.Root) // none: then the verdict doesn't say what is live
-	return newDeployer(s.config, tree, nil)
+	return host.NewDeployer(s.config, tree, nil)
 }
 
 // me is this process as the holder of the lock.
@@ -155,13 +156,13 @@ func me(command, version string) journal.Holder {
 }
 
 // withHost runs a command that deploys nothing.
-func (s *session) withHost(do func(ctx context.Context, h *host) error) error {
+func (s *session) withHost(do func(ctx context.Context, h *host.Host) error) error {
 	ctx, stop := interruptible(false)
 	defer stop()
 	return s.connected(ctx, do)
 }
 
-func (s *session) connected(ctx context.Context, do func(ctx context.Context, h *host) error) error {
+func (s *session) connected(ctx context.Context, do func(ctx context.Context, h *host.Host) error) error {
 	h, err := s.connect(ctx)
 	if err != nil {
 		return s.cannot(err)
@@ -207,7 +208,7 @@ func (s *session) looking(do look) error {
 }
 
 // atHost is a look at the host.
-func (s *session) atHost(do func(ctx context.Context, h *host) (show func() error, err error)) look {
+func (s *session) atHost(do func(ctx context.Context, h *host.Host) (show func() error, err error)) look {
 	return func(ctx context.Context) (func() error, error) {
 		h, err := s.connect(ctx)
 		if err != nil {

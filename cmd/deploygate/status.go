@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate"
 	"deploygate/release"
 	"deploygate/release/deploy"
@@ -97,12 +98,12 @@ func (c *commands) status() *cli.Command {
 	}
 }
 
-func (s *session) lookForStatus(ctx context.Context, h *host) (show func() error, err error) {
-	current, history, way, err := h.deployer.Standing()
+func (s *session) lookForStatus(ctx context.Context, h *host.Host) (show func() error, err error) {
+	current, history, way, err := h.Deployer.Standing()
 	if err != nil {
 		return nil, err
 	}
-	unit, err := h.manager.Unit(s.config.Service.Unit).State(ctx)
+	unit, err := h.Manager.Unit(s.config.Service.Unit).State(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +116,7 @@ func (s *session) lookForStatus(ctx context.Context, h *host) (show func() error
 			r.Unit.Directory = p.Dir
 		}
 	}
-	r.Schema = h.deployer.SchemaAhead(ctx)
+	r.Schema = h.Deployer.SchemaAhead(ctx)
 	if holder, running := journal.Running(s.config.StateDir); running {
 		r.Running = &holder
 	}

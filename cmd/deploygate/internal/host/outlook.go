@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"context"
@@ -23,7 +23,7 @@ import (
 const lookLimit = 10 * time.Second
 
 // survey looks at how unit, release and proxy agree, without asking the app.
-func (h *host) survey(ctx context.Context, e gate.Expect) *evidence {
+func (h *Host) survey(ctx context.Context, e gate.Expect) *evidence {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	v := h.gather(ctx, e)
@@ -38,7 +38,7 @@ func (h *host) survey(ctx context.Context, e gate.Expect) *evidence {
 func (v *evidence) outlook(ctx context.Context) {
 	v.disks()
 	v.recovery(ctx)
-	u := v.manager.Unit(v.Unit.Name)
+	u := v.Manager.Unit(v.Unit.Name)
 	if v.files.LoadState != "loaded" {
 		return
 	}
@@ -84,7 +84,7 @@ func (v *evidence) starts(ctx context.Context, n unit.Needs) {
 		v.forgive()
 	}
 	u.NoUser = v.noUser(ctx)
-	if s, is := v.deployer.Service.(*appService); is {
+	if s, is := v.Deployer.Service.(*appService); is {
 		where, err := s.whereabouts(ctx, v.files)
 		u.Unplaced = err == nil && where.uncertain
 	}
@@ -180,13 +180,13 @@ func unknownTo(ctx context.Context, database, name string) bool {
 
 // proxyUnit looks at whether nginx is started at boot, and at whether it runs with the configuration that is on disk.
 func (v *evidence) proxyUnit(ctx context.Context) {
-	n, is := v.deployer.Gate.Proxy.(*nginx.Nginx)
+	n, is := v.Deployer.Gate.Proxy.(*nginx.Nginx)
 	p := &v.Proxy
 	if !is || !p.Running {
 		return
 	}
 	var err error
-	if p.FileState, p.WantedBy, err = v.manager.Unit(nginxUnit).Enabled(ctx); err != nil {
+	if p.FileState, p.WantedBy, err = v.Manager.Unit(nginxUnit).Enabled(ctx); err != nil {
 		return
 	}
 	for _, pid := range v.nginxWorkers {

@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"cmp"
@@ -23,7 +23,7 @@ import (
 
 // look implements deploy.Deployer.Look: at the host, and at what the unit, nginx and the app's environment will find behind
 // the live link once it names the target. It ends in time, also where a file system doesn't answer.
-func (h *host) look(ctx context.Context, p deploy.Plan, hooked bool) deploy.Look {
+func (h *Host) look(ctx context.Context, p deploy.Plan, hooked bool) deploy.Look {
 	limited, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	done := make(chan deploy.Look, 1)
@@ -40,8 +40,8 @@ func (h *host) look(ctx context.Context, p deploy.Plan, hooked bool) deploy.Look
 	return deploy.Look{Risks: []*gate.Finding{f.Advise("see which file system doesn't answer: df")}}
 }
 
-func (h *host) lookAt(ctx context.Context, p deploy.Plan, hooked bool) deploy.Look {
-	_, expect, _ := h.deployer.Live(ctx) // where nothing is live the unit's files can be looked at all the same
+func (h *Host) lookAt(ctx context.Context, p deploy.Plan, hooked bool) deploy.Look {
+	_, expect, _ := h.Deployer.Live(ctx) // where nothing is live the unit's files can be looked at all the same
 	v := h.survey(ctx, expect)
 	c := &candidate{evidence: v, plan: p, hooked: hooked}
 	if !c.begin() {
@@ -56,9 +56,9 @@ func (h *host) lookAt(ctx context.Context, p deploy.Plan, hooked bool) deploy.Lo
 }
 
 // diagnose implements deploy.Deployer.Diagnose.
-func (h *host) diagnose(ctx context.Context) []*gate.Finding {
-	_, expect, wrong := h.deployer.Live(ctx)
-	return h.examine(ctx, expect).diagnose(wrong)
+func (h *Host) diagnose(ctx context.Context) []*gate.Finding {
+	_, expect, wrong := h.Deployer.Live(ctx)
+	return h.Examine(ctx, expect).Diagnose(wrong)
 }
 
 const leads = " leads there"
@@ -117,7 +117,7 @@ func (c *candidate) hooksToCome() (commands [][]string) {
 	if c.hooked || c.plan.Command != deploy.Release {
 		return nil
 	}
-	for _, t := range c.config.Hooks[deploy.BeforeSwap] {
+	for _, t := range c.Config.Hooks[deploy.BeforeSwap] {
 		commands = append(commands, t.Run)
 	}
 	return commands
@@ -144,7 +144,7 @@ func (c *candidate) unit(ctx context.Context) {
 			c.need(diagnosis.Need{Cause: gate.EnvFileMissing, Why: "EnvironmentFile=" + of + leads, Stops: !f.Optional}, f.Path, exist(f.Path))
 		}
 	}
-	needs, err := c.manager.Unit(d.Name).Needs(ctx)
+	needs, err := c.Manager.Unit(d.Name).Needs(ctx)
 	if err != nil || needs.Elsewhere {
 		return // what its processes find there isn't what can be seen from here
 	}
@@ -353,7 +353,7 @@ func (c *candidate) broughtAlong(path string) bool {
 		unix.Statx(unix.AT_FDCWD, link, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_CTIME, &swapped) != nil || made.Mask&unix.STATX_BTIME == 0 {
 		return false
 	}
-	history, err := journal.Load(c.deployer.StateDir)
+	history, err := journal.Load(c.Deployer.StateDir)
 	if err != nil {
 		return false
 	}
@@ -420,18 +420,18 @@ func (c *candidate) link(rest string) {
 func (c *candidate) tasks() {
 	var earlier [][]string
 	if c.plan.Command == deploy.Release && !c.hooked {
-		for _, t := range c.config.Hooks[deploy.BeforeSwap] {
+		for _, t := range c.Config.Hooks[deploy.BeforeSwap] {
 			// Before the swap, what goes through the live link leads to the live release.
 			c.task("before_swap hook", t, c.pathfinder(""), earlier, true)
 			earlier = append(earlier, t.Run)
 		}
 	}
-	if run := c.config.Rehearse.Run; len(run) > 0 && c.config.Rehearse.Enabled && c.plan.Command == deploy.Release && !c.plan.Live() {
+	if run := c.Config.Rehearse.Run; len(run) > 0 && c.Config.Rehearse.Enabled && c.plan.Command == deploy.Release && !c.plan.Live() {
 		run = slices.Clone(run)
 		run[0] = strings.ReplaceAll(run[0], "{release}", c.Next.Dir)
 		c.task("[rehearse] run", deploy.Task{Name: strings.Join(run, " "), Run: run}, c.pathfinder(""), earlier, true)
 	}
-	for _, check := range c.config.Checks {
+	for _, check := range c.Config.Checks {
 		c.task("check", check.Task, c.next, earlier, check.Required)
 	}
 	after := map[deploy.Command][]deploy.HookName{
@@ -439,7 +439,7 @@ func (c *candidate) tasks() {
 		deploy.Restart: {deploy.OnHeld, deploy.OnStuck},
 	}
 	for _, hook := range after[c.plan.Command] {
-		for _, t := range c.config.Hooks[hook] {
+		for _, t := range c.Config.Hooks[hook] {
 			c.task(string(hook)+" hook", t, c.next, earlier, false)
 		}
 	}
@@ -449,7 +449,7 @@ func (c *candidate) task(what string, t deploy.Task, f pathfinder, earlier [][]s
 	program, err := findProgram(t.Run[0], c.Next.Dir)
 	n := diagnosis.Need{
 		Cause: gate.ExecMissing, Why: fmt.Sprintf("the %s %q runs it", what, t.Name), Path: program, Host: true, Stops: needed, Said: !needed,
-		Advice: fmt.Sprintf("correct run in %s, or install it", cmp.Or(c.config.File, "the configuration")),
+		Advice: fmt.Sprintf("correct run in %s, or install it", cmp.Or(c.Config.File, "the configuration")),
 	}
 	if rest, is := strings.CutPrefix(program, c.Next.Dir+"/"); is {
 		n.Path, n.Host = rest, false

@@ -1,4 +1,9 @@
-package main
+// Package host is what a deploy needs of this host, made from an app's configuration: its service, what answers for it, what
+// hooks and rehearsals run in, and what can be seen of a failure.
+//
+// Guaranteed: Connect and every look change nothing; what can't be looked at is said, and is never taken for wrong; a look ends
+// in bounded time, whatever a file system does.
+package host
 
 import (
 	"cmp"
@@ -21,12 +26,12 @@ import (
 	"deploygate/release/unit"
 )
 
-// host is everything that a command needs of the host, made from the configuration.
-type host struct {
-	config   *config.Config
+// Host is everything that a command needs of the host, made from the configuration.
+type Host struct {
+	Config   *config.Config
 	tree     *release.Tree
-	manager  *unit.Manager
-	deployer *deploy.Deployer
+	Manager  *unit.Manager
+	Deployer *deploy.Deployer
 	prober   func(limit time.Duration) gate.Prober // of the app itself; nil if it isn't known where it listens
 	bind     string                                // where the app listens, in gunicorn's syntax; "" unknown
 
@@ -34,8 +39,8 @@ type host struct {
 	rehearsedFor unit.Description // of the live unit, where this is a rehearsal beside it
 }
 
-// connect makes it. Nothing on the host is changed by it.
-func connect(ctx context.Context, c *config.Config, log zerolog.Logger, observer deploy.Observer, secrets *gate.Secrets) (*host, error) {
+// Connect makes it. Nothing on the host is changed by it.
+func Connect(ctx context.Context, c *config.Config, log zerolog.Logger, observer deploy.Observer, secrets *gate.Secrets) (*Host, error) {
 	tree, err := release.Open(c.Root)
 	if err != nil {
 		return nil, err
@@ -46,11 +51,11 @@ func connect(ctx context.Context, c *config.Config, log zerolog.Logger, observer
 		_ = tree.Close()
 		return nil, gate.AsFinding(gate.LayerService, err)
 	}
-	service := newService(manager.Unit(c.Service.Unit), tree.CurrentPath(), c)
+	service := NewService(manager.Unit(c.Service.Unit), tree.CurrentPath(), c)
 	g := newGate(c, service.unit)
-	d := newDeployer(c, tree, observer)
+	d := NewDeployer(c, tree, observer)
 	d.Service, d.Gate, d.Runner = service, g, runner{service.unit, c.App, pointed(tree)}
-	h := &host{config: c, tree: tree, manager: manager, deployer: d, secrets: secrets}
+	h := &Host{Config: c, tree: tree, Manager: manager, Deployer: d, secrets: secrets}
 	d.Secrets = secrets
 	h.learnOfConfiguration()
 	_, _ = h.describe(ctx, "") // what is wrong with the unit is said where it matters
@@ -106,8 +111,8 @@ func flaps(u unit.Unit) func(context.Context, gate.UnitState) *gate.Finding {
 	}
 }
 
-// newDeployer knows the configuration and the file system, and no systemd.
-func newDeployer(c *config.Config, tree *release.Tree, observer deploy.Observer) *deploy.Deployer {
+// NewDeployer knows the configuration and the file system, and no systemd.
+func NewDeployer(c *config.Config, tree *release.Tree, observer deploy.Observer) *deploy.Deployer {
 	return &deploy.Deployer{
 		App: c.App, StateDir: c.StateDir, Tree: tree, Observer: observer,
 		Require: c.Release.Require, NoMarker: c.Rollback.NoMarker, Automatic: c.Rollback.Automatic,
@@ -117,14 +122,15 @@ func newDeployer(c *config.Config, tree *release.Tree, observer deploy.Observer)
 	}
 }
 
-func (h *host) Close() {
-	h.manager.Close()
+// Close lets go of systemd and of the tree of releases.
+func (h *Host) Close() {
+	h.Manager.Close()
 	_ = h.tree.Close()
 }
 
 // direct sets the probe of the app itself up.
-func (h *host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolog.Logger) error {
-	c := h.config
+func (h *Host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolog.Logger) error {
+	c := h.Config
 	bind := c.Health.Bind
 	if bind == "" {
 		d, err := u.Describe(ctx)
@@ -162,8 +168,8 @@ func (h *host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolo
 const nginxUnit = "nginx.service"
 
 // proxy sets nginx and the probe through it up, where there is one.
-func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) error {
-	c := h.config
+func (h *Host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) error {
+	c := h.Config
 	found := nginx.Find()
 	switch {
 	case c.Proxy.Kind == config.KindNone, c.Proxy.Kind == "" && found == "":
@@ -175,7 +181,7 @@ func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) erro
 	n := &nginx.Nginx{
 		Program: found, NeverReload: c.Proxy.Reload == config.ReloadNever, ErrorLog: c.Proxy.ErrorLog,
 		Master: func(ctx context.Context) int {
-			st, err := h.manager.Unit(nginxUnit).State(ctx)
+			st, err := h.Manager.Unit(nginxUnit).State(ctx)
 			if err != nil {
 				return 0
 			}
@@ -187,7 +193,7 @@ func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) erro
 		return nil
 	}
 	g.Routes = routes{
-		nginx: n, unit: h.manager.Unit(c.Service.Unit), name: c.Service.Unit, config: c, bind: h.bind,
+		nginx: n, unit: h.Manager.Unit(c.Service.Unit), name: c.Service.Unit, config: c, bind: h.bind,
 		ask: func(path string) (through, direct gate.Prober) { return h.bothWays(path, log) },
 	}
 	request := probe.Request{
@@ -213,8 +219,8 @@ func (h *host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) erro
 }
 
 // bothWays asks for another path than the health path, through the proxy and at the app itself; nil where that isn't known.
-func (h *host) bothWays(path string, log zerolog.Logger) (through, direct gate.Prober) {
-	c := h.config
+func (h *Host) bothWays(path string, log zerolog.Logger) (through, direct gate.Prober) {
+	c := h.Config
 	site, err := url.Parse(c.Proxy.URL)
 	via, err2 := probe.ParseBind(h.bind)
 	if err != nil || err2 != nil {

@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"context"
@@ -8,8 +8,8 @@ import (
 
 // vital has the files of a release that can't be empty since the live unit loads them by name: the module that its
 // command names, and Django's settings. Where the unit says nothing of them there are none.
-func (h *host) vital(ctx context.Context) (files []string) {
-	d, err := h.manager.Unit(h.config.Service.Unit).Describe(ctx)
+func (h *Host) vital(ctx context.Context) (files []string) {
+	d, err := h.Manager.Unit(h.Config.Service.Unit).Describe(ctx)
 	if err != nil {
 		return nil
 	}

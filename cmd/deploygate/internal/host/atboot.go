@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"context"
@@ -40,7 +40,7 @@ type mountsOf struct {
 
 // recovery looks at the units that finish a deploy at boot.
 func (v *evidence) recovery(ctx context.Context) {
-	c := v.config
+	c := v.Config
 	b := atBoot{
 		app: c.Service.Unit, ofUser: c.Service.Manager == unit.User, state: c.StateDir, known: c.File == "",
 		exists: func(program string) bool { return exists(program) == "" },
@@ -50,7 +50,7 @@ func (v *evidence) recovery(ctx context.Context) {
 		b.config, b.known = file, err != nil || slices.Contains(files, file)
 	}
 	if !b.ofUser {
-		if err := b.look(ctx, v.manager, resolved(c.Root), resolved(b.state)); err != nil {
+		if err := b.look(ctx, v.Manager, resolved(c.Root), resolved(b.state)); err != nil {
 			v.unread("the units for the boot", err, "systemctl status "+bootUnit+" "+recoverUnit)
 			return
 		}

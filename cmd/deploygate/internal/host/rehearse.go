@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"cmp"
@@ -23,13 +23,13 @@ import (
 // rehearser rehearses releases, in a transient unit with a socket of its own. Its name is the app's, so that whoever comes
 // after a deploy that died finds it.
 type rehearser struct {
-	*host
+	*Host
 	log  zerolog.Logger
 	name string // of the unit and, without its suffix, of its runtime directory
 }
 
-func newRehearser(h *host, log zerolog.Logger) rehearser {
-	return rehearser{h, log, "deploygate-rehearsal-" + h.config.App}
+func newRehearser(h *Host, log zerolog.Logger) rehearser {
+	return rehearser{h, log, "deploygate-rehearsal-" + h.Config.App}
 }
 
 // rehearseGrace is how long a rehearsal may outlive its gate's deadline when nobody ends it.
@@ -47,29 +47,29 @@ func (s rehearser) Begin(ctx context.Context, v release.Version) (deploy.Stage, 
 	if err != nil {
 		return deploy.Stage{}, err
 	}
-	beside := *s.host // the same host, but for the unit and where it listens
-	own, deployer := *s.config, *s.deployer
+	beside := *s.Host // the same host, but for the unit and where it listens
+	own, deployer := *s.Config, *s.Deployer
 	own.Service.Unit, own.Health.Bind, own.Proxy.Kind = c.Name, s.bindTo(), config.KindNone
-	g := newGate(&own, s.manager.Unit(c.Name))
+	g := newGate(&own, s.Manager.Unit(c.Name))
 	deployer.Gate = g
-	beside.config, beside.deployer, beside.rehearsedFor = &own, &deployer, c.live
-	if err := beside.direct(ctx, g, s.manager.Unit(c.Name), s.log); err != nil {
+	beside.Config, beside.Deployer, beside.rehearsedFor = &own, &deployer, c.live
+	if err := beside.direct(ctx, g, s.Manager.Unit(c.Name), s.log); err != nil {
 		return deploy.Stage{}, err
 	}
-	if err := s.manager.Unit(s.config.Service.Unit).StartBeside(ctx, c.Beside); err != nil {
+	if err := s.Manager.Unit(s.Config.Service.Unit).StartBeside(ctx, c.Beside); err != nil {
 		return deploy.Stage{}, err
 	}
 	return deploy.Stage{Gate: g, Expect: c.expect, Witness: beside.witness}, nil
 }
 
 // End implements deploy.Rehearsal.
-func (s rehearser) End() { s.manager.Discard(s.unitName()) }
+func (s rehearser) End() { s.Manager.Discard(s.unitName()) }
 
 func (s rehearser) unitName() string { return s.name + ".service" }
 
 func (s rehearser) runtimeDirectory() string {
 	dir := "/run"
-	if s.config.Service.Manager == unit.User { // what its manager has, whether or not this process was told
+	if s.Config.Service.Manager == unit.User { // what its manager has, whether or not this process was told
 		dir = cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", os.Getuid()))
 	}
 	return filepath.Join(dir, s.name)
@@ -91,7 +91,7 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c besideComm
 	if _, err := probe.ParseBind(s.bindTo()); err != nil {
 		return c, gate.NewFinding(gate.LayerSocket, gate.Unknown, fmt.Sprintf("cannot rehearse: %v", err)).Advise("give the app a shorter name")
 	}
-	d, err := s.manager.Unit(s.config.Service.Unit).Describe(ctx)
+	d, err := s.Manager.Unit(s.Config.Service.Unit).Describe(ctx)
 	if err != nil {
 		return c, err
 	}
@@ -100,7 +100,7 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c besideComm
 		return c, err
 	}
 	to := rehearsal.Stage{
-		Release: dir, Bind: s.bindTo(), PIDFile: filepath.Join(s.runtimeDirectory(), "gunicorn.pid"), Workers: s.config.Rehearse.Workers,
+		Release: dir, Bind: s.bindTo(), PIDFile: filepath.Join(s.runtimeDirectory(), "gunicorn.pid"), Workers: s.Config.Rehearse.Workers,
 	}
 	live := rehearsal.Live{Command: rehearsal.Command{
 		Args: d.ExecStart, Dir: d.WorkingDirectory, Environment: d.Environment,
@@ -113,7 +113,7 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c besideComm
 		live.Files = append(live.Files, assignments(c.Point(f.Path))...)
 	}
 	c.live = d
-	c.Name, c.RuntimeDirectory, c.Limit = s.unitName(), s.name, s.config.Health.Deadline+rehearseGrace
+	c.Name, c.RuntimeDirectory, c.Limit = s.unitName(), s.name, s.Config.Health.Deadline+rehearseGrace
 	c.expect = gate.Expect{Version: string(v), Dir: dir, Releases: filepath.Dir(dir)}
 	for _, p := range []string{strings.TrimPrefix(s.bind, "unix:"), d.PIDFile, d.Option("--pid", "-p")} {
 		if filepath.IsAbs(p) {
@@ -121,7 +121,7 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c besideComm
 		}
 	}
 	var command rehearsal.Command
-	if run := s.config.Rehearse.Run; len(run) > 0 {
+	if run := s.Config.Rehearse.Run; len(run) > 0 {
 		command.Dir = c.Point(d.WorkingDirectory)
 		for _, assignment := range d.Environment {
 			command.Environment = append(command.Environment, c.Point(assignment))

@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"context"
@@ -25,8 +25,8 @@ type appService struct {
 	placed            bool  // its processes have been seen to go through the link
 }
 
-// newService is an app's unit as a deploy sees it. link is the path that names the live release.
-func newService(u unit.Unit, link string, c *config.Config) *appService {
+// NewService is an app's unit as a deploy sees it. link is the path that names the live release.
+func NewService(u unit.Unit, link string, c *config.Config) *appService {
 	return &appService{unit: u, link: link, config: c}
 }
 

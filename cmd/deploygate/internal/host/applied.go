@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"bytes"
@@ -34,12 +34,12 @@ const (
 
 // applied asks the app's databases, with the settings of release v, as the unit's user and with its environment, which
 // migrations they have. It changes nothing.
-func (h *host) applied(ctx context.Context, v release.Version) (map[string]bool, error) {
+func (h *Host) applied(ctx context.Context, v release.Version) (map[string]bool, error) {
 	var out bounded
-	dir := h.deployer.Tree.Dir(v)
-	err := h.manager.Unit(h.config.Service.Unit).Run(ctx, unit.Command{
+	dir := h.Deployer.Tree.Dir(v)
+	err := h.Manager.Unit(h.Config.Service.Unit).Run(ctx, unit.Command{
 		Point: func(path string) string { return pointed(h.tree)(dir, path) },
-		Name:  h.config.App + "-applied", Args: []string{h.python(ctx), "-B", "-c", askApplied},
+		Name:  h.Config.App + "-applied", Args: []string{h.python(ctx), "-B", "-c", askApplied},
 		Dir: filepath.Join(dir, h.base(ctx)), Timeout: askLimit, Output: &out,
 	})
 	if err != nil {
@@ -68,20 +68,20 @@ func (h *host) applied(ctx context.Context, v release.Version) (map[string]bool,
 }
 
 // python is the interpreter that runs the app.
-func (h *host) python(ctx context.Context) string {
-	if d, err := h.manager.Unit(h.config.Service.Unit).Describe(ctx); err == nil {
+func (h *Host) python(ctx context.Context) string {
+	if d, err := h.Manager.Unit(h.Config.Service.Unit).Describe(ctx); err == nil {
 		return cmp.Or(pythonOf(d.Program), "/usr/bin/python3")
 	}
 	return "/usr/bin/python3"
 }
 
 // base is where the app's imports start, relative to its release.
-func (h *host) base(ctx context.Context) string {
-	d, err := h.manager.Unit(h.config.Service.Unit).Describe(ctx)
+func (h *Host) base(ctx context.Context) string {
+	d, err := h.Manager.Unit(h.Config.Service.Unit).Describe(ctx)
 	if err != nil {
 		return ""
 	}
-	below, is := strings.CutPrefix(d.WorkingDirectory, h.deployer.Tree.CurrentPath())
+	below, is := strings.CutPrefix(d.WorkingDirectory, h.Deployer.Tree.CurrentPath())
 	if !is {
 		return ""
 	}

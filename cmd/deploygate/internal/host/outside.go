@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 
 // outside says why nothing can be proved of what answers: it is none of the unit's processes. Where it can't be seen who
 // listens, nothing is said against it.
-func (h *host) outside(ctx context.Context) error {
-	u := h.manager.Unit(h.config.Service.Unit)
+func (h *Host) outside(ctx context.Context) error {
+	u := h.Manager.Unit(h.Config.Service.Unit)
 	d, err := u.Describe(ctx)
 	if err != nil {
 		return nil // who can't describe it says so
@@ -68,14 +68,14 @@ func (h *host) outside(ctx context.Context) error {
 		Advise("or set service.unit to the unit that the server is in")
 }
 
-// within returns the unit that this process is in, if that one stops when the app's unit is restarted: it would take this
+// Within returns the unit that this process is in, if that one stops when the app's unit is restarted: it would take this
 // process along. It is "" otherwise, and where that can't be seen.
-func (h *host) within(ctx context.Context) string {
+func (h *Host) Within(ctx context.Context) string {
 	own := unit.Own()
 	if len(own) == 0 {
 		return ""
 	}
-	stop, err := h.manager.Unit(h.config.Service.Unit).StopsWith(ctx)
+	stop, err := h.Manager.Unit(h.Config.Service.Unit).StopsWith(ctx)
 	if err != nil {
 		return ""
 	}

@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"errors"
@@ -21,7 +21,7 @@ type pathfinder struct {
 	to    string   // the release that it will name, every link resolved; "" follows it as it is
 }
 
-func (h *host) pathfinder(to string) pathfinder {
+func (h *Host) pathfinder(to string) pathfinder {
 	link := h.tree.CurrentPath()
 	f := pathfinder{links: []string{link}, to: to}
 	if dir, err := untrusted.EvalSymlinks(filepath.Dir(link)); err == nil {

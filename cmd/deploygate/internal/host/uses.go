@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 )
 
 // uses looks at this host for what uses releases.
-type uses struct{ *host }
+type uses struct{ *Host }
 
 // releases is the directory of all releases, with every link resolved.
 func (u uses) releases() (string, error) {
@@ -62,7 +62,7 @@ func (u uses) Around(ctx context.Context, into []release.Version) ([]inuse.Lead,
 	if err != nil {
 		return nil, err
 	}
-	d, err := u.manager.Unit(u.config.Service.Unit).Describe(ctx)
+	d, err := u.Manager.Unit(u.Config.Service.Unit).Describe(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"context"
@@ -18,8 +18,8 @@ const maxEnvironment = 256 << 10
 
 // learn makes known which values of the app's environment must not be shown: of the unit's settings, of the environment
 // files as they are, and as the release in dir has them, and of the process that runs.
-func (h *host) learn(d unit.Description, dir string) {
-	c := h.config
+func (h *Host) learn(d unit.Description, dir string) {
+	c := h.Config
 	h.secrets.Public(c.App, c.Service.Unit, c.Root, c.StateDir, c.Health.Host, c.Health.Path, c.Proxy.Host, h.bind, d.User, d.Group, d.WorkingDirectory)
 	h.secrets.AddAll(d.Environment)
 	files := []string{filepath.Join(d.WorkingDirectory, ".env")} // which the app may read by itself
@@ -40,7 +40,7 @@ func (h *host) learn(d unit.Description, dir string) {
 }
 
 // alsoIn gives a path, and where it leads in a release's directory if it goes through the live link.
-func (h *host) alsoIn(dir, path string) []string {
+func (h *Host) alsoIn(dir, path string) []string {
 	if below, is := strings.CutPrefix(path, h.tree.CurrentPath()+"/"); is && dir != "" {
 		return []string{path, filepath.Join(dir, below)}
 	}
@@ -48,16 +48,16 @@ func (h *host) alsoIn(dir, path string) []string {
 }
 
 // learnOfConfiguration does so for the environments that the configuration gives to hooks, and for the headers of a probe.
-func (h *host) learnOfConfiguration() {
-	for name, value := range h.config.Health.Headers {
+func (h *Host) learnOfConfiguration() {
+	for name, value := range h.Config.Health.Headers {
 		h.secrets.Add(name, value)
 	}
-	for _, tasks := range h.config.Hooks {
+	for _, tasks := range h.Config.Hooks {
 		for _, t := range tasks {
 			h.secrets.AddAll(t.Environment)
 		}
 	}
-	for _, c := range h.config.Checks {
+	for _, c := range h.Config.Checks {
 		h.secrets.AddAll(c.Environment)
 	}
 }
@@ -122,8 +122,8 @@ func groupID(name string) (int, bool) {
 }
 
 // describe is the app's unit as systemd has loaded it, with its secrets made known.
-func (h *host) describe(ctx context.Context, dir string) (unit.Description, error) {
-	d, err := h.manager.Unit(h.config.Service.Unit).Describe(ctx)
+func (h *Host) describe(ctx context.Context, dir string) (unit.Description, error) {
+	d, err := h.Manager.Unit(h.Config.Service.Unit).Describe(ctx)
 	if err == nil {
 		h.learn(d, dir)
 	}

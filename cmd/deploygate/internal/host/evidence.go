@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"cmp"
@@ -32,7 +32,7 @@ import (
 // evidence collects what can be seen of the app, for a diagnosis. It only looks: each part for itself, so that what
 // can't be read leaves the rest.
 type evidence struct {
-	*host
+	*Host
 	diagnosis.Facts
 	files        unit.Description
 	nginxWorkers []int
@@ -44,16 +44,16 @@ type evidence struct {
 }
 
 // gather begins with what the configuration and the unit's files say.
-func (h *host) gather(ctx context.Context, e gate.Expect) *evidence {
-	c := h.config
-	v := &evidence{host: h}
-	v.Asked, v.Path, v.Host, v.Limit, v.Bind = time.Now(), c.Health.Path, c.Health.Host, c.Health.Timeout, h.bind
+func (h *Host) gather(ctx context.Context, e gate.Expect) *evidence {
+	c := h.Config
+	v := &evidence{Host: h}
+	v.Asked, v.Path, v.Facts.Host, v.Limit, v.Bind = time.Now(), c.Health.Path, c.Health.Host, c.Health.Timeout, h.bind
 	v.Release = diagnosis.Release{Version: e.Version, Dir: e.Dir, Root: c.Root}
 	if real, err := untrusted.EvalSymlinks(c.Root); err == nil {
 		v.Release.Root = real
 	}
 	var err error
-	if v.files, err = h.manager.Unit(c.Service.Unit).Describe(ctx); err != nil {
+	if v.files, err = h.Manager.Unit(c.Service.Unit).Describe(ctx); err != nil {
 		v.unread("the unit's files", err, "systemctl cat "+c.Service.Unit)
 	}
 	v.readUnit()
@@ -72,9 +72,9 @@ func (v *evidence) unread(what string, err error, command string) {
 // readUnit takes over what the unit's files say, and looks at the paths that they name.
 func (v *evidence) readUnit() {
 	d, u := v.files, &v.Unit
-	u.Name, u.File, u.FileState, u.StaleOnDisk, u.Restart = v.config.Service.Unit, d.File, d.UnitFileState, d.StaleOnDisk, d.Restart
+	u.Name, u.File, u.FileState, u.StaleOnDisk, u.Restart = v.Config.Service.Unit, d.File, d.UnitFileState, d.StaleOnDisk, d.Restart
 	u.User, u.Program, u.RuntimeDirectories = d.User, d.Program, d.RuntimeDirectories
-	u.WorkingDirectory, u.SocketUnit, u.OfUser = d.WorkingDirectory, d.Listen != "", v.config.Service.Manager == unit.User
+	u.WorkingDirectory, u.SocketUnit, u.OfUser = d.WorkingDirectory, d.Listen != "", v.Config.Service.Manager == unit.User
 	u.Timeout = v.gunicornTimeout()
 	if live := v.rehearsedFor; live.Name != "" {
 		u.RehearsedFor, u.File = live.Name, live.File
@@ -161,7 +161,7 @@ func (v *evidence) enterable(dir string) string {
 func (v *evidence) identity() socket.Identity {
 	d := v.files
 	who, err := socket.OfUser(cmp.Or(d.User, "root"))
-	if err != nil || v.config.Service.Manager == unit.User {
+	if err != nil || v.Config.Service.Manager == unit.User {
 		return socket.Identity{}
 	}
 	for i, name := range append([]string{d.Group}, d.Groups...) {
@@ -231,10 +231,10 @@ func (v *evidence) readRelease() {
 	if r.Dir != "" {
 		r.Files, r.Closed = untrusted.FS(r.Dir), v.closed
 	}
-	if before := v.deployer.Before(release.Version(r.Version)); before != "" {
-		r.Previous, r.Before = string(before), untrusted.FS(v.deployer.Tree.Dir(before))
+	if before := v.Deployer.Before(release.Version(r.Version)); before != "" {
+		r.Previous, r.Before = string(before), untrusted.FS(v.Deployer.Tree.Dir(before))
 	}
-	for _, top := range []string{v.deployer.Tree.CurrentPath(), r.Dir} {
+	for _, top := range []string{v.Deployer.Tree.CurrentPath(), r.Dir} {
 		if below, is := strings.CutPrefix(v.files.WorkingDirectory, top); is && top != "" {
 			r.Base = strings.Trim(below, "/")
 		}
@@ -255,7 +255,7 @@ func (v *evidence) closed(path string) string {
 
 // ask asks the app, on its own socket and through the proxy.
 func (v *evidence) ask(ctx context.Context, e gate.Expect) {
-	g := v.deployer.Gate
+	g := v.Deployer.Gate
 	v.Unit.State, v.Direct.Answer, v.Failed = g.Look(ctx, e)
 	if v.Direct.Answer != nil && (v.Failed == nil || g.Health.Judge(*v.Direct.Answer) != nil) {
 		v.Direct.Finding = v.Failed // else the answer is good, and something else isn't
@@ -273,7 +273,7 @@ func (v *evidence) askAgain(ctx context.Context, e gate.Expect) {
 	if a := v.Direct.Answer; a == nil || !a.Timeout || v.Unit.State.ActiveState != "active" {
 		return
 	}
-	patient := *v.deployer.Gate
+	patient := *v.Deployer.Gate
 	patient.Direct = v.prober(patience)
 	_, v.Patient.Answer, v.Patient.Finding = patient.Look(ctx, e)
 }
@@ -398,14 +398,14 @@ func (v *evidence) proxyUser() socket.Identity {
 
 // nginx looks at the proxy's unit and processes.
 func (v *evidence) nginx(ctx context.Context) {
-	n, is := v.deployer.Gate.Proxy.(*nginx.Nginx)
+	n, is := v.Deployer.Gate.Proxy.(*nginx.Nginx)
 	if !is {
 		return
 	}
 	p := &v.Proxy
-	p.Program, p.Unit, p.URL, p.Host = n.Program, nginxUnit, v.config.Proxy.URL, v.config.Proxy.Host
-	p.LogFiles = []string{v.config.Proxy.ErrorLog}
-	st, err := v.manager.Unit(nginxUnit).State(ctx)
+	p.Program, p.Unit, p.URL, p.Host = n.Program, nginxUnit, v.Config.Proxy.URL, v.Config.Proxy.Host
+	p.LogFiles = []string{v.Config.Proxy.ErrorLog}
+	st, err := v.Manager.Unit(nginxUnit).State(ctx)
 	if err != nil {
 		v.unread("nginx's unit", err, "systemctl status "+nginxUnit)
 		return
@@ -420,7 +420,7 @@ func (v *evidence) nginx(ctx context.Context) {
 
 // route reads nginx's configuration and finds where it sends the health request.
 func (v *evidence) route(ctx context.Context) {
-	n, is := v.deployer.Gate.Proxy.(*nginx.Nginx)
+	n, is := v.Deployer.Gate.Proxy.(*nginx.Nginx)
 	if !is {
 		return
 	}
@@ -444,8 +444,8 @@ func (v *evidence) route(ctx context.Context) {
 	}
 	route := effective.Route(request)
 	route.Targets = v.asBind(route.Targets)
-	p.Route, p.Risks = &route, v.deployer.Gate.ProxyRisks(ctx)
-	if v.config.Proxy.ErrorLog == config.Defaults("").Proxy.ErrorLog && len(route.ErrorLogs) > 0 {
+	p.Route, p.Risks = &route, v.Deployer.Gate.ProxyRisks(ctx)
+	if v.Config.Proxy.ErrorLog == config.Defaults("").Proxy.ErrorLog && len(route.ErrorLogs) > 0 {
 		p.LogFiles = route.ErrorLogs
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 	"deploygate/release/unit"
 )
 
-// examine looks at the host as it is now.
-func (h *host) examine(ctx context.Context, e gate.Expect) *evidence {
+// Examine looks at the host as it is now.
+func (h *Host) Examine(ctx context.Context, e gate.Expect) *evidence {
 	v := h.gather(ctx, e)
 	v.ask(ctx, e)
 	v.nginx(ctx)
@@ -43,10 +43,10 @@ func (v *evidence) wrong() bool {
 
 // testProxy has nginx test its configuration.
 func (v *evidence) testProxy(ctx context.Context) {
-	if v.deployer.Gate.Proxy == nil {
+	if v.Deployer.Gate.Proxy == nil {
 		return
 	}
-	err := v.deployer.Gate.Proxy.Begin(ctx)
+	err := v.Deployer.Gate.Proxy.Begin(ctx)
 	if err == nil {
 		return
 	}
@@ -56,8 +56,8 @@ func (v *evidence) testProxy(ctx context.Context) {
 	}
 }
 
-// diagnose gives the findings; wrong is what kept the app from being looked at as it should, nil: nothing.
-func (v *evidence) diagnose(wrong error) []*gate.Finding {
+// Diagnose gives the findings; wrong is what kept the app from being looked at as it should, nil: nothing.
+func (v *evidence) Diagnose(wrong error) []*gate.Finding {
 	found := diagnosis.Diagnose(&v.Facts)
 	if wrong == nil {
 		return append([]*gate.Finding{}, found...)
@@ -87,7 +87,7 @@ func (v *evidence) logs(ctx context.Context, q unit.LogQuery) {
 	} else {
 		v.Log = begunBy(lines, v.trial.until, v.trial.Previous)
 		runs := 0 // meanwhile
-		if now, err := v.manager.Unit(v.Unit.Name).State(ctx); err == nil && now.InvocationID != v.Unit.State.InvocationID {
+		if now, err := v.Manager.Unit(v.Unit.Name).State(ctx); err == nil && now.InvocationID != v.Unit.State.InvocationID {
 			runs = now.MainPID
 		}
 		ofFile = func(more []gate.LogLine) []gate.LogLine {
@@ -96,7 +96,7 @@ func (v *evidence) logs(ctx context.Context, q unit.LogQuery) {
 	}
 	for _, option := range []string{"--error-logfile", "--log-file"} {
 		if file := v.files.Option(option, ""); strings.HasPrefix(file, "/") {
-			more, err := unit.LogFile(file, appUser(v.config.Service.Manager, v.files))
+			more, err := unit.LogFile(file, appUser(v.Config.Service.Manager, v.files))
 			if err != nil {
 				v.unread("gunicorn's log", err, "tail -n 100 "+file)
 			}
@@ -125,7 +125,7 @@ func (v *evidence) settledLog(ctx context.Context, q unit.LogQuery) (lines []gat
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for range tries {
-		lines, err = v.manager.Unit(v.Unit.Name).Log(ctx, q)
+		lines, err = v.Manager.Unit(v.Unit.Name).Log(ctx, q)
 		crashed := v.Failed != nil && v.Failed.State != nil
 		spoke := slices.ContainsFunc(lines, func(l gate.LogLine) bool { return l.PID > 1 && l.Invocation == v.Unit.State.InvocationID })
 		if err != nil || !crashed || spoke {
@@ -170,7 +170,7 @@ func latestStarts(lines []gate.LogLine, st gate.UnitState) []gate.LogLine {
 }
 
 // witness looks at once at what a failure of a deploy leaves to see, and gives what explains it from the logs.
-func (h *host) witness(f *gate.Finding, e gate.Expect, since time.Time) func() []*gate.Finding {
+func (h *Host) witness(f *gate.Finding, e gate.Expect, since time.Time) func() []*gate.Finding {
 	if f.Layer == gate.LayerRelease && f.Answer == nil && f.State == nil || f.Layer == gate.LayerSchema || f.NeverStarted {
 		return func() []*gate.Finding { return nil } // it says all by itself
 	}
@@ -181,7 +181,7 @@ func (h *host) witness(f *gate.Finding, e gate.Expect, since time.Time) func() [
 	v.Failed, v.Asked = f, since
 	v.trial.Expect, v.trial.until = e, time.Now()
 	var err error
-	if v.Unit.State, err = h.manager.Unit(v.Unit.Name).State(ctx); err != nil {
+	if v.Unit.State, err = h.Manager.Unit(v.Unit.Name).State(ctx); err != nil {
 		v.unread("the unit's state", err, "systemctl status "+v.Unit.Name)
 	}
 	if f.State != nil {
@@ -189,7 +189,7 @@ func (h *host) witness(f *gate.Finding, e gate.Expect, since time.Time) func() [
 	}
 	v.nginx(ctx)
 	if f.Proxied || f.Layer == gate.LayerProxy {
-		v.Direct.Answer = h.deployer.Gate.Passed() // it was healthy, or the proxy wouldn't have been asked
+		v.Direct.Answer = h.Deployer.Gate.Passed() // it was healthy, or the proxy wouldn't have been asked
 		v.Proxied = diagnosis.Asked{Answer: f.Answer, Finding: f}
 		v.route(ctx)
 	} else {
@@ -198,7 +198,7 @@ func (h *host) witness(f *gate.Finding, e gate.Expect, since time.Time) func() [
 	v.sockets()
 	return sync.OnceValue(func() []*gate.Finding {
 		ctx := context.Background()
-		current, _ := h.deployer.Tree.Current()
+		current, _ := h.Deployer.Tree.Current()
 		v.Replaced = string(current) != e.Version
 		if v.Proxy.Route == nil {
 			v.route(ctx)
@@ -211,7 +211,7 @@ func (h *host) witness(f *gate.Finding, e gate.Expect, since time.Time) func() [
 }
 
 // explainTask says why a hook or a check failed, as far as its output tells.
-func (h *host) explainTask(t deploy.Task, v release.Version, output string) *gate.Finding {
+func (h *Host) explainTask(t deploy.Task, v release.Version, output string) *gate.Finding {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	e := h.gather(ctx, gate.Expect{Version: string(v), Dir: t.Dir})
@@ -227,15 +227,15 @@ func (v *evidence) warnings() (texts []string) {
 	return texts
 }
 
-// explain gives the gate's findings by their causes, and warns of what will fail later.
-func (h *host) explain(ctx context.Context, found []*gate.Finding) (causes []*gate.Finding, warnings []string) {
-	_, expect, wrong := h.deployer.Live(ctx)
+// Explain gives the gate's findings by their causes, and warns of what will fail later.
+func (h *Host) Explain(ctx context.Context, found []*gate.Finding) (causes []*gate.Finding, warnings []string) {
+	_, expect, wrong := h.Deployer.Live(ctx)
 	if len(found) == 0 {
 		return []*gate.Finding{}, h.survey(ctx, expect).warnings()
 	}
-	v := h.examine(ctx, expect)
+	v := h.Examine(ctx, expect)
 	// What is good again by now, or was a check of the user's, is as the gate found it.
-	if causes = v.diagnose(wrong); len(causes) == 0 || causes[0].Cause == gate.Unknown {
+	if causes = v.Diagnose(wrong); len(causes) == 0 || causes[0].Cause == gate.Unknown {
 		causes = found
 	}
 	return causes, v.warnings()
