@@ -176,6 +176,9 @@ func Clean(s string) string {
 	return Printable(s)
 }
 
+// OneLine is Clean, with every run of white space as one space.
+func OneLine(s string) string { return strings.Join(strings.Fields(Clean(s)), " ") }
+
 // Printable replaces what would act on the operator's terminal: it leaves valid UTF-8 without control characters but newline
 // and tab.
 func Printable(s string) string {

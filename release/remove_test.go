@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"deploygate/scripts/assert"
-
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"deploygate/scripts/assert"
 )
 
 // remove removes a release as it is found.

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"deploygate/scripts/assert"
-
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"deploygate/scripts/assert"
 )
 
 // layout makes a ROOT with whole releases and opens it.

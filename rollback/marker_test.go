@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"deploygate/scripts/assert"
-
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"deploygate/scripts/assert"
 )
 
 func write(t *testing.T, file, text string) {

@@ -180,10 +180,10 @@ func (s *session) cannot(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		hint = "; run deploygate as root"
 	}
-	fmt.Fprintf(s.err, "deploygate: %s%s\n", oneLine(err.Error()), hint)
+	fmt.Fprintf(s.err, "deploygate: %s%s\n", gate.OneLine(err.Error()), hint)
 	o := refusal(err)
 	if s.json {
-		return s.printJSON(map[string]any{"outcome": o, "exit_code": o.ExitCode(), "error": oneLine(err.Error())}, o.ExitCode())
+		return s.printJSON(map[string]any{"outcome": o, "exit_code": o.ExitCode(), "error": gate.OneLine(err.Error())}, o.ExitCode())
 	}
 	return &verdictError{o.ExitCode()}
 }

@@ -59,7 +59,7 @@ func (s *session) checked(r checkReport) error {
 	if r.Healthy {
 		fmt.Fprintf(s.out, "healthy: %s passes its gate\n", r.Current)
 	} else {
-		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("%s: %s: %s: %s", inWords(r.Outcome), r.Current, r.Findings[0].Layer, r.Findings[0].Summary)))
+		fmt.Fprintln(s.out, gate.OneLine(fmt.Sprintf("%s: %s: %s: %s", inWords(r.Outcome), r.Current, r.Findings[0].Layer, r.Findings[0].Summary)))
 	}
 	return exit(r.ExitCode)
 }

@@ -42,7 +42,7 @@ func (s *session) goOn(ctx context.Context, h *host.Host, request deploy.Request
 	case !started:
 		return 0, false, cannot(err)
 	case ctx.Err() == nil:
-		fmt.Fprintf(s.err, "deploygate: %s\n", oneLine(err.Error()))
+		fmt.Fprintf(s.err, "deploygate: %s\n", gate.OneLine(err.Error()))
 	}
 	// The restart ends what is left here in the unit, by a signal. Whoever else wants to stop the deploy has to name it.
 	fmt.Fprintf(s.err, "deploygate: it isn't waited for any more: see deploygate status; to stop it: systemctl stop %s\n", name)

@@ -74,13 +74,13 @@ func (s *session) diagnosed(r diagnosisReport) error {
 		printFinding(s.out, f)
 	}
 	for _, f := range r.Risks {
-		fmt.Fprintf(s.out, "not failing yet: %s (%s)\n", oneLine(f.Summary), f.Cause)
+		fmt.Fprintf(s.out, "not failing yet: %s (%s)\n", gate.OneLine(f.Summary), f.Cause)
 		for _, a := range f.Advice {
-			fmt.Fprintf(s.out, "  -> %s\n", oneLine(a))
+			fmt.Fprintf(s.out, "  -> %s\n", gate.OneLine(a))
 		}
 	}
 	for _, u := range r.Unread {
-		fmt.Fprintf(s.out, "not seen: %s: %s\n  -> %s\n", u.What, oneLine(u.Why), oneLine(u.Command))
+		fmt.Fprintf(s.out, "not seen: %s: %s\n  -> %s\n", u.What, gate.OneLine(u.Why), gate.OneLine(u.Command))
 	}
 	switch {
 	case r.Healthy && len(r.Unread) > 0:
@@ -88,9 +88,9 @@ func (s *session) diagnosed(r diagnosisReport) error {
 	case r.Healthy:
 		fmt.Fprintf(s.out, "healthy: %s answers as it should\n", r.Current)
 	case len(r.Findings) == 1:
-		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("%s: %s: %s: %s", inWords(r.Outcome), r.Current, r.Findings[0].Layer, r.Findings[0].Summary)))
+		fmt.Fprintln(s.out, gate.OneLine(fmt.Sprintf("%s: %s: %s: %s", inWords(r.Outcome), r.Current, r.Findings[0].Layer, r.Findings[0].Summary)))
 	default:
-		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("%s: %s: %d findings, begin with the first: %s: %s",
+		fmt.Fprintln(s.out, gate.OneLine(fmt.Sprintf("%s: %s: %d findings, begin with the first: %s: %s",
 			inWords(r.Outcome), r.Current, len(r.Findings), r.Findings[0].Layer, r.Findings[0].Summary)))
 	}
 	return exit(r.ExitCode)

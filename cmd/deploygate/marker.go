@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"deploygate/gate"
 	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/deploy"
@@ -177,13 +178,13 @@ func (s *session) printMarker(r markerReport) {
 			if o.Operation != "" {
 				what += " " + o.Operation
 			}
-			fmt.Fprintf(s.err, "  %-7s %s: %s\n", verdict, oneLine(what), oneLine(o.Why))
+			fmt.Fprintf(s.err, "  %-7s %s: %s\n", verdict, gate.OneLine(what), gate.OneLine(o.Why))
 		}
 	}
 	show("blocks", r.Blocks)
 	show("safe", r.Safe)
 	for _, app := range r.NotSeen {
-		fmt.Fprintf(s.err, "  not seen: the migrations of %s, which is not in the release\n", oneLine(app))
+		fmt.Fprintf(s.err, "  not seen: the migrations of %s, which is not in the release\n", gate.OneLine(app))
 	}
-	fmt.Fprintln(s.out, oneLine(fmt.Sprintf("%s: from %s back to %s: %s", r.Marker.Rollback, r.Release, r.Against, r.Marker.Reason)))
+	fmt.Fprintln(s.out, gate.OneLine(fmt.Sprintf("%s: from %s back to %s: %s", r.Marker.Rollback, r.Release, r.Against, r.Marker.Reason)))
 }

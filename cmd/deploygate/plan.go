@@ -153,7 +153,7 @@ func (s *session) printPlan(r planReport) {
 		if r.Outcome == deploy.Unknown {
 			would = "not known"
 		}
-		fmt.Fprintln(s.out, oneLine(fmt.Sprintf("%s: %s: %s", would, r.Refused[0].Layer, r.Refused[0].Summary)))
+		fmt.Fprintln(s.out, gate.OneLine(fmt.Sprintf("%s: %s: %s", would, r.Refused[0].Layer, r.Refused[0].Summary)))
 		return
 	}
 	from := string(r.Previous)
@@ -162,29 +162,29 @@ func (s *session) printPlan(r planReport) {
 	}
 	fmt.Fprintf(s.out, "%s: %s -> %s\n", r.App, from, r.Requested)
 	for _, f := range r.Before {
-		fmt.Fprintf(s.out, "  broken already: %s\n", oneLine(f.Summary))
+		fmt.Fprintf(s.out, "  broken already: %s\n", gate.OneLine(f.Summary))
 	}
 	for _, w := range r.Warnings {
-		fmt.Fprintf(s.out, "  warning: %s\n", oneLine(w))
+		fmt.Fprintf(s.out, "  warning: %s\n", gate.OneLine(w))
 	}
 	for i, step := range r.Steps {
-		fmt.Fprintf(s.out, "  %d. %s\n", i+1, oneLine(step))
+		fmt.Fprintf(s.out, "  %d. %s\n", i+1, gate.OneLine(step))
 	}
 	s.printFates("       ", r.Prune) // below the last step, which is theirs
 	if len(r.Ways) == 0 {
-		fmt.Fprintf(s.out, "no way back from %s: %s\n", r.Requested, oneLine(r.WayBack.Reason))
+		fmt.Fprintf(s.out, "no way back from %s: %s\n", r.Requested, gate.OneLine(r.WayBack.Reason))
 	}
 	for i, w := range r.Ways {
 		switch {
 		case w.Verdict != rollback.Safe && i == 0:
-			fmt.Fprintf(s.out, "no way back from %s: to %s it is blocked: %s\n", r.Requested, w.Version, oneLine(w.Reason))
+			fmt.Fprintf(s.out, "no way back from %s: to %s it is blocked: %s\n", r.Requested, w.Version, gate.OneLine(w.Reason))
 			return // what can't be crossed once can't be crossed to an older one
 		case w.Verdict != rollback.Safe:
-			fmt.Fprintf(s.out, "and no further: to %s it is blocked: %s\n", w.Version, oneLine(w.Reason))
+			fmt.Fprintf(s.out, "and no further: to %s it is blocked: %s\n", w.Version, gate.OneLine(w.Reason))
 		case i == 0:
-			fmt.Fprintf(s.out, "way back: %s (%s)\n", w.Version, oneLine(w.Reason))
+			fmt.Fprintf(s.out, "way back: %s (%s)\n", w.Version, gate.OneLine(w.Reason))
 		default:
-			fmt.Fprintf(s.out, "and if that fails: %s (%s)\n", w.Version, oneLine(w.Reason))
+			fmt.Fprintf(s.out, "and if that fails: %s (%s)\n", w.Version, gate.OneLine(w.Reason))
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -140,7 +139,7 @@ func (p *progress) say(line string) {
 
 // redraw writes the live line, cut to the terminal's width: a line that wraps can't be taken back.
 func (p *progress) redraw() {
-	line := fmt.Sprintf("  %-12s ...     %4.0fs   %s", p.step, time.Since(p.began).Seconds(), oneLine(p.detail))
+	line := fmt.Sprintf("  %-12s ...     %4.0fs   %s", p.step, time.Since(p.began).Seconds(), gate.OneLine(p.detail))
 	if width, _, err := term.GetSize(p.fd); err == nil && width > 1 {
 		if runes := []rune(line); len(runes) >= width {
 			line = string(runes[:width-1])
@@ -162,7 +161,7 @@ func (p *progress) paint(o deploy.StepOutcome) string {
 }
 
 // line is a text from elsewhere as it is shown. Secrets go first: half of one that is cut off can't be told.
-func (p *progress) line(text string) string { return oneLine(p.secrets.Hide(text)) }
+func (p *progress) line(text string) string { return gate.OneLine(p.secrets.Hide(text)) }
 
 func prefixed(prefix, s string) string {
 	if s == "" {
@@ -170,5 +169,3 @@ func prefixed(prefix, s string) string {
 	}
 	return prefix + s
 }
-
-func oneLine(s string) string { return strings.Join(strings.Fields(gate.Clean(s)), " ") }

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"deploygate/cmd/deploygate/internal/host"
+	"deploygate/gate"
 	"deploygate/release"
 	"deploygate/release/deploy"
 	"deploygate/release/journal"
@@ -69,13 +70,13 @@ func pruneFates(fates []deploy.Fate) []pruneFate {
 	for _, f := range fates {
 		one := pruneFate{
 			Name: f.Name, Version: f.Version, Leftover: f.Leftover(), Action: keepAction, Reason: f.Reason,
-			Detail: oneLine(f.Detail), Removed: f.Removed,
+			Detail: gate.OneLine(f.Detail), Removed: f.Removed,
 		}
 		if f.Remove {
 			one.Action = removeAction
 		}
 		if f.Failed != nil {
-			one.Error = oneLine(f.Failed.Error())
+			one.Error = gate.OneLine(f.Failed.Error())
 		}
 		list = append(list, one)
 	}
@@ -133,10 +134,10 @@ func unseen(fates []deploy.Fate) int {
 func (s *session) printFates(indent string, fates []pruneFate) {
 	width := 0
 	for _, f := range fates {
-		width = max(width, len(oneLine(f.Name)))
+		width = max(width, len(gate.OneLine(f.Name)))
 	}
 	for _, f := range fates {
-		fmt.Fprintf(s.out, "%s%-*s  %-6s  %s\n", indent, width, oneLine(f.Name), f.Action, f.Detail)
+		fmt.Fprintf(s.out, "%s%-*s  %-6s  %s\n", indent, width, gate.OneLine(f.Name), f.Action, f.Detail)
 	}
 }
 
@@ -146,10 +147,10 @@ func (s *session) pruneHost(ctx context.Context, h *host.Host, wait time.Duratio
 		if locked := new(journal.LockedError); !errors.As(err, &locked) {
 			return s.cannot(err)
 		}
-		fmt.Fprintf(s.err, "deploygate: %s\n", oneLine(err.Error()))
+		fmt.Fprintf(s.err, "deploygate: %s\n", gate.OneLine(err.Error()))
 		code := deploy.Locked.ExitCode()
 		if s.json {
-			return s.printJSON(map[string]any{"outcome": deploy.Locked, "exit_code": code, "error": oneLine(err.Error())}, code)
+			return s.printJSON(map[string]any{"outcome": deploy.Locked, "exit_code": code, "error": gate.OneLine(err.Error())}, code)
 		}
 		return exit(code)
 	}
@@ -161,7 +162,7 @@ func (s *session) pruneHost(ctx context.Context, h *host.Host, wait time.Duratio
 	report, code := s.pruneReport(false, fates), unseen(fates)
 	if err != nil { // an interruption
 		code = deploy.Refused.ExitCode()
-		fmt.Fprintf(s.err, "deploygate: %s\n", oneLine(err.Error()))
+		fmt.Fprintf(s.err, "deploygate: %s\n", gate.OneLine(err.Error()))
 	}
 	for i, f := range report.Releases {
 		switch {
@@ -169,7 +170,7 @@ func (s *session) pruneHost(ctx context.Context, h *host.Host, wait time.Duratio
 			code = deploy.Refused.ExitCode()
 			fmt.Fprintf(s.err, "deploygate: %s\n", f.Error)
 		case fates[i].Stays():
-			fmt.Fprintf(s.err, "deploygate: kept %s: %s\n", oneLine(f.Name), f.Detail)
+			fmt.Fprintf(s.err, "deploygate: kept %s: %s\n", gate.OneLine(f.Name), f.Detail)
 		}
 	}
 	if s.json {
@@ -187,7 +188,7 @@ func (s *session) pruneHost(ctx context.Context, h *host.Host, wait time.Duratio
 	if len(report.Removed) == 0 {
 		fmt.Fprintln(s.out, "nothing to remove")
 	} else {
-		fmt.Fprintf(s.out, "removed %s\n", oneLine(strings.Join(report.Removed, ", ")))
+		fmt.Fprintf(s.out, "removed %s\n", gate.OneLine(strings.Join(report.Removed, ", ")))
 	}
 	return exit(code)
 }

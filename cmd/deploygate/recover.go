@@ -14,6 +14,7 @@ import (
 
 	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/cmd/deploygate/internal/host"
+	"deploygate/gate"
 	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/deploy"
@@ -95,7 +96,7 @@ func (c *commands) eachApp(ctx *cli.Context, do func(*session) error) error {
 		case errors.As(err, &v):
 			worst = max(worst, v.code)
 		default:
-			fmt.Fprintf(c.err, "deploygate: %s\n", oneLine(err.Error()))
+			fmt.Fprintf(c.err, "deploygate: %s\n", gate.OneLine(err.Error()))
 			worst = max(worst, exitUsage)
 		}
 	}

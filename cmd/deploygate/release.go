@@ -102,7 +102,7 @@ func (s *session) deploy(request deploy.Request, wait time.Duration) error {
 			if r.Unfinished {
 				return r
 			}
-			fmt.Fprintf(s.err, "deploygate: finished the last deploy first: %s\n", oneLine(sentence(r)))
+			fmt.Fprintf(s.err, "deploygate: finished the last deploy first: %s\n", gate.OneLine(sentence(r)))
 		}
 		return d.Run(ctx, request)
 	})

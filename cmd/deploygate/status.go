@@ -74,12 +74,12 @@ func (p *pastDeploy) line() string {
 	if p.Previous != "" {
 		s += fmt.Sprintf(" (was %s)", p.Previous)
 	}
-	s += " by " + oneLine(p.User)
+	s += " by " + gate.OneLine(p.User)
 	if p.Override != "" {
-		s += "; marker overridden: " + oneLine(p.Override)
+		s += "; marker overridden: " + gate.OneLine(p.Override)
 	}
 	if p.Failure != nil {
-		s += "; " + oneLine(p.Failure.Summary)
+		s += "; " + gate.OneLine(p.Failure.Summary)
 	}
 	return s
 }
@@ -137,7 +137,7 @@ func (s *session) lookForStatus(ctx context.Context, h *host.Host) (show func() 
 
 func (s *session) printStatus(r statusReport) {
 	row := func(name, format string, args ...any) {
-		fmt.Fprintf(s.out, "%-12s %s\n", name, oneLine(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(s.out, "%-12s %s\n", name, gate.OneLine(fmt.Sprintf(format, args...)))
 	}
 	row("app", "%s in %s", r.App, s.config.Root)
 	switch {

@@ -20,7 +20,7 @@ func (s *session) verdict(r *deploy.Report) error {
 	if r.Failure != nil {
 		printFinding(s.err, r.Failure)
 	}
-	fmt.Fprintln(s.out, oneLine(sentence(r)))
+	fmt.Fprintln(s.out, gate.OneLine(sentence(r)))
 	return exit(r.ExitCode)
 }
 
@@ -132,15 +132,15 @@ func printFinding(w io.Writer, f *gate.Finding) {
 	if f.Cause != gate.Unknown {
 		cause = fmt.Sprintf(" (%s)", f.Cause)
 	}
-	fmt.Fprintf(w, "\n%s%s: %s\n", f.Layer, cause, oneLine(f.Summary))
+	fmt.Fprintf(w, "\n%s%s: %s\n", f.Layer, cause, gate.OneLine(f.Summary))
 	for _, e := range f.Evidence {
-		fmt.Fprintf(w, "  %s:\n", oneLine(e.Source))
+		fmt.Fprintf(w, "  %s:\n", gate.OneLine(e.Source))
 		for line := range strings.SplitSeq(gate.Clean(e.Text), "\n") {
 			fmt.Fprintf(w, "    %s\n", line)
 		}
 	}
 	for _, a := range f.Advice {
-		fmt.Fprintf(w, "  -> %s\n", oneLine(a))
+		fmt.Fprintf(w, "  -> %s\n", gate.OneLine(a))
 	}
 	fmt.Fprintln(w)
 }

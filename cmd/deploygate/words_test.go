@@ -22,17 +22,7 @@ import (
 	"deploygate/scripts/assert"
 )
 
-// hostile is what a log line or an answer may hold: colours, a false line, text that reorders the line.
-const hostile = "\x1b[31mred\x1b[0m\r\ndeploygate: released\u202e\x00"
-
 // clean asserts that nothing in a text acts on a terminal.
-func clean(t *testing.T, what, text string) {
-	t.Helper()
-	if strings.ContainsAny(text, "\x1b\x00\r\u202e") {
-		t.Errorf("%s: %q", what, text)
-	}
-}
-
 func TestSentence(t *testing.T) {
 	failure := gate.NewFinding(gate.LayerApp, gate.AppError, "it answers 500")
 	way := func(v rollback.Verdict, reason string) *rollback.WayBack {
@@ -156,15 +146,15 @@ app (app_error): it fails badly <&>
 
 func TestVerdictOfHostileText(t *testing.T) {
 	r := &deploy.Report{
-		Requested: hostile, Previous: hostile, Current: hostile, Outcome: deploy.Held, ExitCode: 4,
-		Failure: gate.NewFinding(gate.LayerApp, gate.Unknown, hostile).With(hostile, hostile).Advise(hostile),
-		WayBack: &rollback.WayBack{Version: hostile, Verdict: rollback.Blocked, Reason: hostile},
+		Requested: assert.Hostile, Previous: assert.Hostile, Current: assert.Hostile, Outcome: deploy.Held, ExitCode: 4,
+		Failure: gate.NewFinding(gate.LayerApp, gate.Unknown, assert.Hostile).With(assert.Hostile, assert.Hostile).Advise(assert.Hostile),
+		WayBack: &rollback.WayBack{Version: assert.Hostile, Verdict: rollback.Blocked, Reason: assert.Hostile},
 	}
-	r.Failure.Evidence = append(r.Failure.Evidence, gate.Evidence{Source: hostile, Text: hostile}) // past With
+	r.Failure.Evidence = append(r.Failure.Evidence, gate.Evidence{Source: assert.Hostile, Text: assert.Hostile}) // past With
 	s, stdout, stderr := spoken(false)
 	assert.Equal(t, "exit code", code(s.verdict(r)), 4)
-	clean(t, "stdout", stdout.String())
-	clean(t, "stderr", stderr.String())
+	assert.Harmless(t, "stdout", stdout.String())
+	assert.Harmless(t, "stderr", stderr.String())
 	assert.Equal(t, "lines on stdout", strings.Count(stdout.String(), "\n"), 1)
 	for line := range strings.Lines(stderr.String()) {
 		if strings.HasPrefix(line, "deploygate:") {
@@ -194,7 +184,7 @@ func TestOneLine(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "", "a": "a", " a \n\t b ": "a b", "a\x1bb": "a\uFFFDb", "a\xffb": "a\uFFFDb", strings.Repeat("x ", 5000): strings.TrimSpace(strings.Repeat("x ", 2048)) + " […]",
 	} {
-		assert.Equal(t, in, oneLine(in), want)
+		assert.Equal(t, in, gate.OneLine(in), want)
 	}
 }
 
@@ -223,7 +213,7 @@ func TestPastDeploy(t *testing.T) {
 	} {
 		assert.Equal(t, "line", past(c.deploy).line(), c.want)
 	}
-	clean(t, "hostile", past(journal.Deploy{User: hostile, Override: hostile}).line())
+	assert.Harmless(t, "assert.Hostile", past(journal.Deploy{User: assert.Hostile, Override: assert.Hostile}).line())
 }
 
 func TestPrintStatus(t *testing.T) {
@@ -255,11 +245,11 @@ journal      2 torn line(s) in /var/lib/deploygate/shop, left out
 
 	s, stdout, _ = spoken(false)
 	s.printStatus(statusReport{
-		App: "shop", Current: hostile, WayBack: rollback.WayBack{Version: hostile, Verdict: rollback.Blocked, Reason: hostile},
-		Unit: statusUnit{Name: hostile, ActiveState: hostile, Directory: hostile}, Running: &journal.Holder{PID: 1, User: hostile},
-		Unfinished: &pastDeploy{User: hostile},
+		App: "shop", Current: assert.Hostile, WayBack: rollback.WayBack{Version: assert.Hostile, Verdict: rollback.Blocked, Reason: assert.Hostile},
+		Unit: statusUnit{Name: assert.Hostile, ActiveState: assert.Hostile, Directory: assert.Hostile}, Running: &journal.Holder{PID: 1, User: assert.Hostile},
+		Unfinished: &pastDeploy{User: assert.Hostile},
 	})
-	clean(t, "hostile", stdout.String())
+	assert.Harmless(t, "assert.Hostile", stdout.String())
 }
 
 func TestPrintPlan(t *testing.T) {
@@ -360,7 +350,7 @@ func TestLogLevels(t *testing.T) {
 	assert.Equal(t, "at info", out.String(), "")
 	log, err = newLogger(&out, "debug", false)
 	assert.OK(t, err)
-	log.Debug().Str("error", "dial "+hostile).Msg("request failed")
+	log.Debug().Str("error", "dial "+assert.Hostile).Msg("request failed")
 	if !strings.Contains(out.String(), "request failed") {
 		t.Errorf("at debug: %q", out.String())
 	}

@@ -16,10 +16,10 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"deploygate/scripts/assert"
-
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"deploygate/scripts/assert"
 )
 
 const refused = `2026/11/21 05:51:30 [error] 12#12: *3 connect() to unix:/run/g.sock failed (2: No such file or directory) while connecting to upstream, client: 127.0.0.1, server: _, request: "GET /pay?token=secret HTTP/1.1", upstream: "http://unix:/run/g.sock:/pay?token=secret", host: "localhost"`

@@ -13,9 +13,9 @@ import (
 	"strings"
 	"testing"
 
-	"deploygate/scripts/assert"
-
 	"golang.org/x/sys/unix"
+
+	"deploygate/scripts/assert"
 )
 
 // helperEnv makes the test binary another process, which does what its arguments say and then waits for the end of its

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"deploygate/scripts/assert"
-
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"deploygate/scripts/assert"
 )
 
 // site is a ROOT with releases old, older and live.

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"deploygate/scripts/assert"
-
 	"github.com/google/go-cmp/cmp"
+
+	"deploygate/scripts/assert"
 )
 
 func TestParseMounts(t *testing.T) {

@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"deploygate/scripts/assert"
-
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"deploygate/scripts/assert"
 )
 
 // sample is a deploy that went back, as the journal of a real one reads.

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"deploygate/scripts/assert"
-
 	"github.com/google/go-cmp/cmp"
+
+	"deploygate/scripts/assert"
 )
 
 // The test binary is another process for the tests that need one: it holds the lock in the directory that holdEnv

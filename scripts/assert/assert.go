@@ -2,6 +2,7 @@
 package assert
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -21,5 +22,16 @@ func Equal[T any](t testing.TB, what string, got, want T) {
 	t.Helper()
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+// Hostile is what a log line or an answer may hold: colours, a false line, text that reorders the line.
+const Hostile = "\x1b[31mred\x1b[0m\r\ndeploygate: released\u202e\x00"
+
+// Harmless reports text that would act on a terminal.
+func Harmless(t testing.TB, what, text string) {
+	t.Helper()
+	if strings.ContainsAny(text, "\x1b\x00\r\u202e") {
+		t.Errorf("%s: %q", what, text)
 	}
 }

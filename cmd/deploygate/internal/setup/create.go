@@ -1,4 +1,4 @@
-package main
+package setup
 
 import (
 	"errors"
@@ -13,17 +13,21 @@ import (
 	"deploygate/release/unit/pair"
 )
 
-// existsError names a file that is in the way.
-type existsError struct{ path string }
+// InputError is a mistake in what a person asked for, as far as this host can tell.
+type InputError struct{ text string }
 
-func (e *existsError) Error() string {
-	return e.path + " is there already and is left as it is; nothing was written"
+func (e *InputError) Error() string { return e.text }
+
+func inputf(format string, args ...any) error { return &InputError{fmt.Sprintf(format, args...)} }
+
+func inTheWay(path string) error {
+	return inputf("%s is there already and is left as it is; nothing was written", path)
 }
 
-// create makes all of the files, each with its text from the first moment, or none. A file is never overwritten, also
-// not one that appears meanwhile: that is an existsError. A process that dies leaves the first few of them, and maybe
+// Create makes all of the files, each with its text from the first moment, or none. A file is never overwritten, also
+// not one that appears meanwhile: that is an inputError. A process that dies leaves the first few of them, and maybe
 // names that begin with a dot, which neither deploygate nor systemd reads.
-func create(files ...pair.File) (err error) {
+func Create(files ...pair.File) (err error) {
 	var made, staged []string
 	defer func() {
 		for _, path := range staged {
@@ -58,7 +62,7 @@ func create(files ...pair.File) (err error) {
 	for _, f := range files {
 		err := os.Link(temporary[f.Path], f.Path)
 		if errors.Is(err, fs.ErrExist) {
-			return &existsError{f.Path}
+			return inTheWay(f.Path)
 		}
 		if err == nil {
 			made = append(made, f.Path)
@@ -71,19 +75,19 @@ func create(files ...pair.File) (err error) {
 	return nil
 }
 
-// written tells whether all of the files are there as they would be written.
-func written(files ...pair.File) bool {
+// Written tells whether all of the files are there as they would be written.
+func Written(files ...pair.File) bool {
 	return !slices.ContainsFunc(files, func(f pair.File) bool {
 		text, more, err := untrusted.ReadFile(f.Path, int64(len(f.Text)), nil)
 		return err != nil || more || string(text) != f.Text
 	})
 }
 
-// missing tells whether none of the files is there yet, else with an existsError.
+// missing tells whether none of the files is there yet, else with an inputError.
 func missing(files ...pair.File) error {
 	for _, f := range files {
 		if _, err := untrusted.Lstat(f.Path); err == nil {
-			return &existsError{f.Path}
+			return inTheWay(f.Path)
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package main
+package setup
 
 import (
 	"context"
@@ -24,7 +24,7 @@ func (f *found) findProxy(ctx context.Context) {
 	}
 	effective, err := n.Effective(ctx)
 	if err != nil {
-		f.open = append(f.open, fmt.Sprintf("health.host and proxy.url may have to be set: nginx can't be asked: %v", err))
+		f.Open = append(f.Open, fmt.Sprintf("health.host and proxy.url may have to be set: nginx can't be asked: %v", err))
 		return
 	}
 	f.through(effective)
@@ -43,7 +43,7 @@ func (f *found) through(effective *nginx.Config) {
 		f.url, f.urlAt = e.url(path), "where the server at "+route.Server+" listens"
 		return
 	}
-	f.open = append(f.open, fmt.Sprintf("nginx leads no request for %s to %s, as far as its configuration shows: set health.host and proxy.url, or proxy.kind = \"none\" if it isn't in front", path, f.bind))
+	f.Open = append(f.Open, fmt.Sprintf("nginx leads no request for %s to %s, as far as its configuration shows: set health.host and proxy.url, or proxy.kind = \"none\" if it isn't in front", path, f.bind))
 }
 
 // sameAddress tells whether two addresses in gunicorn's syntax lead to the same socket of this host.

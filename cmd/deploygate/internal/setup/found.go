@@ -1,0 +1,315 @@
+// Package setup is deploygate init: it reads a configuration, or a socket unit, off the host as it is.
+//
+// Guaranteed: nothing that is there is written over, and files that belong together are all written or none; where the host
+// doesn't tell, a value is left open and said to be.
+//
+// Not guaranteed: that what was read fits. deploygate check tries it.
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"deploygate/cmd/deploygate/internal/config"
+	"deploygate/cmd/deploygate/internal/host"
+	"deploygate/gate"
+	"deploygate/gate/probe"
+	"deploygate/gate/socket"
+	"deploygate/gate/untrusted"
+	"deploygate/release"
+	"deploygate/release/journal"
+	"deploygate/release/unit"
+)
+
+// File says which app's configuration is to be written where. One that is there already is never overwritten; to
+// look at what would be written it doesn't matter.
+func File(file, app, dir string, look bool) (string, string, error) {
+	if app == "" && file == "" {
+		found, err := config.Files(dir)
+		switch {
+		case err != nil:
+			return "", "", err
+		case len(found) == 0:
+			app = config.DefaultApp
+		case len(found) == 1 && look:
+			file = found[0]
+		case len(found) == 1:
+			return "", "", inputf("%s is there already and is left as it is; one for another app: deploygate init --app NAME", found[0])
+		default:
+			return "", "", config.Several(found)
+		}
+	}
+	if app == "" {
+		app = strings.TrimSuffix(filepath.Base(file), ".toml")
+	}
+	if err := config.ValidApp(app); err != nil {
+		return "", "", err
+	}
+	if file == "" {
+		file = filepath.Join(dir, app+".toml")
+	}
+	if _, err := untrusted.Lstat(file); err == nil && !look {
+		return "", "", inputf("%s is there already and is left as it is; to see what would be written: deploygate init --print", file)
+	}
+	return app, file, nil
+}
+
+// Deployed tells whether an app is there and has been deployed.
+func Deployed(c *config.Config) bool {
+	_, missing := untrusted.Lstat(filepath.Join(c.Root, "current"))
+	history, err := journal.Load(c.StateDir)
+	_, ever := history.Last()
+	return missing == nil && err == nil && ever
+}
+
+// Flags gives the flags that lead to a configuration, as words of a command line; "" where none is needed.
+func Flags(app, file string) string {
+	switch file {
+	case "", filepath.Join(config.Dir, config.DefaultApp+".toml"):
+		return ""
+	case filepath.Join(config.Dir, app+".toml"):
+		return " --app " + app
+	}
+	flags := " --config " + file
+	if app+".toml" != filepath.Base(file) {
+		flags += " --app " + app
+	}
+	return flags
+}
+
+// loads sees to it that what is written can be read.
+func loads(file, text string) error {
+	if _, err := config.Parse(file, config.DefaultApp, []byte(text)); err != nil {
+		return fmt.Errorf("what was found makes no configuration: %w", err)
+	}
+	return nil
+}
+
+// found is what the host says of an app, each with where it says so.
+type found struct {
+	Unit, unitAt string
+	Root, rootAt string
+	bind, bindAt string // "" is not known
+	bindRead     bool   // it is read from the unit, at each deploy
+	host, hostAt string
+	url, urlAt   string
+	Open         []string // what isn't known, a sentence each
+}
+
+// Config is the text of the file, which can be read back.
+func (f *found) Config(file string) (text string, err error) {
+	text = f.text()
+	return text, loads(file, text)
+}
+
+// text is the configuration: what differs from the defaults, and where it was read.
+func (f *found) text() string {
+	d := config.Defaults(config.DefaultApp)
+	var b strings.Builder
+	b.WriteString("# Written by deploygate init from what this host's unit and nginx say. What isn't here has its default.\n")
+	section := ""
+	set := func(in, key, value, at string) {
+		if in != section {
+			section = in
+			fmt.Fprintf(&b, "\n[%s]\n", in)
+		} else if in == "" {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "%s = %s # %s\n", key, quoted(value), gate.OneLine(at))
+	}
+	if f.Root != d.Root {
+		set("", "root", f.Root, f.rootAt)
+	}
+	if f.Unit != d.Service.Unit {
+		set("service", "unit", f.Unit, f.unitAt)
+	}
+	switch {
+	case f.bindRead:
+		set("health", "# bind", f.bind, f.bindAt)
+	case f.bind != "":
+		set("health", "bind", f.bind, f.bindAt)
+	default:
+		set("health", "# bind", "unix:/run/gunicorn/gunicorn.sock", f.bindAt)
+	}
+	if f.host != "" && f.host != d.Health.Host {
+		set("health", "host", f.host, f.hostAt)
+	}
+	if f.url != "" && f.url != "http://127.0.0.1"+d.Health.Path {
+		set("proxy", "url", f.url, f.urlAt)
+	}
+	if len(f.Open) > 0 {
+		b.WriteString("\n")
+	}
+	for _, o := range f.Open {
+		fmt.Fprintf(&b, "# %s\n", gate.OneLine(o))
+	}
+	return b.String()
+}
+
+// quoted is a TOML string (toml.io, basic strings).
+func quoted(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
+		switch {
+		case r == '"', r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < ' ', r == 0x7f:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// Survey looks at the host. It changes nothing.
+func Survey(ctx context.Context, manager *unit.Manager, name string) (*found, error) {
+	f := &found{}
+	d, err := f.findUnit(ctx, manager, name)
+	if err != nil {
+		return nil, err
+	}
+	if f.Root, f.rootAt = rootOf(d); f.Root == "" {
+		if _, err := Usable(ctx, manager, d.Name, config.Defaults("").Root); err != nil && d.LoadState != "loaded" {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%s goes through no link that is called current, so a swap would change nothing; set WorkingDirectory=ROOT/current in it", d.Name)
+	}
+	if d, err = Usable(ctx, manager, d.Name, f.Root); err != nil {
+		return nil, err
+	}
+	f.findBind(d)
+	if f.bind != "" {
+		f.findProxy(ctx)
+	}
+	return f, nil
+}
+
+// Usable asks the same of a unit and its root as a deploy does.
+func Usable(ctx context.Context, manager *unit.Manager, name, root string) (unit.Description, error) {
+	u := manager.Unit(name)
+	if _, err := host.NewService(u, filepath.Join(root, "current"), config.Defaults("")).Ready(ctx); err != nil {
+		return unit.Description{}, err
+	}
+	tree, err := release.Open(root)
+	if err != nil {
+		return unit.Description{}, err
+	}
+	defer tree.Close()
+	if _, err := tree.Current(); err != nil {
+		return unit.Description{}, err
+	}
+	return u.Describe(ctx)
+}
+
+// findUnit takes the unit that was named, else the default one, else the only one that runs gunicorn.
+func (f *found) findUnit(ctx context.Context, manager *unit.Manager, name string) (unit.Description, error) {
+	f.Unit, f.unitAt = name, "as init was told"
+	if name != "" {
+		return manager.Unit(name).Describe(ctx)
+	}
+	f.Unit, f.unitAt = config.Defaults("").Service.Unit, "the default"
+	d, err := manager.Unit(f.Unit).Describe(ctx)
+	if err != nil || d.LoadState != "not-found" {
+		return d, err
+	}
+	all, err := manager.Services(ctx)
+	if err != nil {
+		return d, err
+	}
+	var running []unit.Description
+	for _, name := range all {
+		d, err := manager.Unit(name).Describe(ctx)
+		if err != nil {
+			return d, err
+		}
+		if d.LoadState == "loaded" && d.IsGunicorn() {
+			running = append(running, d)
+		}
+	}
+	switch len(running) {
+	case 0:
+		return d, errors.New("there is no gunicorn.service, and no other service whose ExecStart= names gunicorn; say which one runs the app with --unit")
+	case 1:
+		f.Unit, f.unitAt = running[0].Name, "the only service whose ExecStart= names gunicorn"
+		return running[0], nil
+	}
+	var names []string
+	for _, d := range running {
+		names = append(names, d.Name)
+	}
+	return d, inputf("there are several services that run gunicorn (%s); say which with --unit UNIT, and what to call the app with --app NAME", strings.Join(names, ", "))
+}
+
+// currentLink finds a path through a link that is called current.
+var currentLink = regexp.MustCompile(`(/[^\s:=,;'"]*?[^\s:=,;'"/])/current(?:[/\s:,;'"]|$)`)
+
+// rootOf is the directory that holds the link that a unit goes through.
+func rootOf(d unit.Description) (root, at string) {
+	type place struct{ text, at string }
+	places := []place{{d.WorkingDirectory, "WorkingDirectory="}, {d.Option("--chdir", ""), "--chdir"}}
+	for _, word := range append([]string{d.Program}, d.ExecStart...) {
+		places = append(places, place{word, "ExecStart="})
+	}
+	for _, assignment := range d.Environment {
+		places = append(places, place{assignment, "Environment="})
+	}
+	for _, p := range places {
+		if m := currentLink.FindStringSubmatch(p.text); m != nil && filepath.IsAbs(m[1]) {
+			return filepath.Clean(m[1]), p.at + " of " + d.Name + " goes through " + filepath.Join(m[1], "current")
+		}
+	}
+	return "", ""
+}
+
+// findBind says where the app listens: as its unit says, which is read again at each deploy, or where its main process
+// does.
+func (f *found) findBind(d unit.Description) {
+	bind, why, ok := d.Bind()
+	if ok {
+		if _, err := probe.ParseBind(bind); err == nil {
+			f.bind, f.bindRead, f.bindAt = bind, true, "not needed: it is read from "+d.Name+" at each deploy"
+			return
+		}
+		why = "its bind " + bind + " is not understood"
+	}
+	if at, err := listens(d.MainPID); err == nil && len(at) == 1 {
+		f.bind, f.bindAt = at[0].Bind(), fmt.Sprintf("where process %d of %s listens; the unit doesn't say: %s", d.MainPID, d.Name, why)
+		return
+	}
+	f.bindAt = "an example"
+	f.Open = append(f.Open, fmt.Sprintf("health.bind has to be set: it isn't known where %s listens: %s", d.Name, why))
+}
+
+// listens gives where a process listens; nothing where there is no process.
+func listens(pid int) (at []socket.Listener, err error) {
+	if pid == 0 {
+		return nil, nil
+	}
+	all, err := socket.Listeners("")
+	if err != nil {
+		return nil, err
+	}
+	var inodes []uint64
+	for _, l := range all {
+		inodes = append(inodes, l.Inode)
+	}
+	held, err := socket.Holders(inodes...)
+	if _, unseen := untrusted.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)); unseen == nil {
+		err = nil // others' processes may be closed to this one
+	}
+	for _, l := range all {
+		if slices.ContainsFunc(held[l.Inode], func(h socket.Holder) bool { return h.PID == pid }) {
+			at = append(at, l)
+		}
+	}
+	return at, err
+}

@@ -1,0 +1,268 @@
+package setup
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/sys/unix"
+
+	"deploygate/gate/nginx"
+	"deploygate/release/unit"
+	"deploygate/release/unit/pair"
+	"deploygate/scripts/assert"
+)
+
+func TestInitFindsTheRoot(t *testing.T) {
+	argv := func(line string) []string { return strings.Fields(line) }
+	for _, c := range []struct {
+		name, root, at string
+		d              unit.Description
+	}{
+		{"working directory", "/srv/shop", "WorkingDirectory=", unit.Description{WorkingDirectory: "/srv/shop/current"}},
+		{"below the link", "/srv/shop", "WorkingDirectory=", unit.Description{WorkingDirectory: "/srv/shop/current/src"}},
+		{"the first of two", "/srv", "WorkingDirectory=", unit.Description{WorkingDirectory: "/srv/current/current"}},
+		{"--chdir", "/srv/shop", "--chdir", unit.Description{WorkingDirectory: "/", ExecStart: argv("gunicorn --chdir /srv/shop/current x")}},
+		{"program", "/srv/shop", "ExecStart=", unit.Description{Program: "/srv/shop/current/venv/bin/gunicorn"}},
+		{"option", "/srv/shop", "ExecStart=", unit.Description{ExecStart: argv("gunicorn --pythonpath=/srv/shop/current x")}},
+		{"a shell's words", "/srv/shop", "ExecStart=", unit.Description{ExecStart: []string{"sh", "-c", "cd /srv/shop/current; exec gunicorn x"}}},
+		{"environment", "/srv/shop", "Environment=", unit.Description{Environment: []string{"A=b", "PYTHONPATH=/lib:/srv/shop/current:/x"}}},
+		{"a longer name", "", "", unit.Description{WorkingDirectory: "/srv/shop/current-old"}},
+		{"a name that ends so", "", "", unit.Description{WorkingDirectory: "/srv/shop/notcurrent"}},
+		{"a release itself", "", "", unit.Description{WorkingDirectory: "/srv/shop/releases/v1"}},
+		{"in the root directory", "", "", unit.Description{WorkingDirectory: "/current"}},
+		{"relative", "", "", unit.Description{WorkingDirectory: "srv/current"}},
+		{"nothing", "", "", unit.Description{}},
+	} {
+		root, at := rootOf(c.d)
+		assert.Equal(t, c.name, root, c.root)
+		if !strings.HasPrefix(at, c.at) {
+			t.Errorf("%s: found in %q, want %s", c.name, at, c.at)
+		}
+	}
+}
+
+func TestInitFindsTheWayThroughNginx(t *testing.T) {
+	const app = "location / { proxy_pass http://unix:/run/shop.sock; }"
+	for _, c := range []struct{ name, config, host, url string }{
+		{"the defaults", "server { listen 80 default_server; server_name _; " + app + " }", "localhost", "http://127.0.0.1/health/"},
+		{"no listen at all", "server { " + app + " }", "localhost", "http://127.0.0.1/health/"},
+		{"a name", "server { listen 80; server_name Shop.example www.shop.example; " + app + " }", "shop.example", "http://127.0.0.1/health/"},
+		{"the first that is a name", "server { listen 80; server_name *.shop.example ~^x $hostname shop.example; " + app + " }", "shop.example", "http://127.0.0.1/health/"},
+		{"a port", "server { listen 8080; server_name shop.example; " + app + " }", "shop.example", "http://127.0.0.1:8080/health/"},
+		{"an address", "server { listen 10.0.0.5:8080; server_name shop.example; " + app + " }", "shop.example", "http://10.0.0.5:8080/health/"},
+		{"IPv6", "server { listen [::1]:8080; server_name shop.example; " + app + " }", "shop.example", "http://[::1]:8080/health/"},
+		{"every IPv6 address", "server { listen [::]:80; server_name shop.example; " + app + " }", "shop.example", "http://[::1]/health/"},
+		{"another app's server first", "server { listen 80; server_name blog.example; location / { proxy_pass http://127.0.0.1:9000; } } server { listen 80; server_name shop.example; " + app + " }", "shop.example", "http://127.0.0.1/health/"},
+		{"an upstream", "upstream shop { server unix:/run/shop.sock; } server { listen 80; server_name shop.example; location / { proxy_pass http://shop; } }", "shop.example", "http://127.0.0.1/health/"},
+		{"a redirect to TLS", "server { listen 80; server_name shop.example; return 301 https://$host$request_uri; } server { listen 443 ssl; server_name shop.example; " + app + " }", "shop.example", "https://127.0.0.1/health/"},
+		{"TLS the old way", "server { listen 8443; ssl on; server_name shop.example; " + app + " }", "shop.example", "https://127.0.0.1:8443/health/"},
+		{"without TLS before with it", "server { listen 443 ssl; listen 8080; server_name shop.example; " + app + " }", "shop.example", "http://127.0.0.1:8080/health/"},
+		{"only for a balancer", "server { listen 80 proxy_protocol; listen 8081; server_name shop.example; " + app + " }", "shop.example", "http://127.0.0.1:8081/health/"},
+		{"only the path of the app", "server { listen 80; server_name shop.example; location / { return 404; } location /health/ { proxy_pass http://unix:/run/shop.sock; } }", "shop.example", "http://127.0.0.1/health/"},
+		{"none", "server { listen 80; server_name shop.example; location / { proxy_pass http://127.0.0.1:9000; } }", "", ""},
+		{"no server", "", "", ""},
+		{"over a socket alone", "server { listen unix:/run/nginx.sock; server_name shop.example; " + app + " }", "", ""},
+	} {
+		config, err := nginx.Parse(strings.NewReader("# configuration file /etc/nginx/nginx.conf:\nevents {}\nhttp { " + c.config + " }\n"))
+		assert.OK(t, err)
+		f := found{bind: "unix:/run/shop.sock"}
+		f.through(config)
+		assert.Equal(t, c.name+": host", f.host, c.host)
+		assert.Equal(t, c.name+": url", f.url, c.url)
+		assert.Equal(t, c.name+": said that there is none", len(f.Open) > 0, c.url == "")
+	}
+}
+
+func TestSameAddress(t *testing.T) {
+	dir := t.TempDir()
+	assert.OK(t, os.Symlink(dir, filepath.Join(dir, "link")))
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"127.0.0.1:8000", "127.0.0.1:8000", true},
+		{"localhost:8000", ":8000", true},
+		{"[::1]:8000", "0.0.0.0:8000", true},
+		{"127.0.0.1:8000", "127.0.0.1:8001", false},
+		{"unix:" + dir + "/a", "unix:" + dir + "/link/a", true},
+		{"unix:" + dir + "/a", "unix:" + dir + "/b", false},
+		{"unix:a", "unix:a", false},
+	} {
+		assert.Equal(t, c.a+" "+c.b, sameAddress(c.a, c.b), c.want)
+	}
+}
+
+func TestNewConfig(t *testing.T) {
+	dir := t.TempDir()
+	at := func(app string) string { return filepath.Join(dir, app+".toml") }
+	for _, c := range []struct {
+		name, there     string // apps that are configured
+		file, app       string
+		look            bool
+		wantApp, wanted string
+		err             string
+	}{
+		{name: "nothing yet", wantApp: "app", wanted: at("app")},
+		{name: "an app", app: "shop", wantApp: "shop", wanted: at("shop")},
+		{name: "a file", file: "/x/shop.toml", wantApp: "shop", wanted: "/x/shop.toml"},
+		{name: "an app in a file", file: "/x/y.conf", app: "shop", wantApp: "shop", wanted: "/x/y.conf"},
+		{name: "a bad name", app: "../x", err: `"../x" is no name for an app`},
+		{name: "a file with a bad name", file: "/x/a b.toml", err: `"a b" is no name for an app`},
+		{name: "another one", there: "blog", app: "shop", wantApp: "shop", wanted: at("shop")},
+		{name: "the same one", there: "shop", app: "shop", err: at("shop") + " is there already and is left as it is"},
+		{name: "the same file", there: "shop", file: at("shop"), err: at("shop") + " is there already and is left as it is"},
+		{name: "the same one, to look", there: "shop", app: "shop", look: true, wantApp: "shop", wanted: at("shop")},
+		{name: "unnamed", there: "shop", err: "for another app: deploygate init --app NAME"},
+		{name: "unnamed, to look", there: "shop", look: true, wantApp: "shop", wanted: at("shop")},
+		{name: "unnamed of two", there: "blog shop", look: true, err: "there are several apps; say which with --app NAME (there are: blog, shop)"},
+	} {
+		assert.OK(t, os.RemoveAll(dir))
+		assert.OK(t, os.Mkdir(dir, 0o700))
+		for app := range strings.FieldsSeq(c.there) {
+			assert.OK(t, os.WriteFile(at(app), nil, 0o600))
+		}
+		app, file, err := File(c.file, c.app, dir, c.look)
+		if c.err == "" {
+			assert.OK(t, err)
+		} else if err == nil || !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %v, want …%s…", c.name, err, c.err)
+		}
+		assert.Equal(t, c.name, []string{app, file}, []string{c.wantApp, c.wanted})
+	}
+}
+
+func TestNaming(t *testing.T) {
+	for _, c := range []struct{ app, file, want string }{
+		{"app", "", ""},
+		{"app", "/etc/deploygate/app.toml", ""},
+		{"shop", "/etc/deploygate/shop.toml", " --app shop"},
+		{"shop", "/x/shop.toml", " --config /x/shop.toml"},
+		{"shop", "/x/y.toml", " --config /x/y.toml --app shop"},
+	} {
+		assert.Equal(t, c.file, Flags(c.app, c.file), c.want)
+	}
+}
+
+// below lists everything below a directory but its own name.
+func below(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	assert.OK(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if path != dir {
+			names = append(names, strings.TrimPrefix(path, dir+"/"))
+		}
+		return err
+	}))
+	return names
+}
+
+func TestCreate(t *testing.T) {
+	defer unix.Umask(unix.Umask(0o077)) // what is made is for others, too
+	dir := t.TempDir()
+	assert.OK(t, Create(pair.File{Path: dir + "/x.socket", Text: "one\n"}, pair.File{Path: dir + "/d/x.service.d/y.conf", Text: "two\n"}))
+	assert.Equal(t, "files", below(t, dir), []string{"d", "d/x.service.d", "d/x.service.d/y.conf", "x.socket"})
+	for file, want := range map[string]fs.FileMode{"x.socket": 0o644, "d": fs.ModeDir | 0o755, "d/x.service.d/y.conf": 0o644} {
+		info, err := os.Lstat(filepath.Join(dir, file))
+		assert.OK(t, err)
+		assert.Equal(t, file, info.Mode(), want)
+	}
+	text, err := os.ReadFile(dir + "/d/x.service.d/y.conf")
+	assert.OK(t, err)
+	assert.Equal(t, "text", string(text), "two\n")
+}
+
+// Whatever is in the way, it stays as it is and nothing else is left.
+func TestCreateAllOrNothing(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		prepare func(dir string) error
+		second  string
+		err     string
+		exists  bool
+	}{
+		{"the first is there", func(dir string) error { return os.WriteFile(dir+"/a", []byte("mine"), 0o600) }, "d/b", "/a is there already and is left as it is; nothing was written", true},
+		{"the second is there", func(dir string) error { return os.WriteFile(dir+"/b", []byte("mine"), 0o600) }, "b", "/b is there already", true},
+		{"a link to nowhere is there", func(dir string) error { return os.Symlink("/nowhere/at/all", dir+"/b") }, "b", "/b is there already", true},
+		{"the second comes meanwhile", func(string) error { return nil }, "a", "/a is there already", true}, // as the first one does
+		{"a file for a directory", func(dir string) error { return os.WriteFile(dir+"/d", []byte("mine"), 0o600) }, "d/b", "/d/b: not a directory", false},
+		{"a link to nowhere for a directory", func(dir string) error { return os.Symlink("/nowhere/at/all", dir+"/d") }, "d/b", "cannot write", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			assert.OK(t, c.prepare(dir))
+			before := below(t, dir)
+			err := Create(pair.File{Path: dir + "/a", Text: "one"}, pair.File{Path: filepath.Join(dir, c.second), Text: "two"})
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%v, want …%s…", err, c.err)
+			}
+			_, exists := errors.AsType[*InputError](err)
+			assert.Equal(t, "an inputError", exists, c.exists)
+			assert.Equal(t, "files", below(t, dir), before)
+			for _, name := range before {
+				if text, err := os.ReadFile(filepath.Join(dir, name)); err == nil && string(text) != "mine" {
+					t.Errorf("%s is %q", name, text)
+				}
+			}
+		})
+	}
+}
+
+func TestInitWritesWhatDiffersFromTheDefaults(t *testing.T) {
+	usual := found{
+		Unit: "gunicorn.service", unitAt: "the default", Root: "/srv/app", rootAt: "WorkingDirectory=",
+		bind: "unix:/run/gunicorn/gunicorn.sock", bindAt: "not needed", bindRead: true, host: "localhost", url: "http://127.0.0.1/health/",
+	}
+	const head = "# Written by deploygate init from what this host's unit and nginx say. What isn't here has its default.\n"
+	other := found{
+		Unit: "shop.service", unitAt: "the only one", Root: "/srv/shop", rootAt: "WorkingDirectory= of\nshop.service",
+		bind: "127.0.0.1:8000", bindAt: "where process 7 listens", host: "shop.example", hostAt: "the server_name", url: "https://127.0.0.1:8443/health/", urlAt: "the server",
+	}
+	unknown := usual
+	unknown.bind, unknown.bindAt, unknown.bindRead, unknown.host, unknown.url = "", "an example", false, "", ""
+	unknown.Open = []string{"health.bind has to be set:\nnobody knows"}
+	for _, c := range []struct {
+		name string
+		f    found
+		want string
+	}{
+		{"the defaults", usual, head + "\n[health]\n# bind = \"unix:/run/gunicorn/gunicorn.sock\" # not needed\n"},
+		{"all else", other, head + `
+root = "/srv/shop" # WorkingDirectory= of shop.service
+
+[service]
+unit = "shop.service" # the only one
+
+[health]
+bind = "127.0.0.1:8000" # where process 7 listens
+host = "shop.example" # the server_name
+
+[proxy]
+url = "https://127.0.0.1:8443/health/" # the server
+`},
+		{"unknown", unknown, head + "\n[health]\n# bind = \"unix:/run/gunicorn/gunicorn.sock\" # an example\n\n# health.bind has to be set: nobody knows\n"},
+	} {
+		assert.Equal(t, c.name, c.f.text(), c.want)
+		assert.OK(t, loads("x.toml", c.f.text()))
+	}
+}
+
+// Whatever a host is called, the file loads and says the same.
+func TestInitQuotesWhatItFinds(t *testing.T) {
+	for _, odd := range []string{`/srv/a"b`, `/srv/a\b`, "/srv/a\nkeep = 1", "/srv/a\tb\x7f", "/srv/ä #x", `/srv/"""`} {
+		f := found{Unit: "gunicorn.service", Root: odd, rootAt: assert.Hostile, bindAt: assert.Hostile, Open: []string{assert.Hostile}}
+		text := f.text()
+		assert.Harmless(t, odd, text)
+		assert.OK(t, loads("x.toml", text))
+		var values map[string]any
+		assert.OK(t, toml.Unmarshal([]byte(text), &values))
+		assert.Equal[any](t, "root", values["root"], odd)
+		assert.Equal(t, "keys", len(values), 2) // and [health]
+	}
+	if err := loads("x.toml", "root = \"srv\"\n"); err == nil || !strings.Contains(err.Error(), "makes no configuration") {
+		t.Errorf("error %v", err)
+	}
+}
