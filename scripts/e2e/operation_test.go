@@ -114,11 +114,12 @@ func TestInterrupted(t *testing.T) {
 	})
 }
 
+// eventually waits for something to happen. Its limit is for what never does, on a machine that is busy with other things.
 func (h *host) eventually(done func() bool) {
 	h.t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(20 * time.Second)
+	limit := time.After(2 * time.Minute)
 	for !done() {
 		select {
 		case <-tick.C:

@@ -48,7 +48,7 @@ func TestASocketUnitThatGaveUp(t *testing.T) {
 		h.add("v1")
 		h.released("v1")
 		h.sh("sed -i -e /^Requires=/d -e 's/ --bind [^ ]*//' /etc/systemd/system/" + h.site.Unit)
-		h.dropIn("[Unit]\nStartLimitIntervalSec=1min\nStartLimitBurst=2")
+		h.dropIn("[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=2")
 		h.add("v2", testbed.ImportError())
 		h.must(h.SetLink(h.site, "v2"))
 		h.restart()
