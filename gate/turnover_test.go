@@ -162,7 +162,7 @@ func TestWorkersThatFailForEverEndTheWait(t *testing.T) {
 		{"while nobody does", 500 * time.Millisecond, time.Hour, refused, "are replaced over and over", 4 * time.Second},
 		{"more slowly than health is held", 2500 * time.Millisecond, time.Hour, until(time.Second, refused, good), "are replaced over and over", 11 * time.Second},
 		{"slowly", 1500 * time.Millisecond, time.Hour, good, "are replaced over and over", 7 * time.Second},
-		{"once, then well", time.Second, time.Second, good, "", 5 * time.Second},
+		{"once, then well", time.Second, time.Second, good, "", 7 * time.Second},
 		{"not at all", time.Hour, time.Hour, good, "", 2 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
