@@ -74,6 +74,27 @@ type Gate struct {
 // Passed is the app's own last good answer, nil if there was none.
 func (g *Gate) Passed() *Answer { return g.passed }
 
+// Wants says in a few words what the app itself has to do.
+func (g *Gate) Wants() string {
+	codes := strings.ReplaceAll(strings.Trim(fmt.Sprint(g.Health.Status), "[]"), " ", " or ")
+	return fmt.Sprintf("%s answers %s for %s without interruption, within %s", g.Health.Path, codes, g.Stable, g.Deadline)
+}
+
+// WantsOfProxy says what the proxy has to do; "" where there is none.
+func (g *Gate) WantsOfProxy() string {
+	var wants []string
+	if g.Proxy != nil {
+		wants = append(wants, "configuration valid", "reloaded only if it changed")
+	}
+	switch {
+	case g.Through != nil:
+		wants = append(wants, "healthy through "+strings.TrimPrefix(g.Proxied.Where, "GET "))
+	case g.Proxy != nil:
+		wants = append(wants, `healthy through nothing (proxy.url is empty)`)
+	}
+	return strings.Join(wants, "; ")
+}
+
 // proxyGrace is how long the proxy may fail while the app itself is healthy: nginx leaves out an upstream that failed
 // for fail_timeout, 10 s by default (ngx_http_upstream_module).
 const proxyGrace = 12 * time.Second

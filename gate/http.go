@@ -41,6 +41,7 @@ func (a Answer) refusal() bool {
 // Expectation is what an answer must be.
 type Expectation struct {
 	Where  string // what was asked, for people: "GET /health/ on unix:/run/…"
+	Path   string // of the app itself
 	URL    string // what was asked, to compare redirects with
 	Host   string // the Host header that was sent
 	Status []int

@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate"
 	"deploygate/release"
@@ -55,7 +53,7 @@ func (s *session) plan(request deploy.Request) error {
 		p, refused := h.Deployer.Plan(ctx, request)
 		r := planReport{
 			Command: "plan", App: s.config.App, Requested: p.Target, Previous: p.Previous,
-			Refused: append([]*gate.Finding{}, refused...), Steps: s.planned(p),
+			Refused: append([]*gate.Finding{}, refused...), Steps: h.Deployer.Steps(p),
 			WayBack: p.WayBack(), Ways: append([]rollback.WayBack{}, p.Ways...), Before: p.Before,
 		}
 		r.Warnings = []string{}
@@ -92,56 +90,6 @@ func prunedAfter(ctx context.Context, d *deploy.Deployer, p deploy.Plan, refused
 		return []pruneFate{}
 	}
 	return pruneFates(fates)
-}
-
-// planned lists what would be done, in order.
-func (s *session) planned(p deploy.Plan) []string {
-	c := s.config
-	steps := []string{}
-	if p.Live() {
-		steps = append(steps, fmt.Sprintf("%s is live already: if it is healthy, nothing; else:", p.Target))
-	}
-	var rehearse []string
-	if c.Rehearse.Enabled && !p.Live() {
-		rehearse = []string{fmt.Sprintf("rehearse: boot %s beside the live release, on a socket of its own; the same health", p.Target)}
-	}
-	if c.Rehearse.BeforeHooks {
-		steps, rehearse = append(steps, rehearse...), nil
-	}
-	for _, t := range c.Hooks[deploy.BeforeSwap] {
-		steps = append(steps, "before_swap: "+t.Name)
-	}
-	steps = append(steps, rehearse...)
-	steps = append(steps,
-		fmt.Sprintf("point %s/current at releases/%s", c.Root, p.Target),
-		c.Service.Action+" "+c.Service.Unit+meanwhile(c, p),
-		fmt.Sprintf("health: %s answers %s for %s without interruption, within %s", c.Health.Path, statuses(c.Health.Status), c.Health.Stable, c.Health.Deadline))
-	if c.Proxy.Kind != config.KindNone {
-		steps = append(steps, "proxy: configuration valid; reloaded only if it changed; healthy through "+orNothing(c.Proxy.URL))
-	}
-	for _, check := range c.Checks {
-		steps = append(steps, "check: "+check.Name)
-	}
-	return append(steps, fmt.Sprintf("keep the last %d good releases", c.Keep))
-}
-
-// meanwhile says what users notice of the restart.
-func meanwhile(c *config.Config, p deploy.Plan) string {
-	if p.Socket || c.Service.Action == config.ActionReload {
-		return ""
-	}
-	return " (requests fail meanwhile; behind a socket unit they would wait: deploygate init --socket-activation)"
-}
-
-func statuses(codes []int) string {
-	return strings.ReplaceAll(strings.Trim(fmt.Sprint(codes), "[]"), " ", " or ")
-}
-
-func orNothing(url string) string {
-	if url == "" {
-		return "nothing (proxy.url is empty)"
-	}
-	return url
 }
 
 func (s *session) printPlan(r planReport) {

@@ -301,42 +301,6 @@ func TestPrintPlan(t *testing.T) {
 	}
 }
 
-func TestPlanned(t *testing.T) {
-	s, _, _ := spoken(false)
-	example, err := os.ReadFile("internal/config/testdata/contract.toml")
-	assert.OK(t, err)
-	s.config, err = config.Parse("contract.toml", "shop", example)
-	assert.OK(t, err)
-	assert.Equal(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1", Socket: true}), []string{
-		"before_swap: /srv/app/venv/bin/python manage.py migrate --noinput",
-		"point /srv/app/current at releases/v2",
-		"restart gunicorn.service",
-		"health: /health/ answers 200 for 2s without interruption, within 30s",
-		"proxy: configuration valid; reloaded only if it changed; healthy through http://127.0.0.1/health/",
-		"check: django",
-		"keep the last 5 good releases",
-	})
-	s.config = config.Defaults("shop")
-	s.config.Proxy.Kind, s.config.Health.Status = config.KindNone, []int{200, 204}
-	assert.Equal(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v2"}), []string{
-		"v2 is live already: if it is healthy, nothing; else:",
-		"point /srv/app/current at releases/v2",
-		"restart gunicorn.service (requests fail meanwhile; behind a socket unit they would wait: deploygate init --socket-activation)",
-		"health: /health/ answers 200 or 204 for 2s without interruption, within 30s",
-		"keep the last 5 good releases",
-	})
-	s.config, err = config.Parse("contract.toml", "shop", example)
-	assert.OK(t, err)
-	s.config.Rehearse.Enabled, s.config.Service.Action = true, config.ActionReload
-	const migrate, rehearse = "before_swap: /srv/app/venv/bin/python manage.py migrate --noinput",
-		"rehearse: boot v2 beside the live release, on a socket of its own; the same health"
-	assert.Equal(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1"})[:4], []string{
-		migrate, rehearse, "point /srv/app/current at releases/v2", "reload gunicorn.service",
-	})
-	s.config.Rehearse.BeforeHooks = true
-	assert.Equal(t, "steps", s.planned(deploy.Plan{Target: "v2", Previous: "v1"})[:2], []string{rehearse, migrate})
-}
-
 func TestLogLevels(t *testing.T) {
 	for level, known := range map[string]bool{"debug": true, "info": true, "warn": true, "error": true, "disabled": true, "": false, "loud": false} {
 		if _, err := newLogger(new(bytes.Buffer), level, false); (err == nil) != known {

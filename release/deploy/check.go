@@ -48,7 +48,8 @@ func (d *Deployer) Check(ctx context.Context) (current release.Version, findings
 		}
 	}
 	r.report.Previous = current
-	if err := d.verify(ctx, r, Plan{Target: current, Previous: current, InLink: e.InDir, Socket: e.Socket}); err != nil && len(findings) == 0 {
+	r.plan = Plan{Target: current, Previous: current, InLink: e.InDir, Socket: e.Socket}
+	if err := r.verify(ctx, current); err != nil && len(findings) == 0 {
 		findings = append(findings, gate.AsFinding(gate.LayerHealth, err))
 	}
 	return current, findings, r.report.Warnings

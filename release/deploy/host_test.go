@@ -118,7 +118,7 @@ func newHost(t *testing.T, root, state string) *host {
 	h.d = &Deployer{
 		App: "shop", StateDir: state, Tree: tree, Service: service{h}, Runner: tasks{h}, Observer: observer{h},
 		Gate: &gate.Gate{
-			Unit: service{h}, Direct: prober{h, "probe"}, Health: gate.Expectation{Where: "unix:/run/app.sock /health/", Status: []int{200}, Setting: "health"},
+			Unit: service{h}, Direct: prober{h, "probe"}, Health: gate.Expectation{Where: "unix:/run/app.sock /health/", Path: "/health/", Status: []int{200}, Setting: "health"},
 			Proxy: proxy{h}, Through: prober{h, "through"}, Proxied: gate.Expectation{Where: "http://127.0.0.1/health/", Status: []int{200}, Proxy: true, Setting: "proxy"},
 			Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second,
 		},
@@ -301,6 +301,8 @@ func (h *host) wellWritten() {
 
 // service plays systemd.
 type service struct{ *host }
+
+func (s service) Name() string { return "gunicorn.service" }
 
 func (s service) Ready(ctx context.Context) (Unit, error) {
 	s.at("ready")

@@ -35,11 +35,11 @@ func (d *Deployer) look(ctx context.Context, p *Plan) (refuse []*gate.Finding) {
 }
 
 // lookAgain looks at what the before_swap hooks were to make.
-func (d *Deployer) lookAgain(ctx context.Context, r *run, p Plan) error {
-	if d.Look == nil {
+func (r *run) lookAgain(ctx context.Context) error {
+	if r.Look == nil {
 		return nil
 	}
-	l := d.Look(ctx, p, true)
+	l := r.Look(ctx, r.plan, true)
 	lacks := append(l.Stops, l.Lacks...)
 	if len(lacks) == 0 {
 		return nil

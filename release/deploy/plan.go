@@ -42,9 +42,6 @@ type Plan struct {
 	InLink   bool            // the unit's processes run in the release's directory
 	Socket   bool            // a .socket unit listens
 	Reload   bool            // the unit is reloaded, and its processes stay
-	reloaded bool            // it may have been, so that its invocation tells nothing
-	hangs    bool            // what runs gives no answer, and would not end when it is asked to
-	ailing   bool            // what runs was found unhealthy, whichever release it runs: going back starts it anew
 	// Invocation is the unit's when the deploy began, "" if it didn't run.
 	Invocation string
 	Schema     *journal.Schema
@@ -62,36 +59,35 @@ type Plan struct {
 	Healthy bool
 	// ProxyInvalid: the proxy's configuration wasn't valid already.
 	ProxyInvalid bool
-	// again decides the ways back once more, by what the database has.
-	again func(applied map[string]bool) []rollback.WayBack
+	// waysGiven decides the ways back once more, by what the database has; nil: there is nothing to decide.
+	waysGiven func(applied map[string]bool) []rollback.WayBack
 	// ProxyBroken: the app was healthy and the proxy didn't reach it, so the proxy's failure is not Target's.
 	ProxyBroken bool
+}
+
+// manage is how a person runs manage.py with a release's code.
+func (d *Deployer) manage(v release.Version) string {
+	python := "python3"
+	if d.Python != nil {
+		python = d.Python()
+	}
+	return fmt.Sprintf("cd %s && %s manage.py", d.Tree.Dir(v), python)
 }
 
 // Live tells whether the target is the live release already.
 func (p Plan) Live() bool { return p.Target == p.Previous }
 
-// stillRuns tells whether the unit runs v as it is, so that going back to v needs no restart: its process is in v's
-// directory, or, where that tells nothing, v was live and its process from before the deploy is still there.
-func (p Plan) stillRuns(v release.Version, dir string, unit Unit) bool {
-	switch {
-	case v == p.Target || !unit.Running || p.ailing:
-		return false
-	case p.InLink:
-		return unit.Dir == dir || strings.HasPrefix(unit.Dir, dir+"/") && !strings.HasSuffix(unit.Dir, " (deleted)")
-	}
-	return v == p.Previous && unit.Invocation == p.Invocation && !p.reloaded
-}
-
 // WayBack is the first way back, or the word that there is none.
-func (p Plan) WayBack() rollback.WayBack {
-	if p.Command == Restart {
+func (p Plan) WayBack() rollback.WayBack { return firstWay(p.Command, p.Ways) }
+
+func firstWay(c Command, ways []rollback.WayBack) rollback.WayBack {
+	if c == Restart {
 		return rollback.WayBack{Verdict: rollback.None, Reason: "a restart has none: what ran before is the same release"}
 	}
-	if len(p.Ways) == 0 {
+	if len(ways) == 0 {
 		return rollback.WayBack{Verdict: rollback.None, Reason: "there is no earlier good release on this host"}
 	}
-	return p.Ways[0]
+	return ways[0]
 }
 
 // maxWays: the release that was live, one older good one, and then a person.
@@ -153,11 +149,12 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 }
 
 // preflight is Plan as a step. With several reasons to refuse, the first is the failure and the others are said.
-func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Plan, o Outcome, refused error) {
+func (r *run) preflight(ctx context.Context, request Request) (o Outcome, refused error) {
 	o = Refused
+	var p Plan
 	err := r.step(StepPreflight, "", func(gate.Progress) (string, error) {
 		var reasons []*gate.Finding
-		p, reasons = d.Plan(ctx, request)
+		p, reasons = r.Plan(ctx, request)
 		if ctx.Err() != nil {
 			p.Before = []*gate.Finding{} // what an interruption cut short was not broken
 			return "", context.Cause(ctx)
@@ -171,20 +168,20 @@ func (d *Deployer) preflight(ctx context.Context, r *run, request Request) (p Pl
 		o = Refusal(reasons...)
 		return "", reasons[0]
 	})
+	r.plan, r.ways, r.reload = p, p.Ways, p.Reload
 	r.risks(p.Risks)
 	r.report.Previous, r.report.Before = p.Previous, p.Before
+	way := p.WayBack()
 	if p.Target != "" {
-		r.report.Requested = p.Target
-		way := p.WayBack()
-		r.report.WayBack = &way
+		r.report.Requested, r.report.WayBack = p.Target, &way
 	}
-	if way := p.WayBack(); err == nil && p.Command == Release && way.Verdict == rollback.Blocked {
+	if err == nil && p.Command == Release && way.Verdict == rollback.Blocked {
 		r.warn("no way back from %s: to %s it is blocked: %s", p.Target, way.Version, way.Reason)
 	}
 	for _, f := range p.Before {
-		r.d.Observer.Warned("before this " + string(p.Command) + " already: " + f.Summary)
+		r.Observer.Warned("before this " + string(p.Command) + " already: " + f.Summary)
 	}
-	return p, o, err
+	return o, err
 }
 
 // summary is what the preflight found, in a few words.
@@ -258,11 +255,11 @@ func (d *Deployer) planSchema(ctx context.Context, p *Plan, h journal.History, o
 	if p.Command == Rollback && !p.Healthy {
 		not = append(not, p.Previous) // it is what is being fled from
 	}
-	p.again = func(applied map[string]bool) []rollback.WayBack {
+	p.waysGiven = func(applied map[string]bool) []rollback.WayBack {
 		schemas.Applied = applied
 		return p.upTo(d.ways(h, onDisk, schemas, p.Target, not))
 	}
-	p.Ways = p.again(nil)
+	p.Ways = p.waysGiven(nil)
 	if way := p.WayBack(); p.RequireWayBack && way.Verdict != rollback.Safe && !p.Live() {
 		refused.add(gate.LayerSchema, gate.NewFinding(gate.LayerSchema, gate.RollbackBlocked,
 			fmt.Sprintf("there would be no way back from %s: %s", p.Target, way.Reason)).

@@ -357,9 +357,9 @@ func (d *Deployer) Prune(ctx context.Context) ([]Fate, error) {
 }
 
 // prune is Prune as a step: the deploy has succeeded, so a failure is a warning.
-func (d *Deployer) prune(ctx context.Context, r *run) {
+func (r *run) prune(ctx context.Context) {
 	err := r.step(StepPrune, "", func(gate.Progress) (string, error) {
-		fates, err := d.Prune(ctx)
+		fates, err := r.Prune(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -393,17 +393,4 @@ func (d *Deployer) prune(ctx context.Context, r *run) {
 	if err != nil {
 		r.warn("old releases were not all removed: %v", err)
 	}
-}
-
-// unchanged ends a deploy of what was live and healthy already. The journal gets to know of it only where it thought
-// otherwise: a release that failed its gate and has recovered is a good one again, and what a person says of the schema is
-// remembered.
-func (d *Deployer) unchanged(ctx context.Context, r *run, p Plan) *Report {
-	if (!p.Good || p.Override != "") && r.began(p) == nil {
-		_ = r.passed(p.Target)
-	}
-	if f := d.SchemaAhead(ctx); f != nil {
-		return r.end(Refused, f)
-	}
-	return r.end(Unchanged, nil)
 }

@@ -44,7 +44,7 @@ func settled(u journal.Deploy, current release.Version) Outcome {
 // can't be looked at it changes nothing, and the deploy stays unfinished: the report says so.
 func (d *Deployer) Recover(ctx context.Context) *Report {
 	ctx = context.WithoutCancel(ctx)
-	r, p, u, err := d.resume()
+	r, u, err := d.resume()
 	switch {
 	case err != nil:
 		return r.putOff(err)
@@ -67,26 +67,24 @@ func (d *Deployer) Recover(ctx context.Context) *Report {
 		return r.end(o, died)
 	default: // the host has to be put right
 	}
-	unit, err := d.Service.Ready(ctx)
-	if err != nil {
+	if err := r.placed(ctx); err != nil {
 		return r.putOff(err)
 	}
-	p.InLink, p.Socket = unit.InLink, unit.Socket
 	// Which configuration the proxy runs is not known any more, so it is not told to begin: its Test loads the one on
 	// disk.
-	r.failed(p.Target, died)
-	d.reconsider(ctx, r, &p)
-	if p.WayBack().Verdict == rollback.Safe && d.Automatic {
-		return d.tryWays(ctx, r, p, died)
+	r.failed(r.plan.Target, died)
+	r.reconsider(ctx)
+	if r.wayBack().Verdict == rollback.Safe && d.Automatic {
+		return r.rollBackToFirstHealthy(ctx, died)
 	}
-	return d.goForward(ctx, r, p)
+	return r.rollForward(ctx)
 }
 
 // RecoverStuck takes up the last deploy if it ended stuck and what it made live is live still: where that is healthy by
 // now, this is the verdict, and else the way back is tried again, whose obstacle may be gone. It returns nil where there is
 // nothing to take up. It is for a person who asks for it: a deploy that comes later goes its own way.
 func (d *Deployer) RecoverStuck(ctx context.Context) *Report {
-	r, p, u, err := d.take(journal.History.Last)
+	r, u, err := d.take(journal.History.Last)
 	switch {
 	case err != nil:
 		return r.putOff(err)
@@ -99,20 +97,16 @@ func (d *Deployer) RecoverStuck(ctx context.Context) *Report {
 		return r.putOff(err)
 	}
 	swapped := slices.Contains(u.Intents, journal.Change{Step: string(StepSwap), Version: current})
-	if verdict.Outcome != Stuck || !swapped || current != u.Requested && current != p.WayBack().Version {
+	if verdict.Outcome != Stuck || !swapped || current != u.Requested && current != r.wayBack().Version {
 		return nil
 	}
-	unit, err := d.Service.Ready(ctx)
-	if err != nil {
+	if err := r.placed(ctx); err != nil {
 		return r.putOff(err)
 	}
-	p.InLink, p.Socket = unit.InLink, unit.Socket
 	failure := cmp.Or(verdict.Failure, errDied(*u))
 	failure.Advice = []string{} // it was for the host as it was
 	r.diagnose = func() []*gate.Finding { return nil }
-	live := p
-	live.Target = current
-	err = d.verify(ctx, r, live)
+	err = r.verify(ctx, current)
 	switch {
 	case ctx.Err() != nil:
 		return r.putOff(context.Cause(ctx))
@@ -124,8 +118,8 @@ func (d *Deployer) RecoverStuck(ctx context.Context) *Report {
 		return r.end(RolledBack, failure)
 	}
 	r.report.Before = []*gate.Finding{}
-	p.ailing, p.hangs = true, hangs(err)
-	return d.tryWays(context.WithoutCancel(ctx), r, p, failure)
+	r.ailing, r.hangs = true, hangs(err)
+	return r.rollBackToFirstHealthy(context.WithoutCancel(ctx), failure)
 }
 
 // verdictOf is how a deploy ended, as it was recorded; empty without a verdict.
@@ -144,7 +138,7 @@ func (r *run) putOff(why error) *Report {
 // RecoverLink is the part of Recover that must come before the app starts at boot: it points the link at the way back,
 // if there is one, and leaves it to Recover to gate what was started then. It needs no systemd.
 func (d *Deployer) RecoverLink() (moved release.Version, err error) {
-	r, p, u, err := d.resume()
+	r, u, err := d.resume()
 	if err != nil || u == nil {
 		return "", err
 	}
@@ -152,66 +146,72 @@ func (d *Deployer) RecoverLink() (moved release.Version, err error) {
 	if err != nil {
 		return "", err
 	}
-	way := p.WayBack()
+	way := r.wayBack()
 	if settled(*u, current) != "" || way.Verdict != rollback.Safe || !d.Automatic || current == way.Version {
 		return "", nil
 	}
-	_, err = r.journalled(StepSwap, way.Version, func() (string, error) { return "", d.swap(context.Background(), r, way.Version) })
+	_, err = r.journalled(StepSwap, way.Version, func() (string, error) { return "", r.point(context.Background(), way.Version) })
 	return way.Version, err
 }
 
 // resume takes up the last deploy if it came to no verdict; nil otherwise.
-func (d *Deployer) resume() (*run, Plan, *journal.Deploy, error) {
+func (d *Deployer) resume() (*run, *journal.Deploy, error) {
 	return d.take(journal.History.Unfinished)
 }
 
 // take takes up a deploy of the journal.
-func (d *Deployer) take(which func(journal.History) (journal.Deploy, bool)) (*run, Plan, *journal.Deploy, error) {
+func (d *Deployer) take(which func(journal.History) (journal.Deploy, bool)) (*run, *journal.Deploy, error) {
 	r := d.begin(Request{Command: Recover})
 	h, err := journal.Load(d.StateDir)
 	if err != nil {
-		return r, Plan{}, nil, err
+		return r, nil, err
 	}
 	u, found := which(h)
 	if !found {
-		return r, Plan{}, nil, nil
+		return r, nil, nil
 	}
 	onDisk, err := d.Tree.Releases()
 	if err != nil {
-		return r, Plan{}, nil, err
+		return r, nil, err
 	}
 	p := Plan{
 		Request: Request{Command: Command(u.Command)}, Target: u.Requested, Previous: u.Previous,
-		reloaded: d.Reload, Invocation: u.Invocation, Healthy: u.Healthy, Before: []*gate.Finding{},
+		Invocation: u.Invocation, Healthy: u.Healthy, Before: []*gate.Finding{},
 	}
-	schemas := &rollback.Schemas{Dir: d.Tree.Dir, History: h}
-	p.again = func(applied map[string]bool) []rollback.WayBack {
-		schemas.Applied = applied
-		return p.upTo(d.ways(h, onDisk, schemas, u.Requested, []release.Version{u.Requested}))
-	}
-	if p.Command == Restart {
-		p.again = nil
-	} else {
-		p.Ways = p.again(nil)
+	if p.Command != Restart {
+		schemas := &rollback.Schemas{Dir: d.Tree.Dir, History: h}
+		p.waysGiven = func(applied map[string]bool) []rollback.WayBack {
+			schemas.Applied = applied
+			return p.upTo(d.ways(h, onDisk, schemas, u.Requested, []release.Version{u.Requested}))
+		}
+		p.Ways = p.waysGiven(nil)
 	}
 	way := p.WayBack()
+	r.plan, r.ways, r.reloaded = p, p.Ways, d.Reload
 	r.begun = true
 	r.report.DeployID, r.report.Requested, r.report.Previous, r.report.WayBack = u.ID, u.Requested, u.Previous, &way
-	return r, p, &u, nil
+	return r, &u, nil
+}
+
+// placed completes the plan of a deploy that is taken up by how its unit goes through the live link, which isn't recorded.
+func (r *run) placed(ctx context.Context) error {
+	unit, err := r.Service.Ready(ctx)
+	r.plan.InLink, r.plan.Socket = unit.InLink, unit.Socket
+	return err
 }
 
 // guard starts the process that recovers if this one dies.
-func (d *Deployer) guard(ctx context.Context, r *run) (stop func(), err error) {
-	if d.Guard == nil {
+func (r *run) guard(ctx context.Context) (stop func(), err error) {
+	if r.Guard == nil {
 		return func() {}, nil
 	}
-	stop, err = d.Guard(ctx, r.report.DeployID)
+	stop, err = r.Guard(ctx, r.report.DeployID)
 	switch {
 	case err == nil:
 		return stop, nil
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case d.GuardRequired:
+	case r.GuardRequired:
 		return nil, err
 	}
 	r.warn("nobody finishes this deploy if its process dies, until the next one: %v", err)

@@ -40,16 +40,16 @@ func (d *Deployer) rehearses(p Plan) bool {
 }
 
 // rehearse has the release pass its gate beside the live one.
-func (d *Deployer) rehearse(ctx context.Context, r *run, p Plan) error {
-	return d.beside(ctx, r, p, func(ctx context.Context, s Stage, say gate.Progress) (string, error) {
+func (r *run) rehearse(ctx context.Context) error {
+	return r.beside(ctx, func(ctx context.Context, s Stage, say gate.Progress) (string, error) {
 		return fmt.Sprintf("healthy for %s beside the live release", s.Gate.Stable), s.Gate.Await(ctx, s.Expect, say)
 	})
 }
 
 // boot has the release boot beside the live one, on the schema as it is before the hooks: any answer will do, since a view may
 // need the schema that they bring. So may the boot itself, and then it is for after them as well.
-func (d *Deployer) boot(ctx context.Context, r *run, p Plan) error {
-	return d.beside(ctx, r, p, func(ctx context.Context, s Stage, say gate.Progress) (string, error) {
+func (r *run) boot(ctx context.Context) error {
+	return r.beside(ctx, func(ctx context.Context, s Stage, say gate.Progress) (string, error) {
 		boots := *s.Gate
 		boots.Health.Any, boots.Stable = true, 0
 		began := time.Now()
@@ -68,15 +68,12 @@ func (d *Deployer) boot(ctx context.Context, r *run, p Plan) error {
 }
 
 // beside runs the release beside the live one, for as long as it is looked at.
-func (d *Deployer) beside(ctx context.Context, r *run, p Plan, look func(context.Context, Stage, gate.Progress) (string, error)) error {
-	if !d.rehearses(p) {
-		return nil
-	}
-	return r.step(StepRehearse, p.Target, func(say gate.Progress) (detail string, err error) {
+func (r *run) beside(ctx context.Context, look func(context.Context, Stage, gate.Progress) (string, error)) error {
+	return r.step(StepRehearse, r.plan.Target, func(say gate.Progress) (detail string, err error) {
 		say("booting it beside the live release")
 		began := time.Now()
-		defer d.Rehearsal.End()
-		stage, err := d.Rehearsal.Begin(ctx, p.Target)
+		defer r.Rehearsal.End()
+		stage, err := r.Rehearsal.Begin(ctx, r.plan.Target)
 		if err == nil {
 			detail, err = look(ctx, stage, say)
 		}

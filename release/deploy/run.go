@@ -14,6 +14,7 @@ import (
 	"deploygate/gate"
 	"deploygate/release"
 	"deploygate/release/journal"
+	"deploygate/rollback"
 )
 
 // Observer shows a deploy while it runs.
@@ -26,16 +27,25 @@ type Observer interface {
 
 // run is one deploy on its way: it times the steps, writes the journal and shows both.
 type run struct {
-	d      *Deployer
+	*Deployer
+	plan   Plan // as the preflight had it
 	report *Report
-	begun  bool      // the journal knows of it
-	since  time.Time // the beginning, with its monotonic reading: the clock may be set meanwhile
+	outer  gate.Progress // of the step that the present ones are part of; nil: of none
+	begun  bool          // the journal knows of it
+	since  time.Time     // the beginning, with its monotonic reading: the clock may be set meanwhile
 
 	trial    trial                  // the latest
 	diagnose func() []*gate.Finding // finds the reason of the first failure
 	waysOut  []string               // of a release that failed and stays
 
 	hooksEnded bool // all before_swap hooks, well
+
+	// What is learnt on the way.
+	ways     []rollback.WayBack // from the target, in the order in which they are tried
+	reload   bool               // the unit is reloaded, and its processes stay: never on the way back
+	reloaded bool               // it may have been, so that its invocation tells nothing
+	hangs    bool               // what runs gives no answer, and would not end when it is asked to
+	ailing   bool               // what runs was found unhealthy, whichever release it runs: going back starts it again
 
 	failure *gate.Finding // why the target failed its gate; nil: it didn't
 	older   comparison    // with it
@@ -55,7 +65,7 @@ func newID(at time.Time) string {
 
 func (d *Deployer) begin(request Request) *run {
 	now := time.Now()
-	return &run{d: d, since: now, report: &Report{
+	return &run{Deployer: d, since: now, report: &Report{
 		Command: request.Command, App: d.App, DeployID: newID(now), Requested: release.Version(request.Version),
 		StartedAt: now.UTC(), Steps: []Step{}, Before: []*gate.Finding{}, Warnings: []string{},
 	}}
@@ -71,12 +81,15 @@ func mutating(name StepName) bool {
 	return name == StepSwap || name == StepRestart || name == StepProxy || name == StepBeforeSwap
 }
 
-// step runs, times, records and shows one step.
+// step runs, times, records and shows one step. One that is part of another is only recorded, and shown as its progress.
 func (r *run) step(name StepName, v release.Version, do func(gate.Progress) (string, error)) error {
-	r.d.Observer.Started(name)
+	if r.outer != nil {
+		return r.within(r.outer, name, v, do)
+	}
+	r.Observer.Started(name)
 	began := time.Now()
 	detail, err := r.journalled(name, v, func() (string, error) {
-		return do(func(detail string) { r.d.Observer.Waiting(name, detail) })
+		return do(func(detail string) { r.Observer.Waiting(name, detail) })
 	})
 	s := Step{Name: name, Outcome: Passed, Seconds: seconds(time.Since(began)), Detail: detail}
 	switch {
@@ -86,7 +99,7 @@ func (r *run) step(name StepName, v release.Version, do func(gate.Progress) (str
 		s.Outcome, s.Detail = Failed, err.Error()
 	}
 	r.report.Steps = append(r.report.Steps, s)
-	r.d.Observer.Ended(s)
+	r.Observer.Ended(s)
 	return err
 }
 
@@ -95,18 +108,15 @@ func (r *run) skip(name StepName, why string) {
 	r.report.Steps = append(r.report.Steps, Step{Name: name, Outcome: Skipped, Detail: why})
 }
 
-// within makes steps that are part of another one: journalled, and shown as its progress.
-func (r *run) within(say gate.Progress) stepper {
-	return func(name StepName, v release.Version, do func(gate.Progress) (string, error)) error {
-		say(string(name))
-		_, err := r.journalled(name, v, func() (string, error) {
-			return do(func(detail string) { say(string(name) + ": " + detail) })
-		})
-		if errors.Is(err, errSkipped) {
-			return nil
-		}
-		return err
+func (r *run) within(say gate.Progress, name StepName, v release.Version, do func(gate.Progress) (string, error)) error {
+	say(string(name))
+	_, err := r.journalled(name, v, func() (string, error) {
+		return do(func(detail string) { say(string(name) + ": " + detail) })
+	})
+	if errors.Is(err, errSkipped) {
+		return nil
 	}
+	return err
 }
 
 // journalled writes a mutating step's intent before and its result after it. Before anything has been changed a
@@ -130,8 +140,8 @@ func (r *run) journalled(name StepName, v release.Version, do func() (string, er
 // write appends to the journal; after the swap an error is a warning, once.
 func (r *run) write(rec journal.Record) error {
 	rec.At, rec.Deploy = time.Now().UTC(), r.report.DeployID
-	rec.Error = r.d.Secrets.Hide(gate.Printable(rec.Error))
-	err := r.d.Journal.Append(rec)
+	rec.Error = r.Secrets.Hide(gate.Printable(rec.Error))
+	err := r.Journal.Append(rec)
 	if err != nil && r.report.Changed {
 		r.warnOnce(err.Error())
 	}
@@ -139,11 +149,12 @@ func (r *run) write(rec journal.Record) error {
 }
 
 // began makes the journal know of the deploy.
-func (r *run) began(p Plan) error {
+func (r *run) began() error {
+	p := r.plan
 	err := r.write(journal.Record{
 		Event: journal.Began, Command: string(p.Command), Requested: p.Target, Previous: p.Previous,
 		User: UserName(), PID: os.Getpid(), Override: p.Override, Schema: p.Schema, Invocation: p.Invocation, Healthy: p.Healthy,
-		Directory: r.d.directory(p.Target), PreviousDirectory: r.d.directory(p.Previous),
+		Directory: r.directory(p.Target), PreviousDirectory: r.directory(p.Previous),
 	})
 	r.begun = err == nil
 	return err
@@ -195,7 +206,7 @@ func (r *run) witness(failure error) {
 func (r *run) warn(format string, args ...any) {
 	text := gate.Clean(fmt.Sprintf(format, args...))
 	r.report.Warnings = append(r.report.Warnings, text)
-	r.d.Observer.Warned(text)
+	r.Observer.Warned(text)
 }
 
 func (r *run) warnOnce(text string) {
@@ -219,18 +230,18 @@ func (r *run) end(o Outcome, failure error) *Report {
 		rep.Failure = r.explained(gate.AsFinding(gate.LayerRelease, failure))
 		r.blame(rep.Failure)
 	}
-	if r.d.Tree != nil {
-		rep.Current, _ = r.d.Tree.Current() // what is in its place instead of a link, preflight has said
+	if r.Tree != nil {
+		rep.Current, _ = r.Tree.Current() // what is in its place instead of a link, preflight has said
 	}
 	if r.begun && o != Stuck { // whoever finishes that needs it still
-		if err := r.d.Tree.Free(); err != nil {
+		if err := r.Tree.Free(); err != nil {
 			r.warn("%v", err)
 		}
 	}
 	rep.FinishedAt = time.Now().UTC()
 	rep.Seconds = seconds(time.Since(r.since))
 	if verdict, err := json.Marshal(rep); err == nil && r.begun {
-		if err := r.write(journal.Record{Event: journal.Finished, Verdict: r.d.Secrets.HideJSON(verdict)}); err != nil {
+		if err := r.write(journal.Record{Event: journal.Finished, Verdict: r.Secrets.HideJSON(verdict)}); err != nil {
 			r.warnOnce(err.Error())
 		}
 	}

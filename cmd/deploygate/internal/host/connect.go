@@ -78,6 +78,10 @@ func Connect(ctx context.Context, c *config.Config, log zerolog.Logger, observer
 
 func newGate(c *config.Config, u unit.Unit) *gate.Gate {
 	return &gate.Gate{
+		Health: gate.Expectation{
+			Path: c.Health.Path, URL: "http://" + c.Health.Host + c.Health.Path, Host: c.Health.Host,
+			Status: c.Health.Status, Body: c.Health.Body, Setting: "health",
+		},
 		Unit: u, Ended: unit.Ended, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline,
 		GiveUp: c.Health.GiveUp, Flaps: flaps(u), Log: unitLog(u, c.Service.Manager),
 	}
@@ -150,18 +154,14 @@ func (h *Host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolo
 			Advise("set health.bind")
 	}
 	h.bind = via.String()
-	address := "http://" + c.Health.Host + c.Health.Path
 	h.prober = func(limit time.Duration) gate.Prober {
 		return probe.New(probe.Request{
-			URL: address, Host: c.Health.Host, Headers: c.Health.Headers, Timeout: limit, Via: via, Log: probeLog{log},
+			URL: g.Health.URL, Host: c.Health.Host, Headers: c.Health.Headers, Timeout: limit, Via: via, Log: probeLog{log},
 		})
 	}
 	g.Direct, g.Patient, g.Busy = h.prober(c.Health.Timeout), h.prober(c.Health.Deadline), accepted(via)
 	g.Holders = holders(via)
-	g.Health = gate.Expectation{
-		Where: "GET " + c.Health.Path + " on " + via.String(), URL: address, Host: c.Health.Host,
-		Status: c.Health.Status, Body: c.Health.Body, Setting: "health",
-	}
+	g.Health.Where = "GET " + c.Health.Path + " on " + via.String()
 	return nil
 }
 

@@ -30,6 +30,9 @@ func NewService(u unit.Unit, link string, c *config.Config) *appService {
 	return &appService{unit: u, link: link, config: c}
 }
 
+// Name implements deploy.Service.
+func (s *appService) Name() string { return s.unit.Name() }
+
 // Ready implements deploy.Service.
 func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 	d, err := s.unit.Describe(ctx)

@@ -1,0 +1,258 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"deploygate/gate"
+	"deploygate/release"
+)
+
+// errSkipped ends a step that has nothing to do.
+var errSkipped = errors.New("skipped")
+
+// Steps says what Run would do with a plan, in order.
+func (d *Deployer) Steps(p Plan) []string {
+	var would []string
+	if p.Live() {
+		would = append(would, fmt.Sprintf("%s is live already: if it is healthy, nothing; else:", p.Target))
+	}
+	for _, s := range d.preparation(p) {
+		would = append(would, s.would...)
+	}
+	would = append(would, fmt.Sprintf("point %s at releases/%s", d.Tree.CurrentPath(), p.Target), d.wouldRestart(p), "health: "+d.Gate.Wants())
+	if proxy := d.Gate.WantsOfProxy(); proxy != "" {
+		would = append(would, "proxy: "+proxy)
+	}
+	for _, c := range d.Checks {
+		would = append(would, "check: "+c.Name)
+	}
+	return append(would, fmt.Sprintf("keep the last %d good releases", d.Keep))
+}
+
+// preparation is a step before the swap.
+type preparation struct {
+	would []string // a dry run's words for it
+	do    func(*run, context.Context) error
+}
+
+// preparation lists the steps before the swap, in order. With hooks that may change the schema the candidate has to boot before
+// they run, since what can't boot is not worth a migration; its health is for after them, unless it is wanted before.
+func (d *Deployer) preparation(p Plan) []preparation {
+	if p.Command == Restart {
+		return nil
+	}
+	hooks := preparation{do: (*run).beforeSwap}
+	for _, t := range d.hooksBefore(p) {
+		hooks.would = append(hooks.would, "before_swap: "+t.Name)
+	}
+	if !d.rehearses(p) {
+		return []preparation{hooks}
+	}
+	rehearse := preparation{[]string{fmt.Sprintf("rehearse: boot %s beside the live release, on a socket of its own; the same health", p.Target)}, (*run).rehearse}
+	switch {
+	case d.RehearseFirst:
+		return []preparation{rehearse, hooks}
+	case len(hooks.would) > 0:
+		return []preparation{{do: (*run).boot}, hooks, rehearse}
+	}
+	return []preparation{hooks, rehearse}
+}
+
+// wouldRestart says what is done to the unit, and what users notice of it.
+func (d *Deployer) wouldRestart(p Plan) string {
+	switch {
+	case d.Reload:
+		return "reload " + d.Service.Name()
+	case p.Socket:
+		return "restart " + d.Service.Name()
+	}
+	return "restart " + d.Service.Name() + " (requests fail meanwhile; behind a socket unit they would wait: deploygate init --socket-activation)"
+}
+
+// swap points the live link at v.
+func (r *run) swap(ctx context.Context, v release.Version) error {
+	return r.step(StepSwap, v, func(gate.Progress) (string, error) { return "current → " + string(v), r.point(ctx, v) })
+}
+
+func (r *run) point(ctx context.Context, v release.Version) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	before, _ := r.Tree.Current()
+	if v == r.report.Requested { // what is gone back to has been on disk for long
+		if err := r.Tree.Flush(v); err != nil {
+			return neverRun(err)
+		}
+	}
+	err := r.Tree.Swap(v)
+	// A swap that failed may have been done all the same: the link as it is decides.
+	if after, lookErr := r.Tree.Current(); lookErr != nil || after != before {
+		r.report.Changed = true
+	}
+	if err != nil {
+		return neverRun(err)
+	}
+	return nil
+}
+
+// restart restarts or reloads the unit, unless it runs v already, and gives what must be running from then on.
+func (r *run) restart(ctx context.Context, v release.Version) (e gate.Expect, err error) {
+	err = r.step(StepRestart, v, func(say gate.Progress) (detail string, err error) {
+		unit, err := r.Service.Ready(ctx)
+		if err == nil {
+			e, err = r.expect(v, r.plan, "")
+		}
+		if err != nil {
+			return "", neverRun(err)
+		}
+		if r.stillRuns(v, e.Dir, unit) {
+			return fmt.Sprintf("%s runs %s already", unit.Name, v), nil
+		}
+		kill := r.hangs && v != r.plan.Target // else systemd would wait for its TimeoutStopSec=, while nobody is served
+		detail = unit.Name
+		change := func(ctx context.Context, say gate.Progress) error { return r.Service.Restart(ctx, kill, say) }
+		if r.reload && unit.Running { // it may have crashed since the preflight
+			change, detail = r.Service.Reload, unit.Name+" was reloaded"
+			e.Reloaded = unit.Processes
+		} else {
+			e.Previous = unit.Invocation
+		}
+		if r.plan.Command == Restart {
+			reread, err := r.Service.Reread(ctx)
+			if err == nil && reread {
+				detail += ", after systemd has read its changed files"
+				_, err = r.Service.Ready(ctx) // what they say now may not work at all
+			}
+			if err != nil {
+				return "", neverRun(err)
+			}
+		}
+		r.report.Changed = true
+		r.trial = trial{r.Witness, e, time.Now()}
+		return detail, change(ctx, say)
+	})
+	return e, err
+}
+
+// stillRuns tells whether the unit runs v as it is, so that going back to v needs no restart: its process is in v's
+// directory, or, where that tells nothing, v was live and its process from before the deploy is still there.
+func (r *run) stillRuns(v release.Version, dir string, unit Unit) bool {
+	switch {
+	case v == r.plan.Target || !unit.Running || r.ailing:
+		return false
+	case r.plan.InLink:
+		return unit.Dir == dir || strings.HasPrefix(unit.Dir, dir+"/") && !strings.HasSuffix(unit.Dir, " (deleted)")
+	}
+	return v == r.plan.Previous && unit.Invocation == r.plan.Invocation && !r.reloaded
+}
+
+// hangs tells whether a release failed since it gives no answer, or since so many wait for one that nobody gets into the line
+// any more: connect(2) to a unix socket gives EAGAIN then.
+func hangs(failure error) bool {
+	f := gate.AsFinding(gate.LayerHealth, failure)
+	return f.Answer != nil && (f.Answer.Timeout || errors.Is(f.Answer.Err, syscall.EAGAIN)) && !f.Proxied
+}
+
+// passHealth asks the app itself.
+func (r *run) passHealth(ctx context.Context, e gate.Expect, health func(context.Context, gate.Expect, gate.Progress) error) error {
+	return r.step(StepHealth, release.Version(e.Version), func(say gate.Progress) (string, error) {
+		return fmt.Sprintf("healthy for %s without interruption", r.Gate.Stable), health(ctx, e, say)
+	})
+}
+
+// passProxy fails a release for what it broke in the proxy, and not for what was broken before.
+func (r *run) passProxy(ctx context.Context, e gate.Expect) error {
+	return r.step(StepProxy, release.Version(e.Version), func(say gate.Progress) (string, error) {
+		if r.Gate.Proxy == nil && r.Gate.Through == nil {
+			return "no proxy", errSkipped
+		}
+		var did []string
+		excused := func(err error, before bool) bool {
+			if err == nil || !before || ctx.Err() != nil {
+				return false
+			}
+			r.warn("the proxy was broken before and still is: %v", err)
+			did = append(did, "broken before and still")
+			return true
+		}
+		say("testing the configuration")
+		reloaded, err := r.Gate.TestProxy(ctx)
+		switch {
+		case excused(err, r.plan.ProxyInvalid):
+		case err != nil:
+			return "", err
+		case r.Gate.Proxy != nil:
+			did = append(did, "configuration valid")
+		}
+		if reloaded {
+			did = append(did, "reloaded")
+		}
+		reach, err := r.Gate.PassProxy(ctx, e, reloaded, say)
+		switch {
+		case excused(err, r.plan.ProxyBroken):
+		case err != nil:
+			return "", err
+		case r.Gate.Through != nil:
+			did = append(did, reach.Detail)
+			r.risks(reach.Risks)
+		}
+		return strings.Join(did, ", "), nil
+	})
+}
+
+// passChecks runs the user's own checks.
+func (r *run) passChecks(ctx context.Context, e gate.Expect) error {
+	return r.step(StepChecks, release.Version(e.Version), func(say gate.Progress) (string, error) {
+		if len(r.Checks) == 0 {
+			return "none configured", errSkipped
+		}
+		passed := 0
+		for _, c := range r.Checks {
+			say(c.Name)
+			err := r.runTask(ctx, c.Task, release.Version(e.Version))
+			switch {
+			case err == nil:
+				passed++
+			case c.Required || ctx.Err() != nil:
+				return "", err
+			default:
+				r.warn("%s", withOutput(err, " (advisory)"))
+			}
+		}
+		// They may have taken their time.
+		return fmt.Sprintf("%d of %d passed", passed, len(r.Checks)), r.Gate.Still(ctx, e)
+	})
+}
+
+// hooksBefore are the before_swap hooks of a deploy. Only a release has any: nothing else runs migrations.
+func (d *Deployer) hooksBefore(p Plan) []Task {
+	if p.Command != Release {
+		return nil
+	}
+	return d.Hooks[BeforeSwap]
+}
+
+// beforeSwap runs the before_swap hooks in the candidate's directory.
+func (r *run) beforeSwap(ctx context.Context) error {
+	tasks := r.hooksBefore(r.plan)
+	if len(tasks) == 0 {
+		r.skip(StepBeforeSwap, "no hooks")
+		return nil
+	}
+	return r.step(StepBeforeSwap, r.plan.Target, func(say gate.Progress) (string, error) {
+		for i, t := range tasks {
+			say(t.Name)
+			if err := r.runTask(ctx, t, r.plan.Target); err != nil {
+				return "", gate.AsFinding(gate.LayerRelease, err).
+					Advise(fmt.Sprintf("nothing was swapped; what the hooks did stays (%d of %d ended well)", i, len(tasks)))
+			}
+		}
+		r.hooksEnded = true
+		return fmt.Sprintf("%d of %d done", len(tasks), len(tasks)), r.lookAgain(ctx)
+	})
+}
