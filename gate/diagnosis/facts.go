@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"deploygate/gate"
-	"deploygate/gate/nginx"
+	"deploygate/gate/proxy"
 	"deploygate/gate/socket"
 )
 
@@ -182,10 +182,10 @@ type Proxy struct {
 	State     string          // as systemd shows it
 	Test      *gate.Finding   // of its configuration; nil: valid, or not tested
 	User      string          // of its workers
-	Route     *nginx.Route    // of the health request; nil unknown
+	Route     *proxy.Route    // of the health request; nil unknown
 	Upstreams []string        // all that any request is sent to; nil unknown
 	Risks     []*gate.Finding // that the gate knows of
-	Log       []nginx.Entry   // since Asked, oldest first
+	Log       []proxy.Entry   // since Asked, oldest first
 	LogFiles  []string
 	FileState string    // of its unit: enabled, disabled, …
 	WantedBy  []string  // the units that start it with themselves

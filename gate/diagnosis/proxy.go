@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"deploygate/gate"
-	"deploygate/gate/nginx"
+	"deploygate/gate/proxy"
 )
 
 const (
@@ -32,7 +32,7 @@ func targetsElsewhere(f *Facts) *match {
 	}
 	m.words["target"] = strings.Join(targets, ", ")
 	m.with("where "+f.Unit.Name+" listens", f.Bind)
-	if e := f.lastError(func(e nginx.Entry) bool { return e.Upstream != "" }); e != nil {
+	if e := f.lastError(func(e proxy.Entry) bool { return e.Upstream != "" }); e != nil {
 		m.with(f.proxySource(e), e.Raw)
 	}
 	return m
@@ -60,14 +60,14 @@ func unreachable(f *Facts) *match {
 	}
 	need := map[string]string{"search": "enter", "write": "connect to"}[w.Need]
 	m := newMatch("denied", w.Denied, "need", need).with("the way to "+f.socketPath(), w.String())
-	if e := f.lastError(func(e nginx.Entry) bool { return e.Errno == eacces }); e != nil {
+	if e := f.lastError(func(e proxy.Entry) bool { return e.Errno == eacces }); e != nil {
 		m.with(f.proxySource(e), e.Raw)
 	}
 	return m
 }
 
 // lastError is the last line of nginx's error log that is wanted.
-func (f *Facts) lastError(wanted func(nginx.Entry) bool) *nginx.Entry {
+func (f *Facts) lastError(wanted func(proxy.Entry) bool) *proxy.Entry {
 	for _, e := range slices.Backward(f.Proxy.Log) {
 		if wanted(e) {
 			return &e
@@ -76,14 +76,14 @@ func (f *Facts) lastError(wanted func(nginx.Entry) bool) *nginx.Entry {
 	return nil
 }
 
-func (f *Facts) proxySource(e *nginx.Entry) string {
+func (f *Facts) proxySource(e *proxy.Entry) string {
 	return "nginx's error log at " + e.At.Format(time.TimeOnly)
 }
 
 // upstreamError proves by nginx's last word on a connection to the app.
 func upstreamError(errno int) proof {
 	return func(f *Facts) *match {
-		e := f.lastError(func(e nginx.Entry) bool { return e.Upstream != "" })
+		e := f.lastError(func(e proxy.Entry) bool { return e.Upstream != "" })
 		if e == nil || e.Errno != errno {
 			return nil
 		}
@@ -93,7 +93,7 @@ func upstreamError(errno int) proof {
 
 // proxyGivesUp: nginx stopped waiting for an answer that the app does give.
 func proxyGivesUp(f *Facts) *match {
-	e := f.lastError(func(e nginx.Entry) bool { return e.Upstream != "" })
+	e := f.lastError(func(e proxy.Entry) bool { return e.Upstream != "" })
 	if f.Proxied.status() != http.StatusGatewayTimeout || e == nil || e.Errno != int(syscall.ETIMEDOUT) {
 		return nil
 	}
@@ -107,7 +107,7 @@ func proxyGivesUp(f *Facts) *match {
 
 // upstreamCloses: the app ended nginx's connection without an answer.
 func upstreamCloses(f *Facts) *match {
-	e := f.lastError(func(e nginx.Entry) bool { return e.Upstream != "" })
+	e := f.lastError(func(e proxy.Entry) bool { return e.Upstream != "" })
 	if e == nil || e.Errno != int(syscall.ECONNRESET) && !strings.Contains(e.Text, "prematurely closed connection") {
 		return nil
 	}
@@ -180,7 +180,7 @@ func answersItself(f *Facts) *match {
 			m.with(at, r.Returns+";")
 		}
 	}
-	if e := f.lastError(func(e nginx.Entry) bool { return e.Request != "" }); e != nil {
+	if e := f.lastError(func(e proxy.Entry) bool { return e.Request != "" }); e != nil {
 		m.words["why"] = ": " + e.Text
 		m.with(f.proxySource(e), e.Raw)
 	}
@@ -188,7 +188,7 @@ func answersItself(f *Facts) *match {
 }
 
 // where is the block that decides.
-func where(r *nginx.Route) string {
+func where(r *proxy.Route) string {
 	if r.Location == "" {
 		return r.Server
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"deploygate/gate"
-	"deploygate/gate/nginx"
+	"deploygate/gate/proxy"
 	"deploygate/gate/socket"
 )
 
@@ -31,7 +31,7 @@ func healthy() *Facts {
 		Proxy: Proxy{
 			Program: "/usr/sbin/nginx", Host: "shop.example", URL: "http://127.0.0.1/health/", Unit: "nginx.service",
 			Running: true, State: "active (running)", User: "www-data",
-			Route: &nginx.Route{ //nolint:gosec // PassAt is no password
+			Route: &proxy.Route{ //nolint:gosec // PassAt is no password
 				Known: true, Server: "/etc/nginx/shop:1", Location: "/etc/nginx/shop:7", Pass: "http://unix:/run/shop/shop.sock", PassAt: "/etc/nginx/shop:9",
 				Targets: []string{"unix:/run/shop/shop.sock"}, ConnectTimeout: time.Minute, ReadTimeout: time.Minute, HostPassed: "$host",
 			},
@@ -49,7 +49,7 @@ func (f *Facts) answers(status int, body string) {
 	f.Proxied = Asked{&a, x.Judge(a)}
 }
 
-func (f *Facts) logs(e nginx.Entry) {
+func (f *Facts) logs(e proxy.Entry) {
 	e.Raw = "2026/11/21 03:00:00 [error] 1#1: *1 " + e.Text
 	f.Proxy.Log = append(f.Proxy.Log, e)
 }
@@ -87,28 +87,28 @@ func TestWhatLiesBetweenAHealthyAppAndItsClients(t *testing.T) {
 		"a directory is closed": {func(f *Facts) {
 			f.Socket.Reach = &socket.Walk{Denied: "/run/shop", Need: socket.NeedSearch}
 			f.answers(502, own)
-			f.logs(nginx.Entry{Text: "connect() to unix:/run/shop/shop.sock failed (13: Permission denied)", Errno: 13, Upstream: "http://unix:/run/shop/shop.sock:/health/"})
+			f.logs(proxy.Entry{Text: "connect() to unix:/run/shop/shop.sock failed (13: Permission denied)", Errno: 13, Upstream: "http://unix:/run/shop/shop.sock:/health/"})
 		}, []string{"socket/socket_permission"}, "www-data may not enter /run/shop"},
 		"nginx may not connect, for what the file system doesn't show": {func(f *Facts) {
 			f.answers(502, own)
-			f.logs(nginx.Entry{Text: "connect() failed (13: Permission denied)", Errno: 13, Upstream: "http://unix:/run/shop/shop.sock:/health/"})
+			f.logs(proxy.Entry{Text: "connect() failed (13: Permission denied)", Errno: 13, Upstream: "http://unix:/run/shop/shop.sock:/health/"})
 		}, []string{"socket/socket_permission"}, "nginx may not connect"},
 		"the socket is closed to nginx, which nobody has noticed yet": {func(f *Facts) {
 			f.Socket.Reach = &socket.Walk{Denied: "/run/shop/shop.sock", Need: socket.NeedWrite}
 		}, nil, ""},
 		"the backlog is full": {func(f *Facts) {
 			f.answers(502, own)
-			f.logs(nginx.Entry{Text: "connect() failed (11: Resource temporarily unavailable)", Errno: 11, Upstream: "http://unix:/run/shop/shop.sock:/health/"})
+			f.logs(proxy.Entry{Text: "connect() failed (11: Resource temporarily unavailable)", Errno: 11, Upstream: "http://unix:/run/shop/shop.sock:/health/"})
 		}, []string{"socket/backlog_full"}, "full"},
 		"nginx is impatient": {func(f *Facts) {
 			f.Proxy.Route.ReadTimeout = time.Second
 			f.answers(504, own)
-			f.logs(nginx.Entry{Text: "upstream timed out (110: Connection timed out)", Errno: 110, Upstream: "http://unix:/run/shop/shop.sock:/health/"})
+			f.logs(proxy.Entry{Text: "upstream timed out (110: Connection timed out)", Errno: 110, Upstream: "http://unix:/run/shop/shop.sock:/health/"})
 		}, []string{"proxy/proxy_timeout"}, "gives up after 1s"},
 		"an app's own 504": {func(f *Facts) { f.answers(504, "gateway of the app") }, []string{"proxy/unknown"}, "504"},
 		"connections are cut": {func(f *Facts) {
 			f.answers(502, own)
-			f.logs(nginx.Entry{Text: "upstream prematurely closed connection", Upstream: "http://unix:/run/shop/shop.sock:/health/"})
+			f.logs(proxy.Entry{Text: "upstream prematurely closed connection", Upstream: "http://unix:/run/shop/shop.sock:/health/"})
 		}, []string{"app/worker_crash"}, "without an answer"},
 		"nginx returns by itself": {func(f *Facts) {
 			f.Proxy.Route.Returns, f.Proxy.Route.Targets = "return 503", nil
@@ -116,7 +116,7 @@ func TestWhatLiesBetweenAHealthyAppAndItsClients(t *testing.T) {
 		}, []string{"proxy/unexpected_status"}, "nginx answers 503 itself, without asking the app: return 503"},
 		"nginx limits requests": {func(f *Facts) {
 			f.answers(503, own)
-			f.logs(nginx.Entry{Text: `limiting requests, excess: 0.9 by zone "clients"`, Request: "GET /health/ HTTP/1.1"})
+			f.logs(proxy.Entry{Text: `limiting requests, excess: 0.9 by zone "clients"`, Request: "GET /health/ HTTP/1.1"})
 		}, []string{"proxy/unexpected_status"}, "limiting requests"},
 		"the app's own 503": {func(f *Facts) { f.answers(503, "maintenance") }, []string{"proxy/unknown"}, "503"},
 		"nginx changes the Host": {func(f *Facts) {
@@ -150,7 +150,7 @@ func TestWhatLiesBetweenAHealthyAppAndItsClients(t *testing.T) {
 			f.Direct = Asked{&gate.Answer{Err: syscall.ENOENT}, gate.NewFinding(gate.LayerSocket, gate.SocketMissing, "gone")}
 			f.Failed = f.Direct.Finding
 			f.answers(502, own)
-			f.logs(nginx.Entry{Text: "connect() failed (2: No such file or directory)", Errno: 2, Upstream: "http://unix:/run/shop/shop.sock:/health/"})
+			f.logs(proxy.Entry{Text: "connect() failed (2: No such file or directory)", Errno: 2, Upstream: "http://unix:/run/shop/shop.sock:/health/"})
 		}, []string{"service/service_stopped"}, "shop.service is not running"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -325,11 +325,11 @@ func (c *candidate) onlyThere(module, config string) bool {
 // proxy is what nginx's configuration leads to. What it loads, and its lists of passwords, are there or aren't; directories
 // that it serves files from may be made by the app as it runs.
 func (c *candidate) proxy() {
-	if c.nginxConfig == nil {
+	if c.proxyConfig == nil {
 		return
 	}
 	for _, link := range c.next.links {
-		for _, p := range c.nginxConfig.Paths(link) {
+		for _, p := range c.proxyConfig.Paths(link) {
 			if p.Path == link {
 				continue
 			}

@@ -19,8 +19,9 @@ import (
 	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate"
 	"deploygate/gate/diagnosis"
-	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
+	"deploygate/gate/proxy"
+	"deploygate/gate/proxy/nginx"
 	"deploygate/release"
 	"deploygate/release/deploy"
 	"deploygate/release/unit"
@@ -33,6 +34,7 @@ type Host struct {
 	Manager  *unit.Manager
 	Deployer *deploy.Deployer
 	prober   func(limit time.Duration) gate.Prober // of the app itself; nil if it isn't known where it listens
+	proxy    proxy.Server                          // nil: there is none, or it is not to be asked
 	bind     string                                // where the app listens, in gunicorn's syntax; "" unknown
 
 	secrets      *gate.Secrets    // what must not be shown
@@ -70,7 +72,7 @@ func Connect(ctx context.Context, c *config.Config, log zerolog.Logger, observer
 		d.Applied = h.applied
 	}
 	service.bindErr = h.direct(ctx, g, service.unit, log)
-	if err := h.proxy(ctx, g, log); err != nil {
+	if err := h.throughProxy(ctx, g, log); err != nil {
 		service.proxyErr = err
 	}
 	return h, nil
@@ -165,10 +167,8 @@ func (h *Host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolo
 	return nil
 }
 
-const nginxUnit = "nginx.service"
-
-// proxy sets nginx and the probe through it up, where there is one.
-func (h *Host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) error {
+// throughProxy sets nginx and the probe through it up, where there is one.
+func (h *Host) throughProxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) error {
 	c := h.Config
 	found := nginx.Find()
 	switch {
@@ -179,21 +179,21 @@ func (h *Host) proxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) erro
 			Advise(`set proxy.kind = "none" if there is no proxy here`)
 	}
 	n := &nginx.Nginx{
-		Program: found, NeverReload: c.Proxy.Reload == config.ReloadNever, ErrorLog: c.Proxy.ErrorLog,
+		Program: found, NeverReload: c.Proxy.Reload == config.ReloadNever, LogFile: c.Proxy.ErrorLog,
 		Master: func(ctx context.Context) int {
-			st, err := h.Manager.Unit(nginxUnit).State(ctx)
+			st, err := h.Manager.Unit(nginx.Unit).State(ctx)
 			if err != nil {
 				return 0
 			}
 			return st.MainPID
 		},
 	}
-	g.Proxy = n
+	g.Proxy, h.proxy = n, n
 	if c.Proxy.URL == "" {
 		return nil
 	}
 	g.Routes = routes{
-		nginx: n, unit: h.Manager.Unit(c.Service.Unit), name: c.Service.Unit, config: c, bind: h.bind,
+		proxy: n, unit: h.Manager.Unit(c.Service.Unit), name: c.Service.Unit, config: c, bind: h.bind,
 		ask: func(path string) (through, direct gate.Prober) { return h.bothWays(path, log) },
 	}
 	request := probe.Request{

@@ -21,8 +21,8 @@ import (
 	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate"
 	"deploygate/gate/diagnosis"
-	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
+	"deploygate/gate/proxy"
 	"deploygate/gate/socket"
 	"deploygate/gate/untrusted"
 	"deploygate/release"
@@ -35,9 +35,9 @@ type evidence struct {
 	*Host
 	diagnosis.Facts
 	files        unit.Description
-	nginxWorkers []int
-	nginxConfig  *nginx.Config // nil: it couldn't be read
-	trial        struct {      // that failed, where this is about one
+	proxyWorkers []int
+	proxyConfig  proxy.Configuration // nil: it couldn't be read
+	trial        struct {            // that failed, where this is about one
 		gate.Expect
 		until time.Time
 	}
@@ -382,7 +382,7 @@ func (v *evidence) proxyUser() socket.Identity {
 	if v.Proxy.Program == "" {
 		return socket.Identity{}
 	}
-	for _, pid := range v.nginxWorkers {
+	for _, pid := range v.proxyWorkers {
 		if who, err := socket.OfProcess(pid); err == nil && who.UID != 0 {
 			v.Proxy.User = who.Name
 			return who
@@ -398,34 +398,32 @@ func (v *evidence) proxyUser() socket.Identity {
 
 // nginx looks at the proxy's unit and processes.
 func (v *evidence) nginx(ctx context.Context) {
-	n, is := v.Deployer.Gate.Proxy.(*nginx.Nginx)
-	if !is {
+	n, p := v.proxy, &v.Proxy
+	if n == nil {
 		return
 	}
-	p := &v.Proxy
-	p.Program, p.Unit, p.URL, p.Host = n.Program, nginxUnit, v.Config.Proxy.URL, v.Config.Proxy.Host
+	p.Program, p.Unit, p.URL, p.Host = n.Executable(), n.Unit(), v.Config.Proxy.URL, v.Config.Proxy.Host
 	p.LogFiles = []string{v.Config.Proxy.ErrorLog}
-	st, err := v.Manager.Unit(nginxUnit).State(ctx)
+	st, err := v.Manager.Unit(n.Unit()).State(ctx)
 	if err != nil {
-		v.unread("nginx's unit", err, "systemctl status "+nginxUnit)
+		v.unread("nginx's unit", err, "systemctl status "+n.Unit())
 		return
 	}
 	p.Running, p.State = st.ActiveState == "active", fmt.Sprintf("%s (%s)", st.ActiveState, st.SubState)
 	for _, process := range st.Processes {
 		if process.PID != st.MainPID {
-			v.nginxWorkers = append(v.nginxWorkers, process.PID)
+			v.proxyWorkers = append(v.proxyWorkers, process.PID)
 		}
 	}
 }
 
 // route reads nginx's configuration and finds where it sends the health request.
 func (v *evidence) route(ctx context.Context) {
-	n, is := v.Deployer.Gate.Proxy.(*nginx.Nginx)
-	if !is {
+	if v.proxy == nil {
 		return
 	}
 	p := &v.Proxy
-	effective, err := n.Effective(ctx)
+	effective, err := v.proxy.Configuration(ctx)
 	if p.Test != nil && p.Test.Cause == gate.ProxyConfigInvalid {
 		return // which is said already
 	}
@@ -433,7 +431,7 @@ func (v *evidence) route(ctx context.Context) {
 		v.unread("nginx's configuration", err, p.Program+" -T")
 		return
 	}
-	v.nginxConfig = effective
+	v.proxyConfig = effective
 	p.User = cmp.Or(p.User, effective.User())
 	if all, known := effective.Upstreams(); known {
 		p.Upstreams = v.asBind(all)
@@ -471,12 +469,12 @@ func (v *evidence) asBind(targets []string) []string {
 }
 
 // requestOf is the request through the proxy as nginx sees it.
-func requestOf(address, host string) (r nginx.Request, ok bool) {
+func requestOf(address, host string) (r proxy.Request, ok bool) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
 		return r, false
 	}
-	r = nginx.Request{Port: 80, TLS: u.Scheme == "https", Host: cmp.Or(host, u.Hostname()), Path: cmp.Or(u.Path, "/")}
+	r = proxy.Request{Port: 80, TLS: u.Scheme == "https", Host: cmp.Or(host, u.Hostname()), Path: cmp.Or(u.Path, "/")}
 	if r.TLS {
 		r.Port = 443
 	}
@@ -496,7 +494,7 @@ func (v *evidence) proxyLog(ctx context.Context, since, until time.Time) {
 		if !filepath.IsAbs(file) {
 			continue // syslog:, stderr, memory:
 		}
-		entries, err := nginx.ReadErrorLog(ctx, file, since, enough)
+		entries, err := v.proxy.ErrorLog(ctx, file, since, enough)
 		if err != nil {
 			v.unread("nginx's error log", err, "tail -n 50 "+file)
 		}
@@ -509,7 +507,7 @@ func (v *evidence) proxyLog(ctx context.Context, since, until time.Time) {
 }
 
 // about tells whether a line of nginx's error log is about this app, and not about another site.
-func (v *evidence) about(e nginx.Entry) bool {
+func (v *evidence) about(e proxy.Entry) bool {
 	host, _, _ := strings.Cut(e.Host, ":")
 	return strings.Contains(e.Request, " "+v.Path+" ") && host == v.Proxy.Host ||
 		v.Bind != "" && strings.Contains(e.Upstream, strings.TrimPrefix(v.Bind, "unix:"))

@@ -13,7 +13,6 @@ import (
 
 	"deploygate/gate"
 	"deploygate/gate/diagnosis"
-	"deploygate/gate/nginx"
 	"deploygate/gate/untrusted"
 	"deploygate/release/rehearsal"
 	"deploygate/release/unit"
@@ -180,25 +179,24 @@ func unknownTo(ctx context.Context, database, name string) bool {
 
 // proxyUnit looks at whether nginx is started at boot, and at whether it runs with the configuration that is on disk.
 func (v *evidence) proxyUnit(ctx context.Context) {
-	n, is := v.Deployer.Gate.Proxy.(*nginx.Nginx)
-	p := &v.Proxy
-	if !is || !p.Running {
+	n, p := v.proxy, &v.Proxy
+	if n == nil || !p.Running {
 		return
 	}
 	var err error
-	if p.FileState, p.WantedBy, err = v.Manager.Unit(nginxUnit).Enabled(ctx); err != nil {
+	if p.FileState, p.WantedBy, err = v.Manager.Unit(n.Unit()).Enabled(ctx); err != nil {
 		return
 	}
-	for _, pid := range v.nginxWorkers {
+	for _, pid := range v.proxyWorkers {
 		if at := processStart(pid); at.After(p.Loaded) {
 			p.Loaded = at
 		}
 	}
-	if v.nginxConfig == nil || p.Loaded.IsZero() || n.NeverReload {
+	if v.proxyConfig == nil || p.Loaded.IsZero() || !n.Reloads() {
 		return
 	}
 	link := v.pathfinder("")
-	for _, file := range v.nginxConfig.Files() {
+	for _, file := range v.proxyConfig.Files() {
 		if _, inLink := link.below(file); inLink {
 			continue // it changes with each release, and what it changes to is tested then
 		}

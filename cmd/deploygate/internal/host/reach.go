@@ -14,8 +14,8 @@ import (
 
 	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate"
-	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
+	"deploygate/gate/proxy"
 	"deploygate/gate/socket"
 	"deploygate/gate/untrusted"
 	"deploygate/release/unit"
@@ -23,7 +23,7 @@ import (
 
 // routes follows the request through nginx to where it ends, by nginx's configuration and by who listens where it leads.
 type routes struct {
-	nginx  *nginx.Nginx
+	proxy  proxy.Server
 	unit   unit.Unit
 	name   string // of the unit
 	config *config.Config
@@ -48,7 +48,7 @@ func (r routes) Way(ctx context.Context, status int) gate.Way {
 	if why := r.notNginx(ctx, &request, listeners); why != "" {
 		return gate.Way{Text: why}
 	}
-	config, err := r.nginx.Effective(ctx)
+	config, err := r.proxy.Configuration(ctx)
 	if err != nil {
 		return gate.Way{Text: err.Error()}
 	}
@@ -64,7 +64,7 @@ func (r routes) Way(ctx context.Context, status int) gate.Way {
 }
 
 // notNginx says why it isn't this nginx that is asked.
-func (r routes) notNginx(ctx context.Context, request *nginx.Request, listeners []socket.Listener) string {
+func (r routes) notNginx(ctx context.Context, request *proxy.Request, listeners []socket.Listener) string {
 	ip, err := r.addressOf(ctx, request)
 	switch {
 	case err != nil:
@@ -81,10 +81,10 @@ func (r routes) notNginx(ctx context.Context, request *nginx.Request, listeners 
 }
 
 // isNginx tells whether a process is nginx's, by the name of its program.
-func (r routes) isNginx(h gate.Holder) bool { return h.Name == filepath.Base(r.nginx.Program) }
+func (r routes) isNginx(h gate.Holder) bool { return h.Name == filepath.Base(r.proxy.Executable()) }
 
 // addressOf is the address that is asked.
-func (r routes) addressOf(ctx context.Context, request *nginx.Request) (netip.Addr, error) {
+func (r routes) addressOf(ctx context.Context, request *proxy.Request) (netip.Addr, error) {
 	if ip, err := netip.ParseAddr(request.Addr); err == nil {
 		return ip.Unmap(), nil
 	}
@@ -122,13 +122,13 @@ func isLocal(ip netip.Addr) bool {
 // follower follows requests at one moment.
 type follower struct {
 	routes
-	config    *nginx.Config
+	config    proxy.Configuration
 	listeners []socket.Listener
 	state     gate.UnitState
 }
 
 // follow goes to the end of a request's way, through servers of the same nginx that stand behind each other.
-func (f follower) follow(request nginx.Request, hops int) gate.Way {
+func (f follower) follow(request proxy.Request, hops int) gate.Way {
 	route := f.config.Route(request)
 	place := at(route)
 	switch {
@@ -159,7 +159,7 @@ func (f follower) follow(request nginx.Request, hops int) gate.Way {
 }
 
 // ends looks at every server that a request may be passed to: all of them have to be the app.
-func (f follower) ends(request nginx.Request, route nginx.Route, hops int) gate.Way {
+func (f follower) ends(request proxy.Request, route proxy.Route, hops int) gate.Way {
 	if len(route.Targets) == 0 {
 		return gate.Way{Known: true, Text: fmt.Sprintf("nginx passes it to no server (%s at %s)", route.Pass, route.PassAt)}
 	}
@@ -183,7 +183,7 @@ func (f follower) ends(request nginx.Request, route nginx.Route, hops int) gate.
 }
 
 // at says whether the app listens at an address that a request is passed to, or a server of nginx itself, which is followed.
-func (f follower) at(target string, request nginx.Request, route nginx.Route, hops int) gate.Way {
+func (f follower) at(target string, request proxy.Request, route proxy.Route, hops int) gate.Way {
 	passed := fmt.Sprintf("nginx passes it to %s (%s)", target, route.PassAt)
 	address, err := probe.ParseBind(target)
 	switch {
@@ -252,9 +252,9 @@ func (f follower) isHere(a probe.Address) bool {
 }
 
 // inner follows a request into a server of the same nginx, as one that ends TLS in front of another has it.
-func (f follower) inner(to probe.Address, request nginx.Request, route nginx.Route, hops int) gate.Way {
+func (f follower) inner(to probe.Address, request proxy.Request, route proxy.Route, hops int) gate.Way {
 	scheme, _, _ := strings.Cut(route.Pass, "://")
-	next := nginx.Request{Status: request.Status, Path: route.PathPassed, TLS: scheme == "https" || scheme == "grpcs"}
+	next := proxy.Request{Status: request.Status, Path: route.PathPassed, TLS: scheme == "https" || scheme == "grpcs"}
 	switch passed := route.HostPassed; {
 	case passed == "$host" || passed == "$http_host":
 		next.Host = request.Host
@@ -283,7 +283,7 @@ func (f follower) inner(to probe.Address, request nginx.Request, route nginx.Rou
 
 // detour finds another path of the site that leads to the app; where none does, and "/" is passed on to other servers only,
 // it is that one.
-func (f follower) detour(request nginx.Request) *gate.Detour {
+func (f follower) detour(request proxy.Request) *gate.Detour {
 	asked := request.Path
 	request.Status = 0
 	for _, path := range f.config.Locations(request) {
@@ -311,7 +311,7 @@ func (f follower) by(path, elsewhere string) *gate.Detour {
 }
 
 // at is the block that decides.
-func at(r nginx.Route) string {
+func at(r proxy.Route) string {
 	if r.Location == "" {
 		return r.Server
 	}

@@ -10,8 +10,10 @@ import (
 
 	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/gate"
-	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
+	"deploygate/gate/proxy"
+	"deploygate/gate/proxy/nginx"
+	"deploygate/gate/proxy/nginx/conf"
 	"deploygate/gate/socket"
 )
 
@@ -86,12 +88,12 @@ func TestWhereARequestEnds(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			text := fmt.Sprintf("# configuration file /etc/nginx/nginx.conf:\nhttp {\nupstream one { server %s; }\nupstream two { server %s; server 192.0.2.1; }\nupstream none { server %s down; }\nserver { listen 80;\n\n%s\n}\n}\n", port, port, port, c.config)
-			effective, err := nginx.Parse(strings.NewReader(text))
+			effective, err := conf.Parse(strings.NewReader(text))
 			if err != nil {
 				t.Fatal(err)
 			}
-			f := follower{routes: routes{config: config.Defaults("app"), nginx: &nginx.Nginx{Program: "/usr/sbin/nginx"}, bind: c.bind, name: "app.service"}, config: effective, listeners: all}
-			way := f.follow(nginx.Request{Port: 80, Host: "localhost", Path: "/health/", Status: 200}, 0)
+			f := follower{routes: routes{config: config.Defaults("app"), proxy: &nginx.Nginx{Program: "/usr/sbin/nginx"}, bind: c.bind, name: "app.service"}, config: effective, listeners: all}
+			way := f.follow(proxy.Request{Port: 80, Host: "localhost", Path: "/health/", Status: 200}, 0)
 			if way.App != (c.want == "app") || way.Known != c.known && !way.App || !way.App && !strings.Contains(way.Text, c.want) {
 				t.Errorf("%+v, want …%s…", way, c.want)
 			}

@@ -52,7 +52,7 @@ func (s rehearser) Begin(ctx context.Context, v release.Version) (deploy.Stage, 
 	own.Service.Unit, own.Health.Bind, own.Proxy.Kind = c.Name, s.bindTo(), config.KindNone
 	g := newGate(&own, s.Manager.Unit(c.Name))
 	deployer.Gate = g
-	beside.Config, beside.Deployer, beside.rehearsedFor = &own, &deployer, c.live
+	beside.Config, beside.Deployer, beside.rehearsedFor, beside.proxy = &own, &deployer, c.live, nil
 	if err := beside.direct(ctx, g, s.Manager.Unit(c.Name), s.log); err != nil {
 		return deploy.Stage{}, err
 	}

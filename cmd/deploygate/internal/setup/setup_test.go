@@ -11,7 +11,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/sys/unix"
 
-	"deploygate/gate/nginx"
+	"deploygate/gate/proxy/nginx/conf"
 	"deploygate/release/unit"
 	"deploygate/release/unit/pair"
 	"deploygate/scripts/assert"
@@ -68,7 +68,7 @@ func TestInitFindsTheWayThroughNginx(t *testing.T) {
 		{"no server", "", "", ""},
 		{"over a socket alone", "server { listen unix:/run/nginx.sock; server_name shop.example; " + app + " }", "", ""},
 	} {
-		config, err := nginx.Parse(strings.NewReader("# configuration file /etc/nginx/nginx.conf:\nevents {}\nhttp { " + c.config + " }\n"))
+		config, err := conf.Parse(strings.NewReader("# configuration file /etc/nginx/nginx.conf:\nevents {}\nhttp { " + c.config + " }\n"))
 		assert.OK(t, err)
 		f := found{bind: "unix:/run/shop.sock"}
 		f.through(config)

@@ -11,8 +11,10 @@ import (
 	"strings"
 
 	"deploygate/cmd/deploygate/internal/config"
-	"deploygate/gate/nginx"
 	"deploygate/gate/probe"
+	"deploygate/gate/proxy"
+	"deploygate/gate/proxy/nginx"
+	"deploygate/gate/proxy/nginx/conf"
 	"deploygate/gate/untrusted"
 )
 
@@ -31,7 +33,7 @@ func (f *found) findProxy(ctx context.Context) {
 }
 
 // through takes the first way by which nginx leads the health request to the app.
-func (f *found) through(effective *nginx.Config) {
+func (f *found) through(effective *conf.Config) {
 	path := config.Defaults("").Health.Path
 	for _, e := range entrances(effective) {
 		e.request.Path = path
@@ -76,7 +78,7 @@ func realPath(file string) string {
 }
 
 // entrance is one way into nginx.
-type entrance struct{ request nginx.Request }
+type entrance struct{ request proxy.Request }
 
 func (e entrance) url(path string) string {
 	scheme, usual, host := "http", 80, e.request.Addr
@@ -97,7 +99,7 @@ var plainName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
 
 // entrances lists every way into nginx over TCP, by the names and addresses of its servers: those without TLS first,
 // else in the configuration's order. A server without a name of its own is tried by the default one.
-func entrances(c *nginx.Config) (all []entrance) {
+func entrances(c *conf.Config) (all []entrance) {
 	for _, http := range c.Directives {
 		if http.Name != "http" {
 			continue
@@ -120,7 +122,7 @@ func entrances(c *nginx.Config) (all []entrance) {
 	return all
 }
 
-func entrancesOf(server nginx.Directive) (all []entrance) {
+func entrancesOf(server conf.Directive) (all []entrance) {
 	names, listens, tls := []string{}, [][]string{}, false
 	for _, d := range server.Block {
 		switch d.Name {
@@ -144,7 +146,7 @@ func entrancesOf(server nginx.Directive) (all []entrance) {
 			continue
 		}
 		for _, name := range names {
-			all = append(all, entrance{nginx.Request{Port: port, Addr: addr, TLS: tls || slices.Contains(l, "ssl"), Host: strings.ToLower(name)}})
+			all = append(all, entrance{proxy.Request{Port: port, Addr: addr, TLS: tls || slices.Contains(l, "ssl"), Host: strings.ToLower(name)}})
 		}
 	}
 	return all

@@ -1,10 +1,12 @@
-package nginx
+package conf
 
 import (
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"deploygate/gate/proxy"
 )
 
 func TestPathsBelowADirectory(t *testing.T) {
@@ -37,14 +39,14 @@ server { location /docs/ { alias /srv/app/current/docs/; } }
 		t.Fatal(err)
 	}
 	const file = "/etc/nginx/nginx.conf:"
-	want := []Path{
-		{"include", "/srv/app/current/deploy/extra.conf", file + "3", false, true},
-		{"ssl_certificate", "/srv/app/current/tls/cert.pem", file + "6", false, true},
-		{"root", "/srv/app/current/public", file + "8", true, false},
-		{"alias", "/srv/app/current/static", file + "9", true, false},
-		{"alias", "/srv/app/current/media", file + "11", true, false},
-		{"alias", "/srv/app/current", file + "12", true, false},
-		{"auth_basic_user_file", "/srv/app/current/htpasswd", file + "15", false, false},
+	want := []proxy.Path{
+		{Directive: "include", Path: "/srv/app/current/deploy/extra.conf", At: file + "3", Dir: false, Loaded: true},
+		{Directive: "ssl_certificate", Path: "/srv/app/current/tls/cert.pem", At: file + "6", Dir: false, Loaded: true},
+		{Directive: "root", Path: "/srv/app/current/public", At: file + "8", Dir: true, Loaded: false},
+		{Directive: "alias", Path: "/srv/app/current/static", At: file + "9", Dir: true, Loaded: false},
+		{Directive: "alias", Path: "/srv/app/current/media", At: file + "11", Dir: true, Loaded: false},
+		{Directive: "alias", Path: "/srv/app/current", At: file + "12", Dir: true, Loaded: false},
+		{Directive: "auth_basic_user_file", Path: "/srv/app/current/htpasswd", At: file + "15", Dir: false, Loaded: false},
 	}
 	if d := cmp.Diff(want, config.Paths("/srv/app/current")); d != "" {
 		t.Error(d)

@@ -16,23 +16,9 @@ import (
 	"strings"
 	"time"
 
+	"deploygate/gate/proxy"
 	"deploygate/gate/untrusted"
 )
-
-// Entry is one line of nginx's error log: "TIME [LEVEL] PID#TID: *CONNECTION TEXT while …, client: …, …"
-// (ngx_log_error_core, ngx_http_log_error). It may hold anything that clients and apps sent: clean it before it is
-// shown.
-type Entry struct {
-	At    time.Time // in local time, whole seconds: nginx logs no more
-	Level string    // "emerg", "alert", "crit", "error", "warn", "notice", "info" or "debug"
-	Text  string    // the message alone, at most 2 KiB, query strings cut off
-	While string    // "connecting to upstream", "reading response header from upstream"
-	Errno int       // of "(13: Permission denied)", 0 if there is none
-	// Upstream, Server, Host and Request are from the tail; "" where they are absent. Query strings, which may hold
-	// secrets, are cut off: "GET /pay?… HTTP/1.1".
-	Upstream, Server, Host, Request string
-	Raw                             string // the line, at most 4 KiB, query strings cut off
-}
 
 const (
 	logBlock = 64 << 10 // what is read at once
@@ -57,7 +43,7 @@ const (
 //
 // The error, "cannot read FILE: why", wraps fs.ErrNotExist or fs.ErrPermission where that is why. Older files that
 // can't be read are no error.
-func ReadErrorLog(ctx context.Context, file string, since time.Time, limit int) ([]Entry, error) {
+func ReadErrorLog(ctx context.Context, file string, since time.Time, limit int) ([]proxy.Entry, error) {
 	l := &logReader{ctx: ctx, since: since.Truncate(time.Second), limit: limit, budget: maxRead}
 	f, info, err := openLog(file)
 	if err != nil {
@@ -102,7 +88,7 @@ type logReader struct {
 	since  time.Time
 	limit  int
 	budget int64
-	found  []Entry
+	found  []proxy.Entry
 	done   bool
 }
 
@@ -213,7 +199,7 @@ func (l *logReader) unpack(r io.Reader) {
 	}
 	limited := &io.LimitedReader{R: unpacked, N: maxUnpacked}
 	wanted := l.limit - len(l.found)
-	ring := make([]Entry, 0, min(wanted, 64))
+	ring := make([]proxy.Entry, 0, min(wanted, 64))
 	older, next := false, 0
 	err = lines(l.ctx, limited, func(line []byte) {
 		e, ok := parseEntry(string(line))
@@ -272,7 +258,7 @@ var (
 var tail = []string{"client: ", "server: ", "request: ", "subrequest: ", "upstream: ", "host: ", "referrer: "}
 
 // parseEntry understands one line.
-func parseEntry(line string) (e Entry, ok bool) {
+func parseEntry(line string) (e proxy.Entry, ok bool) {
 	line = strings.TrimSuffix(line, "\r")
 	head := entryHead.FindStringSubmatch(line)
 	if head == nil {
@@ -287,7 +273,7 @@ func parseEntry(line string) (e Entry, ok bool) {
 	text = query.ReplaceAllString(text, "?…")
 	raw := head[0] + text
 	if connected {
-		raw += e.fields(", client: " + rest)
+		raw += fields(&e, ", client: "+rest)
 		if m := entryWhile.FindStringSubmatch(text); m != nil {
 			e.While = strings.Clone(m[1])
 			text = strings.TrimSuffix(text, m[0])
@@ -303,7 +289,7 @@ func parseEntry(line string) (e Entry, ok bool) {
 
 // fields reads the tail and gives it without query strings. A field ends where one that may follow begins: what it
 // holds may look like any that came before.
-func (e *Entry) fields(rest string) (clean string) {
+func fields(e *proxy.Entry, rest string) (clean string) {
 	var out strings.Builder
 	for i := 0; i < len(tail); {
 		value, ok := strings.CutPrefix(rest, ", "+tail[i])
@@ -313,7 +299,7 @@ func (e *Entry) fields(rest string) (clean string) {
 		}
 		var next int
 		value, rest, next = cutField(value, i+1)
-		value = e.set(tail[i], value)
+		value = setField(e, tail[i], value)
 		out.WriteString(", " + tail[i] + value)
 		i = next
 	}
@@ -337,8 +323,8 @@ func cutField(s string, from int) (value, rest string, next int) {
 	return s[:end], s[end:], next
 }
 
-// set keeps a field's value and gives it without a query string, quotes included.
-func (e *Entry) set(name, value string) string {
+// setField keeps a field's value and gives it without a query string, quotes included.
+func setField(e *proxy.Entry, name, value string) string {
 	quoted := len(value) > 1 && strings.HasPrefix(value, `"`) && strings.HasSuffix(value, `"`)
 	if quoted {
 		value = value[1 : len(value)-1]

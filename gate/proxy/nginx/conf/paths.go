@@ -1,19 +1,12 @@
-package nginx
+package conf
 
 import (
 	"path"
 	"slices"
 	"strings"
-)
 
-// Path is a file or directory that the configuration names.
-type Path struct {
-	Directive string
-	Path      string // absolute and clean
-	At        string // "FILE:LINE"
-	Dir       bool   // files are served from it
-	Loaded    bool   // nginx opens it when it loads the configuration, and doesn't load it without
-}
+	"deploygate/gate/proxy"
+)
 
 // named are the directives with a path for their first argument, and whether nginx opens it as it loads the configuration.
 var named = map[string]bool{
@@ -27,19 +20,19 @@ var named = map[string]bool{
 // What a file below that directory says itself isn't counted: it comes and goes with the directory. A path whose end is a
 // variable counts as the directory that it surely lies in; a relative one, which nginx looks for beside its own files, and
 // an include of a pattern, which may match nothing, don't count.
-func (c *Config) Paths(dir string) (found []Path) {
+func (c *Config) Paths(dir string) (found []proxy.Path) {
 	add := func(d *Directive, loaded bool) {
 		if len(d.Args) == 0 || inside(d.File, dir) {
 			return
 		}
-		p := Path{Directive: d.Name, Path: d.Args[0], At: d.at(), Dir: d.Name == "alias" || d.Name == "root", Loaded: loaded}
+		p := proxy.Path{Directive: d.Name, Path: d.Args[0], At: d.at(), Dir: d.Name == "alias" || d.Name == "root", Loaded: loaded}
 		if i := strings.IndexByte(p.Path, '$'); i >= 0 {
 			p.Path, p.Dir, p.Loaded = path.Dir(p.Path[:i]+"x"), true, false
 		}
 		if p.Path = path.Clean(p.Path); !inside(p.Path, dir) {
 			return
 		}
-		same := func(o Path) bool { return o.Directive == p.Directive && o.Path == p.Path }
+		same := func(o proxy.Path) bool { return o.Directive == p.Directive && o.Path == p.Path }
 		if !slices.ContainsFunc(found, same) {
 			found = append(found, p)
 		}

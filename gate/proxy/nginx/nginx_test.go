@@ -129,7 +129,7 @@ case $1 in
 esac
 `
 	assert.OK(t, os.WriteFile(program, []byte(script), 0o755))
-	f := &fake{&Nginx{Program: program, Master: func(context.Context) int { return 0 }, ErrorLog: "/var/log/nginx/error.log"}, t, dir}
+	f := &fake{&Nginx{Program: program, Master: func(context.Context) int { return 0 }, LogFile: "/var/log/nginx/error.log"}, t, dir}
 	f.write("conf", "events {}\n")
 	return f
 }

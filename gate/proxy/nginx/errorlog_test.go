@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"deploygate/gate/proxy"
 	"deploygate/scripts/assert"
 )
 
@@ -29,11 +30,11 @@ func TestParseEntry(t *testing.T) {
 	const head = "2026/11/21 05:51:30 "
 	for _, c := range []struct {
 		name, line string
-		want       Entry // without Raw, but where it matters
+		want       proxy.Entry // without Raw, but where it matters
 	}{
 		{
 			"an upstream that is gone", refused,
-			Entry{
+			proxy.Entry{
 				Level: "error", Text: "connect() to unix:/run/g.sock failed (2: No such file or directory)", While: "connecting to upstream", Errno: 2,
 				Server: "_", Request: "GET /pay?… HTTP/1.1", Upstream: "http://unix:/run/g.sock:/pay?…", Host: "localhost",
 				Raw: `2026/11/21 05:51:30 [error] 12#12: *3 connect() to unix:/run/g.sock failed (2: No such file or directory) while connecting to upstream, client: 127.0.0.1, server: _, request: "GET /pay?… HTTP/1.1", upstream: "http://unix:/run/g.sock:/pay?…", host: "localhost"`,
@@ -41,7 +42,7 @@ func TestParseEntry(t *testing.T) {
 		},
 		{
 			"a time-out", head + `[error] 12#12: *3 upstream timed out (110: Connection timed out) while reading response header from upstream, client: ::1, server: shop.example, request: "GET / HTTP/2.0", upstream: "http://127.0.0.1:8000/", host: "shop.example", referrer: "https://shop.example/?secret"`,
-			Entry{
+			proxy.Entry{
 				Level: "error", Text: "upstream timed out (110: Connection timed out)", While: "reading response header from upstream", Errno: 110,
 				Server: "shop.example", Request: "GET / HTTP/2.0", Upstream: "http://127.0.0.1:8000/", Host: "shop.example",
 				Raw: head + `[error] 12#12: *3 upstream timed out (110: Connection timed out) while reading response header from upstream, client: ::1, server: shop.example, request: "GET / HTTP/2.0", upstream: "http://127.0.0.1:8000/", host: "shop.example", referrer: "https://shop.example/?…"`,
@@ -49,19 +50,19 @@ func TestParseEntry(t *testing.T) {
 		},
 		{
 			"no errno", head + `[error] 1#1: *3 upstream prematurely closed connection while reading response header from upstream, client: unix:, server: , request: "GET / HTTP/1.1", subrequest: "/auth?secret", upstream: "http://unix:/g.sock/", host: "a"`,
-			Entry{Level: "error", Text: "upstream prematurely closed connection", While: "reading response header from upstream", Request: "GET / HTTP/1.1", Upstream: "http://unix:/g.sock/", Host: "a"},
+			proxy.Entry{Level: "error", Text: "upstream prematurely closed connection", While: "reading response header from upstream", Request: "GET / HTTP/1.1", Upstream: "http://unix:/g.sock/", Host: "a"},
 		},
-		{"no connection", head + "[emerg] 9#9: bind() to 0.0.0.0:80 failed (98: Address already in use)", Entry{Level: "emerg", Text: "bind() to 0.0.0.0:80 failed (98: Address already in use)", Errno: 98}},
-		{"no tail", head + "[notice] 9#9: using the \"epoll\" event method while it lasts", Entry{Level: "notice", Text: `using the "epoll" event method while it lasts`}},
+		{"no connection", head + "[emerg] 9#9: bind() to 0.0.0.0:80 failed (98: Address already in use)", proxy.Entry{Level: "emerg", Text: "bind() to 0.0.0.0:80 failed (98: Address already in use)", Errno: 98}},
+		{"no tail", head + "[notice] 9#9: using the \"epoll\" event method while it lasts", proxy.Entry{Level: "notice", Text: `using the "epoll" event method while it lasts`}},
 		{
 			"a file", head + `[error] 9#9: *1 open() "/srv/x" failed (13: Permission denied), client: 10.0.0.1, server: a, request: "GET /x HTTP/1.1", host: "a"`,
-			Entry{Level: "error", Text: `open() "/srv/x" failed (13: Permission denied)`, Errno: 13, Server: "a", Request: "GET /x HTTP/1.1", Host: "a"},
+			proxy.Entry{Level: "error", Text: `open() "/srv/x" failed (13: Permission denied)`, Errno: 13, Server: "a", Request: "GET /x HTTP/1.1", Host: "a"},
 		},
-		{"a socket of another kind", head + "[crit] 9#9: *1 SSL_do_handshake() failed (SSL: error:0A00006C:SSL routines::bad key share) while SSL handshaking, client: 10.0.0.1, server: 0.0.0.0:443", Entry{Level: "crit", Text: "SSL_do_handshake() failed (SSL: error:0A00006C:SSL routines::bad key share)", While: "SSL handshaking", Server: "0.0.0.0:443"}},
-		{"what a client sends in a field that comes last", head + `[error] 9#9: *1 x while y, client: a, server: b, request: "GET / HTTP/1.1", host: "c", referrer: "", upstream: "http://evil/"`, Entry{Level: "error", Text: "x", While: "y", Server: "b", Request: "GET / HTTP/1.1", Host: "c"}},
-		{"a query with quotes and spaces", head + `[error] 9#9: *1 x while y, client: a, server: b, request: "GET /?a="secret", x: "secret secret HTTP/1.1", host: "c"`, Entry{Level: "error", Text: "x", While: "y", Server: "b", Request: "GET /?… HTTP/1.1", Host: "c"}},
-		{"cut off by nginx", head + `[error] 9#9: *1 x while y, client: a, server: b, request: "GET /?secret`, Entry{Level: "error", Text: "x", While: "y", Server: "b", Request: `"GET /?…`}},
-		{"a query in the message", head + `[info] 9#9: *1 client sent invalid request: "GET /?secret HTTP/1.1", client: a`, Entry{Level: "info", Text: `client sent invalid request: "GET /?… HTTP/1.1"`}},
+		{"a socket of another kind", head + "[crit] 9#9: *1 SSL_do_handshake() failed (SSL: error:0A00006C:SSL routines::bad key share) while SSL handshaking, client: 10.0.0.1, server: 0.0.0.0:443", proxy.Entry{Level: "crit", Text: "SSL_do_handshake() failed (SSL: error:0A00006C:SSL routines::bad key share)", While: "SSL handshaking", Server: "0.0.0.0:443"}},
+		{"what a client sends in a field that comes last", head + `[error] 9#9: *1 x while y, client: a, server: b, request: "GET / HTTP/1.1", host: "c", referrer: "", upstream: "http://evil/"`, proxy.Entry{Level: "error", Text: "x", While: "y", Server: "b", Request: "GET / HTTP/1.1", Host: "c"}},
+		{"a query with quotes and spaces", head + `[error] 9#9: *1 x while y, client: a, server: b, request: "GET /?a="secret", x: "secret secret HTTP/1.1", host: "c"`, proxy.Entry{Level: "error", Text: "x", While: "y", Server: "b", Request: "GET /?… HTTP/1.1", Host: "c"}},
+		{"cut off by nginx", head + `[error] 9#9: *1 x while y, client: a, server: b, request: "GET /?secret`, proxy.Entry{Level: "error", Text: "x", While: "y", Server: "b", Request: `"GET /?…`}},
+		{"a query in the message", head + `[info] 9#9: *1 client sent invalid request: "GET /?secret HTTP/1.1", client: a`, proxy.Entry{Level: "info", Text: `client sent invalid request: "GET /?… HTTP/1.1"`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, ok := parseEntry(c.line)
@@ -107,7 +108,7 @@ func logged(from, n int) string {
 }
 
 // texts says which lines entries are of: "3 4 5".
-func texts(entries []Entry) string {
+func texts(entries []proxy.Entry) string {
 	var numbers []string
 	for _, e := range entries {
 		numbers = append(numbers, strings.TrimPrefix(e.Text, "line "))
@@ -361,7 +362,7 @@ func FuzzEntry(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		e, ok := parseEntry(line)
 		if !ok {
-			if e != (Entry{}) {
+			if e != (proxy.Entry{}) {
 				t.Errorf("%+v", e)
 			}
 			return

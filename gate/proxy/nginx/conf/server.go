@@ -1,4 +1,4 @@
-package nginx
+package conf
 
 import (
 	"errors"
@@ -39,7 +39,7 @@ func (w *walk) selectServer(http level) (*Directive, error) {
 		if tls := slices.ContainsFunc(here, func(l listener) bool { return l.tls }); tls != w.request.TLS {
 			return nil, fmt.Errorf("nginx listens on %s port %d with ssl: %t, and the request's is: %t", host, w.request.Port, tls, w.request.TLS)
 		}
-		server, err := selectName(here, w.host, w.config.hostname)
+		server, err := selectName(here, w.host, w.config.Hostname)
 		if err != nil {
 			return nil, err
 		}

@@ -1,10 +1,12 @@
-package nginx
+package conf
 
 import (
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+
+	"deploygate/gate/proxy"
 )
 
 // What keeps an answer through nginx from being the one of the server that its request is passed to.
@@ -28,7 +30,7 @@ func (w *walk) noteTries(d *Directive) {
 	}
 	aliased := last(w.innermost(), "alias") != nil
 	for _, arg := range d.Args[:len(d.Args)-1] {
-		t := Try{Path: base + w.vars.expand(arg), Dir: strings.HasSuffix(arg, "/"), At: d.at()}
+		t := proxy.Try{Path: base + w.vars.expand(arg), Dir: strings.HasSuffix(arg, "/"), At: d.at()}
 		if aliased || !path.IsAbs(base) || strings.Contains(t.Path, unknown) {
 			t.Path = ""
 		}
@@ -109,7 +111,7 @@ func (w *walk) pathPassed(d *Directive) string {
 const maxPaths = 30
 
 // Locations gives paths of the site that a request leads to, as its locations name them, "/" first: each may lead elsewhere.
-func (c *Config) Locations(r Request) []string {
+func (c *Config) Locations(r proxy.Request) []string {
 	w := &walk{config: c, request: r, levels: []level{c.Directives}}
 	_ = w.run() // what can't be followed has a server all the same
 	found := []string{"/"}

@@ -24,6 +24,7 @@ import (
 
 	"deploygate/gate"
 	"deploygate/gate/program"
+	"deploygate/gate/proxy"
 )
 
 // Find gives the path of nginx's program, or "": root's PATH in a cron job or a unit may lack the sbin directories.
@@ -35,8 +36,8 @@ type Nginx struct {
 	Program string
 	// Master gives the master's process id, 0 where it isn't known.
 	Master func(context.Context) int
-	// ErrorLog is where nginx says why it keeps an old configuration, for the advice.
-	ErrorLog string
+	// LogFile is where nginx says why it keeps an old configuration, for the advice.
+	LogFile string
 	// NeverReload is for users who reload it themselves.
 	NeverReload bool
 
@@ -50,6 +51,23 @@ const (
 	reloadLimit = 10 * time.Second
 	maxOutput   = 16 << 10
 )
+
+// Executable implements proxy.Server.
+func (n *Nginx) Executable() string { return n.Program }
+
+// Unit implements proxy.Server. It is that of Debian's package, and of nginx's own.
+func (n *Nginx) Unit() string { return Unit }
+
+// Unit is the unit that runs nginx.
+const Unit = "nginx.service"
+
+// Reloads implements proxy.Server.
+func (n *Nginx) Reloads() bool { return !n.NeverReload }
+
+// ErrorLog implements proxy.Server.
+func (n *Nginx) ErrorLog(ctx context.Context, file string, since time.Time, limit int) ([]proxy.Entry, error) {
+	return ReadErrorLog(ctx, file, since, limit)
+}
 
 // Begin tests the configuration before anything is touched and remembers it as the one that nginx runs.
 func (n *Nginx) Begin(ctx context.Context) error {
@@ -155,7 +173,7 @@ func (n *Nginx) reload(ctx context.Context) error {
 		case <-limit.C:
 			return gate.NewFinding(gate.LayerProxy, gate.Unknown, "nginx was told to reload and keeps its old configuration").
 				With("processes", fmt.Sprintf("master %d has no new worker after %s", master, reloadLimit)).
-				Advise("its error log says why: grep emerg " + n.ErrorLog + " | tail -n 3")
+				Advise("its error log says why: grep emerg " + n.LogFile + " | tail -n 3")
 		}
 	}
 }

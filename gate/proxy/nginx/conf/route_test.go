@@ -1,4 +1,4 @@
-package nginx
+package conf
 
 import (
 	"strings"
@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"deploygate/gate/proxy"
 )
 
 func TestRouteOnDebian(t *testing.T) {
@@ -19,52 +21,52 @@ func TestRouteOnDebian(t *testing.T) {
 	socket := []string{"unix:/run/shop/gunicorn.sock"}
 	for _, c := range []struct {
 		name    string
-		request Request
-		want    Route
+		request proxy.Request
+		want    proxy.Route
 	}{
 		{
 			"nobody's name",
-			Request{Port: 80, Host: "203.0.113.9", Path: "/"},
-			Route{Known: true, Server: "/etc/nginx/sites-enabled/default:21", Location: "/etc/nginx/sites-enabled/default:48", Returns: "try_files =404", ErrorLogs: []string{main}, Tries: []Try{
+			proxy.Request{Port: 80, Host: "203.0.113.9", Path: "/"},
+			proxy.Route{Known: true, Server: "/etc/nginx/sites-enabled/default:21", Location: "/etc/nginx/sites-enabled/default:48", Returns: "try_files =404", ErrorLogs: []string{main}, Tries: []proxy.Try{
 				{Path: "/var/www/html/", At: "/etc/nginx/sites-enabled/default:51"}, {Path: "/var/www/html//", Dir: true, At: "/etc/nginx/sites-enabled/default:51"},
 			}},
 		},
 		{
 			"to https",
-			Request{Port: 80, Addr: "127.0.0.1", Host: "www.shop.example", Path: "/health/?token=1"},
-			Route{Known: true, Server: shop + ":5", Returns: "return 301 https://shop.example$request_uri", ErrorLogs: []string{main}},
+			proxy.Request{Port: 80, Addr: "127.0.0.1", Host: "www.shop.example", Path: "/health/?token=1"},
+			proxy.Route{Known: true, Server: shop + ":5", Returns: "return 301 https://shop.example$request_uri", ErrorLogs: []string{main}},
 		},
 		{
 			"the health path",
-			Request{Port: 443, TLS: true, Host: "shop.example:443", Path: "/health/"},
-			Route{
+			proxy.Request{Port: 443, TLS: true, Host: "shop.example:443", Path: "/health/"},
+			proxy.Route{
 				Known: true, Server: shop + ":12", Location: shop + ":25", Pass: upstream, PassAt: shop + ":28", Targets: socket,
 				ConnectTimeout: time.Minute, ReadTimeout: 5 * time.Second, ErrorLogs: []string{shopLog}, HostPassed: "$host", PathPassed: "/health/",
 			},
 		},
 		{
 			"any other path, over IPv6",
-			Request{Port: 443, Addr: "[::1]", TLS: true, Host: "shop.example", Path: "/cart"},
-			Route{
+			proxy.Request{Port: 443, Addr: "[::1]", TLS: true, Host: "shop.example", Path: "/cart"},
+			proxy.Route{
 				Known: true, Server: shop + ":12", Location: shop + ":36", Pass: upstream, PassAt: shop + ":40", Targets: socket,
 				ConnectTimeout: 2 * time.Second, ReadTimeout: 90 * time.Second, ErrorLogs: []string{shopLog}, HostPassed: "$host", PathPassed: "/cart",
-				Tries: []Try{{Path: "/srv/shop/public/cart", At: shop + ":33"}},
+				Tries: []proxy.Try{{Path: "/srv/shop/public/cart", At: shop + ":33"}},
 			},
 		},
 		{
 			"static files",
-			Request{Port: 443, TLS: true, Host: "shop.example", Path: "/static/app.css"},
-			Route{Known: true, Server: shop + ":12", Location: shop + ":20", ErrorLogs: []string{shopLog}},
+			proxy.Request{Port: 443, TLS: true, Host: "shop.example", Path: "/static/app.css"},
+			proxy.Route{Known: true, Server: shop + ":12", Location: shop + ":20", ErrorLogs: []string{shopLog}},
 		},
 		{
 			"a port that nobody listens on",
-			Request{Port: 8080, Host: "shop.example", Path: "/"},
-			Route{Why: "nginx listens nowhere on port 8080", ErrorLogs: []string{main}},
+			proxy.Request{Port: 8080, Host: "shop.example", Path: "/"},
+			proxy.Route{Why: "nginx listens nowhere on port 8080", ErrorLogs: []string{main}},
 		},
 		{
 			"TLS where there is none",
-			Request{Port: 80, TLS: true, Host: "shop.example", Path: "/"},
-			Route{Why: "nginx listens on 0.0.0.0 port 80 with ssl: false, and the request's is: true", ErrorLogs: []string{main}},
+			proxy.Request{Port: 80, TLS: true, Host: "shop.example", Path: "/"},
+			proxy.Route{Why: "nginx listens on 0.0.0.0 port 80 with ssl: false, and the request's is: true", ErrorLogs: []string{main}},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -77,7 +79,7 @@ func TestRouteOnDebian(t *testing.T) {
 
 // routed asks for a route in a configuration in which servers and locations have names, "# name" behind their opening
 // brace, so that tests need no line numbers.
-func routed(t *testing.T, text string, r Request) (route Route, server, location string) {
+func routed(t *testing.T, text string, r proxy.Request) (route proxy.Route, server, location string) {
 	t.Helper()
 	names := map[string]string{"": ""}
 	for i, line := range strings.Split(text, "\n") {
@@ -136,46 +138,46 @@ func TestServersAreChosenAsNginxDoes(t *testing.T) {
 	}`
 	for _, c := range []struct {
 		name string
-		r    Request
+		r    proxy.Request
 		want string // the server, or "!" and a part of Why
 	}{
-		{"exact", Request{Port: 80, Host: "www.example.com"}, "first"},
-		{"exact, as hosts may be written", Request{Port: 80, Host: "WWW.Example.Com.:80"}, "first"},
-		{"a wildcard", Request{Port: 80, Host: "a.example.com"}, "head"},
-		{"a wildcard, deeper", Request{Port: 80, Host: "a.b.example.com"}, "head"},
-		{"the longest wildcard", Request{Port: 80, Host: "v1.api.example.com"}, "longer head"},
-		{"not the wildcard's own", Request{Port: 80, Host: "api.example.com"}, "head"},
-		{"a wildcard at the end", Request{Port: 80, Host: "mail.example.org"}, "tail"},
-		{"in front before at the end", Request{Port: 80, Host: "mail.example.com"}, "head"},
-		{"a regular expression, whose capital makes it ignore case", Request{Port: 80, Host: "joe.example.NET"}, "regex"},
-		{"the second of its names", Request{Port: 80, Host: "second.org"}, "regex"},
-		{"a dot stands for both", Request{Port: 80, Host: "dot.example"}, "unset listen"},
-		{"the first of two that conflict", Request{Port: 80, Host: "x.dot.example"}, "unset listen"},
-		{"the default server", Request{Port: 80, Host: "unknown.example"}, "default"},
-		{"an IP as host", Request{Port: 80, Host: "[::1]:80"}, "default"},
-		{"no host", Request{Port: 80}, "default"},
-		{"a name that listens elsewhere", Request{Port: 80, Addr: "127.0.0.1", Host: "v6.example"}, "default"},
-		{"a more specific address", Request{Port: 80, Addr: "127.0.0.2", Host: "example.com"}, "address"},
-		{"its second name", Request{Port: 80, Addr: "127.0.0.2", Host: "third.example"}, "address second"},
-		{"IPv6", Request{Port: 80, Addr: "::1", Host: "example.com"}, "ranges"},
-		{"an IPv4 address written as IPv6", Request{Port: 80, Addr: "::ffff:127.0.0.2", Host: "example.com"}, "address"},
-		{"a range of ports", Request{Port: 8010, Host: "example.com"}, "ranges"},
-		{"behind the range", Request{Port: 8011, Host: "example.com"}, "!nowhere on port 8011"},
-		{"a unix socket", Request{Addr: "unix:/run/n.sock", Host: "example.com"}, "ranges"},
-		{"another unix socket", Request{Port: 80, Addr: "unix:/run/o.sock", Host: "example.com"}, "!nowhere on unix:/run/o.sock"},
-		{"IPv4 through ipv6only=off", Request{Port: 81, Addr: "127.0.0.1"}, "both"},
-		{"IPv4 through [::] alone", Request{Port: 81}, "both"},
-		{"localhost", Request{Port: 82, Addr: "::1"}, "localhost"},
-		{"localhost by name", Request{Port: 82, Addr: "localhost"}, "localhost"},
-		{"another address than localhost", Request{Port: 82, Addr: "192.0.2.1"}, "!nowhere on 192.0.2.1:82"},
-		{"any address of one server", Request{Port: 83}, "two addresses"},
-		{"any address of two servers", Request{Port: 84}, "!127.0.0.1 or 127.0.0.2"},
-		{"an address that a name may have", Request{Port: 85, Addr: "127.0.0.1"}, "!db.internal"},
-		{"a name as address", Request{Port: 80, Addr: "db.internal"}, "!db.internal"},
-		{"the empty name", Request{Port: 86}, "empty"},
-		{"a regular expression that Go has not", Request{Port: 86, Host: "y"}, "!not understood"},
-		{"QUIC is no TCP", Request{Port: 87}, "!nowhere on port 87"},
-		{"the host's name, which a dump doesn't tell", Request{Port: 89, Host: "web1"}, "!$hostname"},
+		{"exact", proxy.Request{Port: 80, Host: "www.example.com"}, "first"},
+		{"exact, as hosts may be written", proxy.Request{Port: 80, Host: "WWW.Example.Com.:80"}, "first"},
+		{"a wildcard", proxy.Request{Port: 80, Host: "a.example.com"}, "head"},
+		{"a wildcard, deeper", proxy.Request{Port: 80, Host: "a.b.example.com"}, "head"},
+		{"the longest wildcard", proxy.Request{Port: 80, Host: "v1.api.example.com"}, "longer head"},
+		{"not the wildcard's own", proxy.Request{Port: 80, Host: "api.example.com"}, "head"},
+		{"a wildcard at the end", proxy.Request{Port: 80, Host: "mail.example.org"}, "tail"},
+		{"in front before at the end", proxy.Request{Port: 80, Host: "mail.example.com"}, "head"},
+		{"a regular expression, whose capital makes it ignore case", proxy.Request{Port: 80, Host: "joe.example.NET"}, "regex"},
+		{"the second of its names", proxy.Request{Port: 80, Host: "second.org"}, "regex"},
+		{"a dot stands for both", proxy.Request{Port: 80, Host: "dot.example"}, "unset listen"},
+		{"the first of two that conflict", proxy.Request{Port: 80, Host: "x.dot.example"}, "unset listen"},
+		{"the default server", proxy.Request{Port: 80, Host: "unknown.example"}, "default"},
+		{"an IP as host", proxy.Request{Port: 80, Host: "[::1]:80"}, "default"},
+		{"no host", proxy.Request{Port: 80}, "default"},
+		{"a name that listens elsewhere", proxy.Request{Port: 80, Addr: "127.0.0.1", Host: "v6.example"}, "default"},
+		{"a more specific address", proxy.Request{Port: 80, Addr: "127.0.0.2", Host: "example.com"}, "address"},
+		{"its second name", proxy.Request{Port: 80, Addr: "127.0.0.2", Host: "third.example"}, "address second"},
+		{"IPv6", proxy.Request{Port: 80, Addr: "::1", Host: "example.com"}, "ranges"},
+		{"an IPv4 address written as IPv6", proxy.Request{Port: 80, Addr: "::ffff:127.0.0.2", Host: "example.com"}, "address"},
+		{"a range of ports", proxy.Request{Port: 8010, Host: "example.com"}, "ranges"},
+		{"behind the range", proxy.Request{Port: 8011, Host: "example.com"}, "!nowhere on port 8011"},
+		{"a unix socket", proxy.Request{Addr: "unix:/run/n.sock", Host: "example.com"}, "ranges"},
+		{"another unix socket", proxy.Request{Port: 80, Addr: "unix:/run/o.sock", Host: "example.com"}, "!nowhere on unix:/run/o.sock"},
+		{"IPv4 through ipv6only=off", proxy.Request{Port: 81, Addr: "127.0.0.1"}, "both"},
+		{"IPv4 through [::] alone", proxy.Request{Port: 81}, "both"},
+		{"localhost", proxy.Request{Port: 82, Addr: "::1"}, "localhost"},
+		{"localhost by name", proxy.Request{Port: 82, Addr: "localhost"}, "localhost"},
+		{"another address than localhost", proxy.Request{Port: 82, Addr: "192.0.2.1"}, "!nowhere on 192.0.2.1:82"},
+		{"any address of one server", proxy.Request{Port: 83}, "two addresses"},
+		{"any address of two servers", proxy.Request{Port: 84}, "!127.0.0.1 or 127.0.0.2"},
+		{"an address that a name may have", proxy.Request{Port: 85, Addr: "127.0.0.1"}, "!db.internal"},
+		{"a name as address", proxy.Request{Port: 80, Addr: "db.internal"}, "!db.internal"},
+		{"the empty name", proxy.Request{Port: 86}, "empty"},
+		{"a regular expression that Go has not", proxy.Request{Port: 86, Host: "y"}, "!not understood"},
+		{"QUIC is no TCP", proxy.Request{Port: 87}, "!nowhere on port 87"},
+		{"the host's name, which a dump doesn't tell", proxy.Request{Port: 89, Host: "web1"}, "!$hostname"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.r.Path = "/"
@@ -189,8 +191,8 @@ func TestServersAreChosenAsNginxDoes(t *testing.T) {
 
 func TestTheHostsNameIsKnownOnTheHost(t *testing.T) {
 	c := parse(t, dump("http { server { listen 80; } server { listen 80; server_name $hostname; } }"))
-	c.hostname = "Web1"
-	if route := c.Route(Request{Port: 80, Host: "web1", Path: "/"}); !route.Known || route.Server != c.Directives[0].Block[1].at() {
+	c.Hostname = "Web1"
+	if route := c.Route(proxy.Request{Port: 80, Host: "web1", Path: "/"}); !route.Known || route.Server != c.Directives[0].Block[1].at() {
 		t.Errorf("%+v", route)
 	}
 }
@@ -253,7 +255,7 @@ func TestLocationsAreChosenAsNginxDoes(t *testing.T) {
 		{"", "!no absolute path"},
 	} {
 		t.Run(c.path, func(t *testing.T) {
-			route, _, location := routed(t, text, Request{Port: 80, Path: c.path})
+			route, _, location := routed(t, text, proxy.Request{Port: 80, Path: c.path})
 			if why, bad := strings.CutPrefix(c.want, "!"); bad && (route.Known || !strings.Contains(route.Why, why)) || !bad && (!route.Known || location != c.want) {
 				t.Errorf("%q, %+v; want %q", location, route, c.want)
 			}
@@ -262,7 +264,7 @@ func TestLocationsAreChosenAsNginxDoes(t *testing.T) {
 }
 
 // outcome says a route in a few words.
-func outcome(r Route) string {
+func outcome(r proxy.Route) string {
 	switch {
 	case !r.Known:
 		return "unknown: " + r.Why
@@ -351,7 +353,7 @@ func TestWhereARequestEnds(t *testing.T) {
 		{"no server", "", "unknown: nginx listens nowhere on port 80"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			route := parse(t, dump("http { "+c.http+" }")).Route(Request{Port: 80, Host: "example.com", Path: "/x"})
+			route := parse(t, dump("http { "+c.http+" }")).Route(proxy.Request{Port: 80, Host: "example.com", Path: "/x"})
 			got := strings.ReplaceAll(outcome(route), "/etc/nginx/nginx.conf", "F")
 			if got != c.want && (!strings.HasPrefix(c.want, "unknown: ") || !strings.HasPrefix(got, c.want)) {
 				t.Errorf("got  %s\nwant %s", got, c.want)
@@ -368,7 +370,7 @@ func TestTheIndexOfADirectoryMayBelongToTheApp(t *testing.T) {
 		{"an absolute one", `index /app; location / { } location = /app { proxy_pass http://a; }`, "unknown: the index file /app"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := outcome(parse(t, dump("http { server { "+c.server+" } }")).Route(Request{Port: 80, Path: "/"}))
+			got := outcome(parse(t, dump("http { server { "+c.server+" } }")).Route(proxy.Request{Port: 80, Path: "/"}))
 			if !strings.HasPrefix(got, c.want) {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
@@ -379,7 +381,7 @@ func TestTheIndexOfADirectoryMayBelongToTheApp(t *testing.T) {
 func TestOnlyTLSIsRefusedAtTheHandshake(t *testing.T) {
 	c := parse(t, dump("http { server { listen 443 ssl default_server; ssl_reject_handshake on; } server { listen 443; ssl on; server_name a; return 204; } }"))
 	for host, want := range map[string]string{"b": "ssl_reject_handshake", "a": "return 204"} {
-		if got := c.Route(Request{Port: 443, TLS: true, Host: host, Path: "/"}); got.Returns != want {
+		if got := c.Route(proxy.Request{Port: 443, TLS: true, Host: host, Path: "/"}); got.Returns != want {
 			t.Errorf("%s: %+v", host, got)
 		}
 	}
@@ -389,40 +391,40 @@ func TestInheritance(t *testing.T) {
 	const proxied = "proxy_pass http://a; "
 	for _, c := range []struct {
 		name, text string
-		want       Route
+		want       proxy.Route
 	}{
 		{
 			"the defaults", "http { server { location / { " + proxied + "} } }",
-			Route{ConnectTimeout: time.Minute, ReadTimeout: time.Minute, HostPassed: "$proxy_host", ErrorLogs: []string{"/var/log/nginx/error.log"}},
+			proxy.Route{ConnectTimeout: time.Minute, ReadTimeout: time.Minute, HostPassed: "$proxy_host", ErrorLogs: []string{"/var/log/nginx/error.log"}},
 		},
 		{
 			"from outside", "error_log /m; http { proxy_connect_timeout 5; proxy_read_timeout 1h; proxy_set_header HOST $http_host; server { proxy_read_timeout 1d; location / { " + proxied + "} } }",
-			Route{ConnectTimeout: 5 * time.Second, ReadTimeout: 24 * time.Hour, HostPassed: "$http_host", ErrorLogs: []string{"/m"}},
+			proxy.Route{ConnectTimeout: 5 * time.Second, ReadTimeout: 24 * time.Hour, HostPassed: "$http_host", ErrorLogs: []string{"/m"}},
 		},
 		{
 			"the innermost wins", "error_log /m; http { error_log /h; proxy_set_header Host $host; server { error_log /s crit; error_log syslog:server=[::1]; location / { proxy_set_header X y; " + proxied + "} } }",
-			Route{ConnectTimeout: time.Minute, ReadTimeout: time.Minute, HostPassed: "$proxy_host", ErrorLogs: []string{"/s", "syslog:server=[::1]"}},
+			proxy.Route{ConnectTimeout: time.Minute, ReadTimeout: time.Minute, HostPassed: "$proxy_host", ErrorLogs: []string{"/s", "syslog:server=[::1]"}},
 		},
 		{
 			"a location's own", "http { error_log /h; server { location / { error_log stderr; proxy_set_header Host app; proxy_read_timeout 1x; " + proxied + "} } }",
-			Route{ConnectTimeout: time.Minute, HostPassed: "app", ErrorLogs: []string{"stderr"}},
+			proxy.Route{ConnectTimeout: time.Minute, HostPassed: "app", ErrorLogs: []string{"stderr"}},
 		},
 		{
 			"from the location around it", "http { server { location / { error_log /l; proxy_set_header Host x; location /x { proxy_read_timeout 500ms; " + proxied + "} } } }",
-			Route{ConnectTimeout: time.Minute, ReadTimeout: 500 * time.Millisecond, HostPassed: "x", ErrorLogs: []string{"/l"}},
+			proxy.Route{ConnectTimeout: time.Minute, ReadTimeout: 500 * time.Millisecond, HostPassed: "x", ErrorLogs: []string{"/l"}},
 		},
 		{
 			"of another protocol", "http { uwsgi_read_timeout 7; server { location / { proxy_read_timeout 9; proxy_set_header Host x; uwsgi_pass unix:/a; } } }",
-			Route{ConnectTimeout: time.Minute, ReadTimeout: 7 * time.Second, HostPassed: "$http_host", ErrorLogs: []string{"/var/log/nginx/error.log"}},
+			proxy.Route{ConnectTimeout: time.Minute, ReadTimeout: 7 * time.Second, HostPassed: "$http_host", ErrorLogs: []string{"/var/log/nginx/error.log"}},
 		},
 		{
 			"http and what its includes leave apart", "http { error_log /h; } error_log /m; http { server { location / { " + proxied + "} } }",
-			Route{ConnectTimeout: time.Minute, ReadTimeout: time.Minute, HostPassed: "$proxy_host", ErrorLogs: []string{"/h"}},
+			proxy.Route{ConnectTimeout: time.Minute, ReadTimeout: time.Minute, HostPassed: "$proxy_host", ErrorLogs: []string{"/h"}},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := parse(t, dump(c.text)).Route(Request{Port: 80, Path: "/x"})
-			ignore := cmpopts.IgnoreFields(Route{}, "Server", "Location", "Pass", "PassAt", "Targets", "Known", "PathPassed")
+			got := parse(t, dump(c.text)).Route(proxy.Request{Port: 80, Path: "/x"})
+			ignore := cmpopts.IgnoreFields(proxy.Route{}, "Server", "Location", "Pass", "PassAt", "Targets", "Known", "PathPassed")
 			if d := cmp.Diff(c.want, got, ignore); d != "" || !got.Known {
 				t.Error(d, got.Why)
 			}

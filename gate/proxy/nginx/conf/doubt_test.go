@@ -1,10 +1,12 @@
-package nginx
+package conf
 
 import (
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"deploygate/gate/proxy"
 )
 
 // in is a configuration with one server that has these directives.
@@ -48,7 +50,7 @@ func TestWhatMayAnswerInsteadOfTheServerThatIsPassedTo(t *testing.T) {
 		{name: "a rewrite that may have been", text: "location / { if (-f /srv/up) { rewrite ^ /ok.html break; } " + upstream + " }", status: 200},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := parse(t, dump(inServer(c.text))).Route(Request{Port: 80, Host: "x", Path: "/health/", Status: c.status})
+			r := parse(t, dump(inServer(c.text))).Route(proxy.Request{Port: 80, Host: "x", Path: "/health/", Status: c.status})
 			var tries []string
 			for _, f := range r.Tries {
 				if f.Dir {
@@ -82,7 +84,7 @@ func TestThePathThatIsPassedOn(t *testing.T) {
 		"location / { return 200; }":                                                          "",
 		"location / { try_files /x @app; } location @app { proxy_pass http://127.0.0.1:81; }": "/shop/health/",
 	} {
-		if got := parse(t, dump(inServer(text))).Route(Request{Port: 80, Host: "x", Path: "/shop/health/"}).PathPassed; got != want {
+		if got := parse(t, dump(inServer(text))).Route(proxy.Request{Port: 80, Host: "x", Path: "/shop/health/"}).PathPassed; got != want {
 			t.Errorf("%s: %q, want %q", text, got, want)
 		}
 	}
@@ -95,10 +97,10 @@ location ^~ /api { proxy_pass http://127.0.0.1:81; }
 location ~ ^/x { return 404; }
 location @app { return 404; }
 location / { return 404; }`)))
-	if d := cmp.Diff([]string{"/", "/health/", "/static/", "/api"}, c.Locations(Request{Port: 80, Host: "x", Path: "/health/"})); d != "" {
+	if d := cmp.Diff([]string{"/", "/health/", "/static/", "/api"}, c.Locations(proxy.Request{Port: 80, Host: "x", Path: "/health/"})); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]string{"/"}, c.Locations(Request{Port: 81, Host: "x", Path: "/health/"})); d != "" {
+	if d := cmp.Diff([]string{"/"}, c.Locations(proxy.Request{Port: 81, Host: "x", Path: "/health/"})); d != "" {
 		t.Error(d)
 	}
 }
