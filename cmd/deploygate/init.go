@@ -9,9 +9,9 @@ import (
 
 	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/cmd/deploygate/internal/setup"
+	"deploygate/cmd/deploygate/internal/setup/socketunit"
 	"deploygate/gate"
 	"deploygate/release/unit"
-	"deploygate/release/unit/pair"
 )
 
 type initReport struct {
@@ -77,7 +77,7 @@ func (s *session) init(ctx context.Context, r initReport, unitName string, look 
 		return s.cannot(errors.New("interrupted; nothing was written"))
 	}
 	if !look {
-		if err := setup.Create(pair.File{Path: r.File, Text: r.Text}); err != nil {
+		if err := setup.Create(socketunit.File{Path: r.File, Text: r.Text}); err != nil {
 			return s.refused(err)
 		}
 		r.Written = true

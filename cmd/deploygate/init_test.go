@@ -3,13 +3,13 @@ package main
 import (
 	"testing"
 
-	"deploygate/release/unit/pair"
+	"deploygate/cmd/deploygate/internal/setup/socketunit"
 	"deploygate/scripts/assert"
 )
 
 func TestPrintSocket(t *testing.T) {
 	r := socketReport{
-		Files: []pair.File{{Path: "/etc/x.socket", Text: "[Socket]\nA=b\n"}}, Steps: []string{"one", "two"}, Back: []string{"three"}, Notes: []string{assert.Hostile},
+		Files: []socketunit.File{{Path: "/etc/x.socket", Text: "[Socket]\nA=b\n"}}, Steps: []string{"one", "two"}, Back: []string{"three"}, Notes: []string{assert.Hostile},
 	}
 	s, stdout, stderr := spoken(false)
 	s.printSocket(r)

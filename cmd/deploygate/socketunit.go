@@ -8,20 +8,20 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"deploygate/cmd/deploygate/internal/setup"
+	"deploygate/cmd/deploygate/internal/setup/socketunit"
 	"deploygate/gate"
 	"deploygate/release/unit"
-	"deploygate/release/unit/pair"
 )
 
 type socketReport struct {
-	App     string      `json:"app"`
-	Unit    string      `json:"unit"`
-	Socket  string      `json:"socket"`
-	Written bool        `json:"written"`
-	Files   []pair.File `json:"files"`
-	Steps   []string    `json:"steps"` // to the socket unit
-	Back    []string    `json:"back"`
-	Notes   []string    `json:"notes"`
+	App     string            `json:"app"`
+	Unit    string            `json:"unit"`
+	Socket  string            `json:"socket"`
+	Written bool              `json:"written"`
+	Files   []socketunit.File `json:"files"`
+	Steps   []string          `json:"steps"` // to the socket unit
+	Back    []string          `json:"back"`
+	Notes   []string          `json:"notes"`
 
 	there bool // the files were written before, and systemd doesn't know of them yet
 }
@@ -51,7 +51,7 @@ func (s *session) initSocket(ctx context.Context, look bool) error {
 	if err != nil {
 		return s.cannot(err)
 	}
-	r := socketReport{App: c.App, Unit: d.Name, Files: []pair.File{}, Steps: []string{}, Back: []string{}, Notes: []string{}}
+	r := socketReport{App: c.App, Unit: d.Name, Files: []socketunit.File{}, Steps: []string{}, Back: []string{}, Notes: []string{}}
 	if len(d.Sockets) > 0 {
 		r.Socket = d.Sockets[0]
 		return s.hasSocket(ctx, manager, r, d.Listen)
@@ -88,7 +88,7 @@ func (s *session) hasSocket(ctx context.Context, manager *unit.Manager, r socket
 	says := fmt.Sprintf("%s has a socket unit already: %s listens on %s for it; nothing to do", r.Unit, r.Socket, listen)
 	if st.ActiveState != "active" {
 		says = fmt.Sprintf("%s has a socket unit already, which is %s: %s; nothing was written", r.Unit, st.ActiveState, r.Socket)
-		r.Steps = append(pair.Steps(s.config.Service.Manager, r.Unit, r.Socket), s.checkCommand())
+		r.Steps = append(socketunit.Steps(s.config.Service.Manager, r.Unit, r.Socket), s.checkCommand())
 	}
 	if s.json {
 		r.Notes = append(r.Notes, says)

@@ -33,7 +33,7 @@ import (
 	"strconv"
 	"strings"
 
-	"deploygate/release/interpreter"
+	"deploygate/release/python"
 )
 
 // Command is what a unit runs, as systemd has loaded it.
@@ -77,7 +77,7 @@ func uncertain(format string, args ...any) error {
 // The unit that runs it can't be of Type=forking, even if the live one is, must not have sockets of a .socket unit, and
 // needs the directory of Stage.PIDFile to be its user's.
 func Rewrite(ctx context.Context, l Live, s Stage) (Command, error) {
-	return rewriter{python: interpreter.Find()}.rewrite(ctx, l, s)
+	return rewriter{python: python.Find()}.rewrite(ctx, l, s)
 }
 
 // rewriter rewrites commands; tests give it another Python.

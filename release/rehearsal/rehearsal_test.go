@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"deploygate/release/interpreter"
+	"deploygate/release/python"
 )
 
 // site is a host's /srv/app: {root} in what follows. {new} is the candidate's directory.
@@ -126,7 +126,7 @@ func (r row) site(tb testing.TB) site {
 
 func needPython(tb testing.TB) {
 	tb.Helper()
-	if interpreter.Find() == "" {
+	if python.Find() == "" {
 		tb.Skip("python3 is not installed")
 	}
 }

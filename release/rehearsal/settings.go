@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"deploygate/release"
-	"deploygate/release/interpreter"
+	"deploygate/release/python"
 )
 
 //go:embed settings.py
@@ -89,7 +89,7 @@ func (r rewriter) parse(ctx context.Context, text []byte) (statements []statemen
 	}
 	within, cancel := context.WithTimeout(ctx, maxParse)
 	defer cancel()
-	cmd := interpreter.Command(within, r.python, program)
+	cmd := python.Command(within, r.python, program)
 	out := &bounded{}
 	cmd.Stdin, cmd.Stdout = bytes.NewReader(text), out
 	failed := cmd.Run()

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"deploygate/release/interpreter"
+	"deploygate/release/python"
 )
 
 func TestConfigurationFile(t *testing.T) {
@@ -169,7 +169,7 @@ func TestSplitIsPythons(t *testing.T) {
 	for _, text := range []string{
 		"", " ", "a", " a  b\tc\nd\re ", "'a b'c", `"a b"'c'`, `a\ b`, `"a\b\"c\\d\$"`, `'a\b'`, "''", `a ""`, "'", `"`, `a\`, `"a\`, "a#b #c", "é\u00a0ü", `'"'"'`,
 	} {
-		out, err := exec.CommandContext(t.Context(), interpreter.Find(), "-c", "import json, shlex, sys; print(json.dumps(shlex.split(sys.argv[1])))", text).Output()
+		out, err := exec.CommandContext(t.Context(), python.Find(), "-c", "import json, shlex, sys; print(json.dumps(shlex.split(sys.argv[1])))", text).Output()
 		got, ok := split(text)
 		if (err == nil) != ok {
 			t.Errorf("split(%q) = %v, Python: %v", text, ok, err)

@@ -8,13 +8,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"deploygate/release/interpreter"
+	"deploygate/release/python"
 )
 
 // BenchmarkJudge reads two releases and judges one against the other, from directories that are in memory. Beside the
 // time it tells the processor time, of this process and of the Pythons that it starts, and of these alone.
 func BenchmarkJudge(b *testing.B) {
-	if interpreter.Find() == "" {
+	if python.Find() == "" {
 		b.Skip("no python3")
 	}
 	for _, c := range []struct {

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"deploygate/release/interpreter"
+	"deploygate/release/python"
 	"deploygate/scripts/assert"
 )
 
@@ -241,7 +241,7 @@ func changed(r *rand.Rand, s contents, n int) (contents, []string) {
 // TestReaderJudgesAsJudgeDoes compares the two ways to judge releases: Reader.Judge, which parses nothing where nothing is new,
 // and each text once, with Judge on two releases that are read each by itself.
 func TestReaderJudgesAsJudgeDoes(t *testing.T) {
-	python(t)
+	needPython(t)
 	known, missed, parsed := 0, 0, 0
 	count := func(a agreement) {
 		switch {
@@ -275,7 +275,7 @@ func TestReaderJudgesAsJudgeDoes(t *testing.T) {
 }
 
 func FuzzReaderJudgesAsJudgeDoes(f *testing.F) {
-	if interpreter.Find() == "" {
+	if python.Find() == "" {
 		f.Skip("no python3")
 	}
 	f.Add(uint64(1))

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"deploygate/release/interpreter"
+	"deploygate/release/python"
 	"deploygate/scripts/assert"
 )
 
@@ -370,7 +370,7 @@ var cases = []struct{ operations, want string }{
 }
 
 func TestVerdicts(t *testing.T) {
-	python(t)
+	needPython(t)
 	older := read(t, map[string]string{"shop/migrations/0001_initial.py": base})
 	newer := map[string]string{"shop/migrations/0001_initial.py": base}
 	for i, c := range cases {
@@ -401,9 +401,9 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-func python(t *testing.T) {
+func needPython(t *testing.T) {
 	t.Helper()
-	if interpreter.Find() == "" {
+	if python.Find() == "" {
 		t.Skip("no python3")
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"sync"
 
-	"deploygate/release/interpreter"
+	"deploygate/release/python"
 )
 
 //go:embed inspect.py
@@ -91,7 +91,7 @@ func (r *Reader) askAll(ctx context.Context, jobs []job) error {
 
 // run gives jobs to one Python, and tells how many it answered before it ended.
 func (r *Reader) run(ctx context.Context, jobs []job) (done int, err error) {
-	cmd := interpreter.Command(ctx, r.python, program)
+	cmd := python.Command(ctx, r.python, program)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return 0, err

@@ -16,7 +16,7 @@ import (
 
 	"deploygate/gate/untrusted"
 	"deploygate/release"
-	"deploygate/release/interpreter"
+	"deploygate/release/python"
 )
 
 const (
@@ -52,7 +52,7 @@ type textKey struct {
 }
 
 // NewReader makes a reader that has read nothing.
-func NewReader() *Reader { return newReader(interpreter.Find()) }
+func NewReader() *Reader { return newReader(python.Find()) }
 
 func newReader(python string) *Reader {
 	return &Reader{python: python, listings: map[string]*listing{}, answers: map[textKey]*answer{}}

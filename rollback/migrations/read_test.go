@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"deploygate/release/interpreter"
+	"deploygate/release/python"
 	"deploygate/scripts/assert"
 )
 
@@ -132,7 +132,7 @@ var hostile = map[string]struct{ text, problem string }{
 const ok = "ok"
 
 func TestHostileFilesHaveAProblemAndTheOthersAreRead(t *testing.T) {
-	python(t)
+	needPython(t)
 	files := map[string]string{}
 	for name, h := range hostile {
 		files["shop/migrations/"+name+".py"] = h.text
@@ -168,7 +168,7 @@ func TestHostileFilesHaveAProblemAndTheOthersAreRead(t *testing.T) {
 }
 
 func TestNothingIsExecuted(t *testing.T) {
-	python(t)
+	needPython(t)
 	dir := t.TempDir()
 	assert.OK(t, os.Chmod(dir, 0o777)) // so that nobody could write to it, were it executed
 	proof := filepath.Join(dir, "executed")
@@ -416,7 +416,7 @@ class Migration(migrations.Migration):
 }
 
 func TestStyles(t *testing.T) {
-	python(t)
+	needPython(t)
 	files := map[string]string{}
 	for name, s := range styles {
 		files["shop/migrations/"+name+".py"] = s.text
@@ -445,7 +445,7 @@ func TestStyles(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
-	python(t)
+	needPython(t)
 	const class = "from django.db import migrations\nclass Migration(migrations.Migration):\n    operations = [migrations.RunPython(f)]\n"
 	for text, want := range map[string]string{
 		"# rollback-safe: fills x only\n" + class:                     "fills x only",
@@ -474,7 +474,7 @@ func TestWords(t *testing.T) {
 }
 
 func TestLabels(t *testing.T) {
-	python(t)
+	needPython(t)
 	for config, want := range map[string]string{
 		"": "shop",
 		"from django.apps import AppConfig\nclass C(AppConfig):\n    name = 'x'\n":                                        "shop",
@@ -495,7 +495,7 @@ func TestLabels(t *testing.T) {
 
 // TestTheSameTextSaysTheSame has a text in several places: an app's configuration may be a migration's text, too.
 func TestTheSameTextSaysTheSame(t *testing.T) {
-	python(t)
+	needPython(t)
 	text := labelled("store") + written("", "", addB)
 	s := read(t, map[string]string{
 		"shop/apps.py": text, "shop/migrations/0001_x.py": text, "shop/migrations/0002_y.py": text, "blog/migrations/0001_z.py": text,
@@ -509,9 +509,9 @@ func TestTheSameTextSaysTheSame(t *testing.T) {
 
 // TestWhatIsStarted counts Pythons: none where nothing is new, one for both releases, none for what was parsed before.
 func TestWhatIsStarted(t *testing.T) {
-	python(t)
+	needPython(t)
 	// Python runs as nobody, and says each start with a byte.
-	counting := script(t, fmt.Sprintf("printf x >>$0.started; exec %s \"$@\"", interpreter.Find()))
+	counting := script(t, fmt.Sprintf("printf x >>$0.started; exec %s \"$@\"", python.Find()))
 	started := counting + ".started"
 	assert.OK(t, os.WriteFile(started, nil, 0o666))
 	assert.OK(t, os.Chmod(started, 0o666))
@@ -586,7 +586,7 @@ func TestALinkInPlaceOfADirectoryIsNotFollowed(t *testing.T) {
 
 // TestRealPackages reads what Debian packages; each operation must have a verdict that is meant.
 func TestRealPackages(t *testing.T) {
-	python(t)
+	needPython(t)
 	roots, _ := filepath.Glob("/var/cache/deploygate-testbed/*/usr/lib/python3/dist-packages/django/contrib")
 	if len(roots) == 0 {
 		t.Skip("no Debian roots")

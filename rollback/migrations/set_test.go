@@ -53,7 +53,7 @@ func archive(lines string) map[string]string {
 }
 
 func TestNew(t *testing.T) {
-	python(t)
+	needPython(t)
 	const three = `
 		shop.0001:
 		shop.0002: shop.0001
@@ -105,7 +105,7 @@ func TestNew(t *testing.T) {
 }
 
 func TestRunBefore(t *testing.T) {
-	python(t)
+	needPython(t)
 	files := archive("shop.a:\nblog.z:")
 	files["blog/migrations/z.py"] = strings.Replace(written("", ""), "operations", `run_before = [("shop", "a")]; operations`, 1)
 	files["auth/migrations/b.py"] = strings.Replace(written("", ""), "operations", `run_before = [("shop", "a")]; operations`, 1)
@@ -117,7 +117,7 @@ func TestRunBefore(t *testing.T) {
 
 // TestReleases judges whole releases; what blocks is named by the operation or the reason, in order.
 func TestReleases(t *testing.T) {
-	python(t)
+	needPython(t)
 	first := map[string]string{"shop/migrations/0001_initial.py": written("", "", createOrder)}
 	more := func(files ...string) map[string]string {
 		all := map[string]string{}
@@ -251,7 +251,7 @@ func TestReleases(t *testing.T) {
 }
 
 func TestNotSeenAndReverse(t *testing.T) {
-	python(t)
+	needPython(t)
 	first := map[string]string{"shop/migrations/0001.py": written("", "", createOrder)}
 	newer := map[string]string{"shop/migrations/0001.py": first["shop/migrations/0001.py"], "shop/migrations/0002.py": strings.Replace(
 		written("shop.0001 auth.0001_initial sites.__first__", "", addB, dropA, run, "migrations.RunPython(f, migrations.RunPython.noop)",

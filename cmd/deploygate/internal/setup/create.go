@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 
+	"deploygate/cmd/deploygate/internal/setup/socketunit"
 	"deploygate/gate/untrusted"
 	"deploygate/release"
-	"deploygate/release/unit/pair"
 )
 
 // InputError is a mistake in what a person asked for, as far as this host can tell.
@@ -27,7 +27,7 @@ func inTheWay(path string) error {
 // Create makes all of the files, each with its text from the first moment, or none. A file is never overwritten, also
 // not one that appears meanwhile: that is an inputError. A process that dies leaves the first few of them, and maybe
 // names that begin with a dot, which neither deploygate nor systemd reads.
-func Create(files ...pair.File) (err error) {
+func Create(files ...socketunit.File) (err error) {
 	var made, staged []string
 	defer func() {
 		for _, path := range staged {
@@ -76,15 +76,15 @@ func Create(files ...pair.File) (err error) {
 }
 
 // Written tells whether all of the files are there as they would be written.
-func Written(files ...pair.File) bool {
-	return !slices.ContainsFunc(files, func(f pair.File) bool {
+func Written(files ...socketunit.File) bool {
+	return !slices.ContainsFunc(files, func(f socketunit.File) bool {
 		text, more, err := untrusted.ReadFile(f.Path, int64(len(f.Text)), nil)
 		return err != nil || more || string(text) != f.Text
 	})
 }
 
 // missing tells whether none of the files is there yet, else with an inputError.
-func missing(files ...pair.File) error {
+func missing(files ...socketunit.File) error {
 	for _, f := range files {
 		if _, err := untrusted.Lstat(f.Path); err == nil {
 			return inTheWay(f.Path)
@@ -124,7 +124,7 @@ func makeDirs(dir string) (made []string, err error) {
 }
 
 // stage writes a file under a temporary name beside its own.
-func stage(f pair.File) (name string, err error) {
+func stage(f socketunit.File) (name string, err error) {
 	file, err := os.CreateTemp(filepath.Dir(f.Path), "."+filepath.Base(f.Path)+".*")
 	if err != nil {
 		return "", err

@@ -11,9 +11,9 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/sys/unix"
 
+	"deploygate/cmd/deploygate/internal/setup/socketunit"
 	"deploygate/gate/proxy/nginx/conf"
 	"deploygate/release/unit"
-	"deploygate/release/unit/pair"
 	"deploygate/scripts/assert"
 )
 
@@ -163,7 +163,7 @@ func below(t *testing.T, dir string) (names []string) {
 func TestCreate(t *testing.T) {
 	defer unix.Umask(unix.Umask(0o077)) // what is made is for others, too
 	dir := t.TempDir()
-	assert.OK(t, Create(pair.File{Path: dir + "/x.socket", Text: "one\n"}, pair.File{Path: dir + "/d/x.service.d/y.conf", Text: "two\n"}))
+	assert.OK(t, Create(socketunit.File{Path: dir + "/x.socket", Text: "one\n"}, socketunit.File{Path: dir + "/d/x.service.d/y.conf", Text: "two\n"}))
 	assert.Equal(t, "files", below(t, dir), []string{"d", "d/x.service.d", "d/x.service.d/y.conf", "x.socket"})
 	for file, want := range map[string]fs.FileMode{"x.socket": 0o644, "d": fs.ModeDir | 0o755, "d/x.service.d/y.conf": 0o644} {
 		info, err := os.Lstat(filepath.Join(dir, file))
@@ -195,7 +195,7 @@ func TestCreateAllOrNothing(t *testing.T) {
 			dir := t.TempDir()
 			assert.OK(t, c.prepare(dir))
 			before := below(t, dir)
-			err := Create(pair.File{Path: dir + "/a", Text: "one"}, pair.File{Path: filepath.Join(dir, c.second), Text: "two"})
+			err := Create(socketunit.File{Path: dir + "/a", Text: "one"}, socketunit.File{Path: filepath.Join(dir, c.second), Text: "two"})
 			if err == nil || !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%v, want …%s…", err, c.err)
 			}

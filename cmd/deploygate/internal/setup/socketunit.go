@@ -14,16 +14,16 @@ import (
 	"syscall"
 
 	"deploygate/cmd/deploygate/internal/config"
+	"deploygate/cmd/deploygate/internal/setup/socketunit"
 	"deploygate/gate/probe"
 	"deploygate/gate/socket"
 	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/unit"
-	"deploygate/release/unit/pair"
 )
 
 // WriteSocketUnit writes the files, unless something is in the way.
-func WriteSocketUnit(ctx context.Context, manager *unit.Manager, d unit.Description, p pair.Pair) error {
+func WriteSocketUnit(ctx context.Context, manager *unit.Manager, d unit.Description, p socketunit.Pair) error {
 	other, err := manager.Unit(p.Socket).Describe(ctx)
 	if err != nil {
 		return err
@@ -44,14 +44,14 @@ func WriteSocketUnit(ctx context.Context, manager *unit.Manager, d unit.Descript
 }
 
 // SocketUnit collects what a socket unit for the service has to be like.
-func SocketUnit(c *config.Config, d unit.Description) (pair.Pair, error) {
+func SocketUnit(c *config.Config, d unit.Description) (socketunit.Pair, error) {
 	bind, why, known := d.Bind()
 	if !known {
 		if bind = c.Health.Bind; bind == "" {
-			return pair.Pair{}, fmt.Errorf("it isn't known where %s listens: %s; set health.bind to it", d.Name, why)
+			return socketunit.Pair{}, fmt.Errorf("it isn't known where %s listens: %s; set health.bind to it", d.Name, why)
 		}
 	}
-	f := pair.Facts{
+	f := socketunit.Facts{
 		Service: d, Scope: c.Service.Manager, Gunicorn: d.IsGunicorn() || isGunicorn(d.MainPID),
 		Releases: filepath.Join(c.Root, "releases"), Runtime: "/run", Dir: "/etc/systemd/system",
 	}
@@ -61,7 +61,7 @@ func SocketUnit(c *config.Config, d unit.Description) (pair.Pair, error) {
 	if f.Scope == unit.User {
 		dir, err := os.UserConfigDir()
 		if err != nil {
-			return pair.Pair{}, err
+			return socketunit.Pair{}, err
 		}
 		f.Runtime, f.Dir = os.Getenv("XDG_RUNTIME_DIR"), filepath.Join(dir, "systemd", "user")
 	}
@@ -72,9 +72,9 @@ func SocketUnit(c *config.Config, d unit.Description) (pair.Pair, error) {
 		f.Listen, err = listenStream(bind)
 	}
 	if err != nil {
-		return pair.Pair{}, err
+		return socketunit.Pair{}, err
 	}
-	return pair.Make(f)
+	return socketunit.Make(f)
 }
 
 // listenStream is where a service that doesn't run will listen.
@@ -82,7 +82,7 @@ func listenStream(bind string) (string, error) {
 	if _, err := probe.ParseBind(bind); err != nil {
 		return "", err
 	}
-	listen, err := pair.ListenStream(bind)
+	listen, err := socketunit.ListenStream(bind)
 	if filepath.IsAbs(listen) {
 		listen = realPath(listen)
 	}
@@ -91,7 +91,7 @@ func listenStream(bind string) (string, error) {
 
 // lookAt looks at the socket of a service that runs. The main process has to hold it itself: sd_listen_fds(3) gives
 // sockets to the process that systemd started, and to none below it.
-func lookAt(d unit.Description, bind string) (listen string, seen *pair.Seen, err error) {
+func lookAt(d unit.Description, bind string) (listen string, seen *socketunit.Seen, err error) {
 	via, err := probe.ParseBind(bind)
 	if err != nil {
 		return "", nil, err
@@ -107,7 +107,7 @@ func lookAt(d unit.Description, bind string) (listen string, seen *pair.Seen, er
 		}
 		return "", nil, fmt.Errorf("the main process of %s (%d) doesn't listen on %s itself, and sockets of systemd go to that process alone: start gunicorn without a program between, by exec", d.Name, d.MainPID, bind)
 	}
-	seen = &pair.Seen{}
+	seen = &socketunit.Seen{}
 	for _, l := range own {
 		if l != here[0] {
 			seen.More = append(seen.More, l.Bind())
@@ -136,7 +136,7 @@ func lookAt(d unit.Description, bind string) (listen string, seen *pair.Seen, er
 }
 
 // rightsOf reads the owner and mode of a file of a kind.
-func rightsOf(file string, kind fs.FileMode) (r pair.Rights, err error) {
+func rightsOf(file string, kind fs.FileMode) (r socketunit.Rights, err error) {
 	info, err := untrusted.Lstat(file)
 	if err != nil {
 		return r, fmt.Errorf("cannot look at %s: %w", file, release.Reason(err))
@@ -146,7 +146,7 @@ func rightsOf(file string, kind fs.FileMode) (r pair.Rights, err error) {
 		return r, fmt.Errorf("%s is %s, which was not expected", file, info.Mode())
 	}
 	uid, gid := strconv.FormatUint(uint64(st.Uid), 10), strconv.FormatUint(uint64(st.Gid), 10)
-	r = pair.Rights{Owner: uid, Group: gid, Mode: info.Mode().Perm()}
+	r = socketunit.Rights{Owner: uid, Group: gid, Mode: info.Mode().Perm()}
 	if u, err := user.LookupId(uid); err == nil {
 		r.Owner = u.Username
 	}

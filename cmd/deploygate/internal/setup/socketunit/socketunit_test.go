@@ -1,4 +1,4 @@
-package pair
+package socketunit
 
 import (
 	"io/fs"

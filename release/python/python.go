@@ -1,11 +1,11 @@
-// Package interpreter starts a Python that parses what a release holds, for programs of this project that read Python's syntax
+// Package python starts a Python that parses what a release holds, for programs of this project that read Python's syntax
 // and execute none of it.
 //
-// Guaranteed: the interpreter is one that only root can have put there; it runs as nobody if we are root, in the root
+// Guaranteed: it is one that only root can have put there; it runs as nobody if we are root, in the root
 // directory, without environment, site packages or anything else that a release could put in its way.
 //
 // Not guaranteed: that the program ends, or answers little. Its caller bounds both.
-package interpreter
+package python
 
 import (
 	"context"

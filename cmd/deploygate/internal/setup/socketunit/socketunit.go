@@ -1,4 +1,4 @@
-// Package pair writes the .socket unit that listens for a gunicorn service in its place, the drop-in that ties the
+// Package socketunit writes the .socket unit that listens for a gunicorn service in its place, the drop-in that ties the
 // service to it, and the steps from one to the other and back (systemd.socket(5), sd_listen_fds(3)). It only writes
 // text: what the host is like comes in as Facts.
 //
@@ -7,7 +7,7 @@
 //
 // Not guaranteed: that the facts are all there is. What gunicorn's configuration file says is seen only of a service
 // that runs.
-package pair
+package socketunit
 
 import (
 	"cmp"
