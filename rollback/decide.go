@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"deploygate/release"
-	"deploygate/release/journal"
 )
 
 // Verdict is the answer for one way back.
@@ -38,7 +37,7 @@ type WayBack struct {
 	Verdict Verdict         `json:"verdict"`
 	Reason  string          `json:"reason"`
 	// Blocking has the operations that block, as far as they are known.
-	Blocking []journal.Block `json:"blocking,omitempty"`
+	Blocking []release.Block `json:"blocking,omitempty"`
 	// TakeBack is how the migrations that the older code doesn't know would be taken back; empty where that isn't known.
 	TakeBack []Step `json:"-"`
 }
@@ -53,7 +52,7 @@ type Crossed struct {
 	// New are the migrations that the release has, the target has not, and the database may have, as app.name; Blocking
 	// what the target's code can't live with in them.
 	New      []string
-	Blocking []journal.Block
+	Blocking []release.Block
 	// Err says why they are not known.
 	Err error
 }
@@ -91,7 +90,7 @@ func (c Crossed) blocks(target release.Version, policy Policy) string {
 }
 
 // first names the first of what blocks, and counts the others.
-func first(blocking []journal.Block) string {
+func first(blocking []release.Block) string {
 	if len(blocking) == 1 {
 		return blocking[0].String()
 	}

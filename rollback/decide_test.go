@@ -5,11 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	"deploygate/release/journal"
+	"deploygate/release"
 )
 
 func TestDecide(t *testing.T) {
-	drop := []journal.Block{{Migration: "a.1", Operation: "RemoveField order.legacy", Why: "the older code selects it"}}
+	drop := []release.Block{{Migration: "a.1", Operation: "RemoveField order.legacy", Why: "the older code selects it"}}
 	unreadable := errors.New("line 1, column 1: unknown key")
 	for _, c := range []struct {
 		name    string

@@ -11,22 +11,32 @@ import (
 
 	"deploygate/gate/untrusted"
 	"deploygate/release"
-	"deploygate/release/journal"
 	"deploygate/rollback/migrations"
 )
 
 var errUnknown = errors.New("its directory is gone, and the record has no word of it")
 
+// History is what is recorded of an app's releases.
+type History interface {
+	// Activations returns each time that a release went live, or may have run its migrations; the oldest first.
+	Activations() []release.Activation
+	// Good and Bad report what the gates of a release have proved.
+	Good(v release.Version) bool
+	Bad(v release.Version) bool
+	// Schema returns what a release said of its schema when it was deployed; nil: nothing is recorded.
+	Schema(v release.Version) *release.Schema
+}
+
 // Candidates lists the releases that may be gone back to, the most likely first: those that were live before the present
 // one, the latest first, as far as they are good. One that a person rolled back from, or past, is none until it is
 // released again. Releases that are gone from disk, and those in not, are left out.
-func Candidates(h journal.History, onDisk []release.Version, not ...release.Version) []release.Version {
+func Candidates(h History, onDisk []release.Version, not ...release.Version) []release.Version {
 	there := make(map[release.Version]bool, len(onDisk))
 	for _, v := range onDisk {
 		there[v] = true
 	}
 	var found []release.Version
-	for _, l := range slices.Backward(succession(h.Lives)) {
+	for _, l := range slices.Backward(succession(h.Activations())) {
 		v := l.Version
 		if there[v] && !slices.Contains(not, v) && (h.Good(v) || l.ByHand && !h.Bad(v)) {
 			found = append(found, v)
@@ -37,9 +47,9 @@ func Candidates(h journal.History, onDisk []release.Version, not ...release.Vers
 
 // succession is the order in which releases stand above each other, each once, the oldest first: what passed last stands on
 // top, and what a person rolled back from is gone. What did not pass changes nothing.
-func succession(lives []journal.Live) []journal.Live {
+func succession(lives []release.Activation) []release.Activation {
 	// There may be ten thousand lives: each is put on the line and taken off it once, and what moved up leaves a gap.
-	line, at := make([]journal.Live, 0, len(lives)), make(map[release.Version]int)
+	line, at := make([]release.Activation, 0, len(lives)), make(map[release.Version]int)
 	cut := func(size int) {
 		for _, l := range line[size:] {
 			delete(at, l.Version)
@@ -65,7 +75,7 @@ func succession(lives []journal.Live) []journal.Live {
 		at[l.Version] = len(line)
 		line = append(line, l)
 	}
-	return slices.DeleteFunc(line, func(l journal.Live) bool { return l.Version == "" })
+	return slices.DeleteFunc(line, func(l release.Activation) bool { return l.Version == "" })
 }
 
 // Crossings lists the releases whose schema target's code would meet, newest first: every one that a release command
@@ -73,7 +83,7 @@ func succession(lives []journal.Live) []journal.Live {
 // too. A target that was never live is taken to be older than all whose migrations it doesn't have, and the releases on
 // disk that lie between it and current by name are counted as well. has reports whether target has all of a release's
 // migrations: where a person has said of such a release that it may run on the schema as it is, what came before is settled.
-func Crossings(h journal.History, target, current release.Version, onDisk []release.Version, has func(release.Version) bool) []release.Version {
+func Crossings(h History, target, current release.Version, onDisk []release.Version, has func(release.Version) bool) []release.Version {
 	var crossed, hooks, ended []release.Version
 	known := map[release.Version]bool{}
 	add := func(vs ...release.Version) {
@@ -85,10 +95,10 @@ func Crossings(h journal.History, target, current release.Version, onDisk []rele
 		}
 	}
 	recorded := map[release.Version]bool{}
-	for _, l := range h.Lives {
+	for _, l := range h.Activations() {
 		recorded[l.Version] = recorded[l.Version] || !l.HooksOnly
 	}
-	for _, l := range slices.Backward(h.Lives) {
+	for _, l := range slices.Backward(h.Activations()) {
 		switch {
 		case l.HooksOnly:
 			hooks = append(hooks, l.Version)
@@ -122,7 +132,7 @@ func Crossings(h journal.History, target, current release.Version, onDisk []rele
 // journal. It walks through each directory once and judges each pair of releases once, whatever they become meanwhile.
 type Schemas struct {
 	Dir     func(release.Version) string
-	History journal.History
+	History History
 	// Applied has the migrations that the database has, as app.name; nil: not known, so that all are taken to be there.
 	// Another map may be put here, but none that is here is changed.
 	Applied map[string]bool
@@ -145,7 +155,7 @@ type judgement struct {
 const readLimit = time.Minute
 
 // Crossings is the package's, of the history.
-func (s *Schemas) Crossings(h journal.History, target, current release.Version, onDisk []release.Version) []release.Version {
+func (s *Schemas) Crossings(h History, target, current release.Version, onDisk []release.Version) []release.Version {
 	return Crossings(h, target, current, onDisk, func(v release.Version) bool {
 		j := s.between(v, target, nil)
 		return j.err == nil && len(j.New) == 0
@@ -208,7 +218,7 @@ func (s *Schemas) crossed(v, target release.Version, policy Policy) Crossed {
 }
 
 // judge reads what v brings that target has not.
-func (s *Schemas) judge(c *Crossed, target release.Version, was *journal.Schema) {
+func (s *Schemas) judge(c *Crossed, target release.Version, was *release.Schema) {
 	j := s.between(c.Version, target, s.Applied)
 	c.New, c.Blocking, c.Err = names(j.New), blocks(j.Blocking), j.err
 	if c.Err != nil || was == nil || len(was.NewMigrations) == 0 {
@@ -226,14 +236,14 @@ func (s *Schemas) judge(c *Crossed, target release.Version, was *journal.Schema)
 }
 
 // remember takes over what was recorded of the migrations that count.
-func (c *Crossed) remember(was *journal.Schema, counts func(name string) bool) {
+func (c *Crossed) remember(was *release.Schema, counts func(name string) bool) {
 	for _, name := range was.NewMigrations {
 		if !counts(name) || slices.Contains(c.New, name) {
 			continue
 		}
 		c.New = append(c.New, name)
 		if !was.Judged {
-			c.Blocking = append(c.Blocking, journal.Block{Migration: name, Why: "is gone from the release, and the record doesn't say what it did"})
+			c.Blocking = append(c.Blocking, release.Block{Migration: name, Why: "is gone from the release, and the record doesn't say what it did"})
 		}
 		for _, b := range was.Blocking {
 			if b.Migration == name {
@@ -244,22 +254,22 @@ func (c *Crossed) remember(was *journal.Schema, counts func(name string) bool) {
 }
 
 // Describe is what the journal keeps of v's schema, compared with the release that is live before it.
-func (s *Schemas) Describe(v, previous release.Version) (*journal.Schema, error) {
+func (s *Schemas) Describe(v, previous release.Version) (*release.Schema, error) {
 	m, err := ReadMarker(s.Dir(v))
 	if err != nil {
 		return nil, err
 	}
 	if m != nil && (!m.Made || m.Rollback == Blocked) {
-		return &journal.Schema{Marker: string(m.Rollback), Reason: m.Reason, Migrations: m.Migrations}, nil
+		return &release.Schema{Marker: string(m.Rollback), Reason: m.Reason, Migrations: m.Migrations}, nil
 	}
 	if previous == "" {
-		return &journal.Schema{Unknown: "there was no release before it"}, nil
+		return &release.Schema{Unknown: "there was no release before it"}, nil
 	}
 	j := s.between(v, previous, nil)
 	if j.err != nil {
-		return &journal.Schema{Unknown: j.err.Error()}, nil
+		return &release.Schema{Unknown: j.err.Error()}, nil
 	}
-	return &journal.Schema{NewMigrations: names(j.New), Judged: true, Blocking: blocks(j.Blocking)}, nil
+	return &release.Schema{NewMigrations: names(j.New), Judged: true, Blocking: blocks(j.Blocking)}, nil
 }
 
 // between judges newer's migrations by older's code. An error is one of a release that can't be read.
@@ -336,9 +346,9 @@ func names(all []migrations.Name) (texts []string) {
 	return texts
 }
 
-func blocks(all []migrations.Reason) (found []journal.Block) {
+func blocks(all []migrations.Reason) (found []release.Block) {
 	for _, r := range all {
-		found = append(found, journal.Block{
+		found = append(found, release.Block{
 			Migration: r.Migration.String(), Operation: r.Operation, Why: r.Why, Reversible: r.Reversible, Reverse: r.Reverse,
 		})
 	}

@@ -26,7 +26,7 @@ func (s *story) release(v, previous release.Version, gate journal.Event) {
 	s.deploy("release", v, previous, gate, nil)
 }
 
-func (s *story) deploy(command string, v, previous release.Version, gate journal.Event, schema *journal.Schema) {
+func (s *story) deploy(command string, v, previous release.Version, gate journal.Event, schema *release.Schema) {
 	id := strconv.Itoa(len(*s))
 	s.add(journal.Record{Deploy: id, Event: journal.Began, Command: command, Requested: v, Previous: previous, Schema: schema})
 	s.add(journal.Record{Deploy: id, Event: journal.Intent, Step: "swap", Version: v})
@@ -352,16 +352,16 @@ func TestOlder(t *testing.T) {
 func TestWhatWasDeployedCountsToo(t *testing.T) {
 	for _, c := range []struct {
 		name, now string
-		was       journal.Schema
+		was       release.Schema
 		want      Verdict
 		reason    string
 	}{
-		{"was blocked, no marker now", "", journal.Schema{Marker: "blocked", Reason: "drops x"}, Blocked, "drops x"},
-		{"was blocked, safe now", `rollback = "safe"`, journal.Schema{Marker: "blocked", Reason: "drops x"}, Blocked, "drops x"},
-		{"was safe, blocked now", `rollback = "blocked"`, journal.Schema{Marker: "safe"}, Blocked, "forbids"},
-		{"was safe, none now", "", journal.Schema{Marker: "safe"}, Safe, ""},
-		{"brought a migration, none now", "", journal.Schema{NewMigrations: []string{"shop.0002"}}, Blocked, "shop.0002"},
-		{"brought one that the target has", "", journal.Schema{NewMigrations: []string{"shop.0001"}}, Safe, ""},
+		{"was blocked, no marker now", "", release.Schema{Marker: "blocked", Reason: "drops x"}, Blocked, "drops x"},
+		{"was blocked, safe now", `rollback = "safe"`, release.Schema{Marker: "blocked", Reason: "drops x"}, Blocked, "drops x"},
+		{"was safe, blocked now", `rollback = "blocked"`, release.Schema{Marker: "safe"}, Blocked, "forbids"},
+		{"was safe, none now", "", release.Schema{Marker: "safe"}, Safe, ""},
+		{"brought a migration, none now", "", release.Schema{NewMigrations: []string{"shop.0002"}}, Blocked, "shop.0002"},
+		{"brought one that the target has", "", release.Schema{NewMigrations: []string{"shop.0001"}}, Safe, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t)
@@ -408,18 +408,18 @@ func TestThePrunedAreRemembered(t *testing.T) {
 	s.add("v1", "", "0001")
 	for _, c := range []struct {
 		name   string
-		schema *journal.Schema
+		schema *release.Schema
 		policy Policy
 		want   Verdict
 		reason string
 	}{
-		{"marked safe", &journal.Schema{Marker: "safe"}, Block, Safe, "marked safe"},
-		{"marked blocked", &journal.Schema{Marker: "blocked", Reason: "drops x"}, Allow, Blocked, "drops x"},
-		{"no migrations", &journal.Schema{}, Inspect, Safe, "no new migrations"},
-		{"migrations", &journal.Schema{NewMigrations: []string{"shop.0002"}}, Inspect, Blocked, "shop.0002"},
-		{"migrations that did no harm", &journal.Schema{NewMigrations: []string{"shop.0002"}, Judged: true}, Inspect, Safe, "can live with: shop.0002"},
-		{"migrations that did", &journal.Schema{NewMigrations: []string{"shop.0002"}, Judged: true, Blocking: []journal.Block{{Migration: "shop.0002", Why: "drops x"}}}, Inspect, Blocked, "drops x"},
-		{"migrations not known", &journal.Schema{Unknown: "unreadable"}, Inspect, Blocked, "can't be compared"},
+		{"marked safe", &release.Schema{Marker: "safe"}, Block, Safe, "marked safe"},
+		{"marked blocked", &release.Schema{Marker: "blocked", Reason: "drops x"}, Allow, Blocked, "drops x"},
+		{"no migrations", &release.Schema{}, Inspect, Safe, "no new migrations"},
+		{"migrations", &release.Schema{NewMigrations: []string{"shop.0002"}}, Inspect, Blocked, "shop.0002"},
+		{"migrations that did no harm", &release.Schema{NewMigrations: []string{"shop.0002"}, Judged: true}, Inspect, Safe, "can live with: shop.0002"},
+		{"migrations that did", &release.Schema{NewMigrations: []string{"shop.0002"}, Judged: true, Blocking: []release.Block{{Migration: "shop.0002", Why: "drops x"}}}, Inspect, Blocked, "drops x"},
+		{"migrations not known", &release.Schema{Unknown: "unreadable"}, Inspect, Blocked, "can't be compared"},
 		{"no word", nil, Inspect, Blocked, "can't be compared"},
 		{"no word, and none needed", nil, Allow, Safe, ""},
 	} {
@@ -442,14 +442,14 @@ func TestDescribeIsWhatIsRememberedOfARelease(t *testing.T) {
 	s.add("odd", "rollback = 1")
 	for _, c := range []struct {
 		v, previous release.Version
-		want        *journal.Schema
+		want        *release.Schema
 	}{
-		{"v2", "v1", &journal.Schema{NewMigrations: []string{"shop.0002", "shop.0003_add"}, Judged: true, Blocking: []journal.Block{{
+		{"v2", "v1", &release.Schema{NewMigrations: []string{"shop.0002", "shop.0003_add"}, Judged: true, Blocking: []release.Block{{
 			Migration: "shop.0002", Operation: "RemoveField order.legacy", Why: "the older code selects the column", Reversible: true, Reverse: "the column comes back without its values: the data is lost",
 		}}}},
-		{"v1", "v2", &journal.Schema{Judged: true}},
-		{"marked", "v1", &journal.Schema{Marker: "blocked", Reason: "r", Migrations: []string{"m"}}},
-		{"v1", "", &journal.Schema{Unknown: "there was no release before it"}},
+		{"v1", "v2", &release.Schema{Judged: true}},
+		{"marked", "v1", &release.Schema{Marker: "blocked", Reason: "r", Migrations: []string{"m"}}},
+		{"v1", "", &release.Schema{Unknown: "there was no release before it"}},
 	} {
 		got, err := (&Schemas{Dir: s.path}).Describe(c.v, c.previous)
 		assert.OK(t, err)

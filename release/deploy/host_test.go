@@ -549,7 +549,7 @@ func steps(r *Report) string {
 
 func lives(h journal.History) versions {
 	vs := versions{}
-	for _, l := range h.Lives {
+	for _, l := range h.Activations() {
 		vs = append(vs, l.Version)
 	}
 	return vs

@@ -44,7 +44,7 @@ type Plan struct {
 	Reload   bool            // the unit is reloaded, and its processes stay
 	// Invocation is the unit's when the deploy began, "" if it didn't run.
 	Invocation string
-	Schema     *journal.Schema
+	Schema     *release.Schema
 	// Ways are the ways back if Target fails, in the order in which they are tried.
 	Ways []rollback.WayBack
 	// Before is what is broken already.
@@ -246,11 +246,7 @@ func (d *Deployer) planSchema(ctx context.Context, p *Plan, h journal.History, o
 			refused.add(gate.LayerSchema, blocked(w, p.Previous))
 		}
 	}
-	if p.Command == Release {
-		h.Lives = append(h.Lives, journal.Live{Version: p.Target, Forward: true})
-	} else {
-		h.Lives = append(h.Lives, journal.Live{Version: p.Target})
-	}
+	h = h.With(release.Activation{Version: p.Target, Forward: p.Command == Release})
 	not := []release.Version{p.Target}
 	if p.Command == Rollback && !p.Healthy {
 		not = append(not, p.Previous) // it is what is being fled from
@@ -325,7 +321,7 @@ func (p Plan) older(h journal.History, schemas *rollback.Schemas) bool {
 
 // wasLive reports whether v was live at some time, as far as the record knows.
 func wasLive(h journal.History, v release.Version) bool {
-	return slices.ContainsFunc(h.Lives, func(l journal.Live) bool { return l.Version == v && !l.HooksOnly })
+	return slices.ContainsFunc(h.Activations(), func(l release.Activation) bool { return l.Version == v && !l.HooksOnly })
 }
 
 func blocked(w rollback.WayBack, from release.Version) error {

@@ -55,29 +55,10 @@ func (d Deploy) Passed(v release.Version) bool { return slices.Contains(d.passed
 // Finished tells whether the deploy came to a verdict.
 func (d Deploy) Finished() bool { return !d.Ended.IsZero() }
 
-// Live is one time that a release went live, or that its migrations may have run.
-type Live struct {
-	Version release.Version
-	// Forward: by release, so that its migrations may have run; a rollback runs none.
-	Forward bool
-	// ByHand: found live, though no deploy of the journal put it there.
-	ByHand bool
-	// HooksOnly: its before_swap hooks were begun, so that its migrations may have run; it may never have been live.
-	HooksOnly bool
-	// HooksEnded: all of these hooks ended well, so that its migrations did run.
-	HooksEnded bool
-	// Passed: it passed its gate then, or was found healthy.
-	Passed bool
-	// Rollback: a person went back to it and it passed, so that what went live after it is left behind.
-	Rollback bool
-	// Override: a person said that it may run on the schema as it is, whatever a marker says.
-	Override bool
-}
-
 // History is what the journal tells of the app, replayed.
 type History struct {
-	Lives []Live // oldest first
-	Torn  int    // lines that are no record
+	activations []release.Activation // oldest first
+	Torn        int                  // lines that are no record
 
 	gates    map[release.Version]gateRecord
 	gated    int                        // gates so far
@@ -108,6 +89,15 @@ const (
 	gateFailed   gateResult = "failed"
 	gateUnproven gateResult = "unproven" // it has failed, and whose fault that is isn't known
 )
+
+// Activations returns each time that a release went live, or may have run its migrations; the oldest first.
+func (h History) Activations() []release.Activation { return h.activations }
+
+// With returns the history with one more activation.
+func (h History) With(a release.Activation) History {
+	h.activations = append(slices.Clip(h.activations), a)
+	return h
+}
 
 // Load reads and replays the journal in dir, or as much of it as is not in the snapshot.
 func Load(dir string) (History, error) {
@@ -179,10 +169,10 @@ func (h *History) add(r Record) (known bool) {
 			h.wasDeployed(d, r.At, r.Previous)
 		}
 		if r.Override != "" && r.Requested == r.Previous {
-			h.Lives = append(h.Lives, Live{Version: r.Requested, Override: true})
+			h.activations = append(h.activations, release.Activation{Version: r.Requested, Override: true})
 		}
 		if r.Schema != nil {
-			text, _ := json.Marshal(h.Schema(r.Requested).and(r.Schema)) // nothing in it can fail
+			text, _ := json.Marshal(both(h.Schema(r.Requested), r.Schema)) // nothing in it can fail
 			h.schemas[r.Requested] = string(text)
 		}
 		return true
@@ -197,15 +187,15 @@ func (h *History) add(r Record) (known bool) {
 		switch r.Step {
 		case swapStep:
 			asked := r.Version == d.Requested
-			h.Lives = append(h.Lives, Live{
+			h.activations = append(h.activations, release.Activation{
 				Version: r.Version, Forward: d.Command == "release" && asked, Override: d.Override != "" && asked,
 			})
 		case hooksStep:
-			h.Lives = append(h.Lives, Live{Version: r.Version, Forward: true, HooksOnly: true})
+			h.activations = append(h.activations, release.Activation{Version: r.Version, Forward: true, HooksOnly: true})
 		}
 	case Done:
-		if last := len(h.Lives) - 1; r.Step == hooksStep && r.Error == "" && last >= 0 && h.Lives[last].HooksOnly {
-			h.Lives[last].HooksEnded = true
+		if last := len(h.activations) - 1; r.Step == hooksStep && r.Error == "" && last >= 0 && h.activations[last].HooksOnly {
+			h.activations[last].HooksEnded = true
 		}
 	case Passed:
 		d.passed = append(d.passed, r.Version)
@@ -232,9 +222,9 @@ func (h *History) add(r Record) (known bool) {
 
 // lived notes that the release that went live last has passed.
 func (h *History) lived(v release.Version, rollback bool) {
-	for i, l := range slices.Backward(h.Lives) {
+	for i, l := range slices.Backward(h.activations) {
 		if l.Version == v && !l.HooksOnly {
-			h.Lives[i].Passed, h.Lives[i].Rollback = true, l.Rollback || rollback
+			h.activations[i].Passed, h.activations[i].Rollback = true, l.Rollback || rollback
 			return
 		}
 	}
@@ -255,7 +245,7 @@ func (h *History) wasLive(v release.Version) {
 	}
 	known := false
 	last := true
-	for _, l := range slices.Backward(h.Lives) {
+	for _, l := range slices.Backward(h.activations) {
 		if l.HooksOnly {
 			continue
 		}
@@ -264,19 +254,19 @@ func (h *History) wasLive(v release.Version) {
 		}
 		last, known = false, known || l.Version == v
 	}
-	h.Lives = append(h.Lives, Live{Version: v, Forward: true, ByHand: !known})
+	h.activations = append(h.activations, release.Activation{Version: v, Forward: true, ByHand: !known})
 }
 
 // Seen is the history as it stands when current is live: a release that was put there by hand is counted.
 func (h History) Seen(current release.Version) History {
-	h.Lives = slices.Clip(h.Lives)
+	h.activations = slices.Clip(h.activations)
 	h.wasLive(current)
 	return h
 }
 
 // Released is the history as it would stand once v, which is that directory, was released and had passed its gate.
 func (h History) Released(v release.Version, directory release.Identity) History {
-	h.Lives = append(slices.Clip(h.Lives), Live{Version: v, Forward: true, Passed: true})
+	h.activations = append(slices.Clip(h.activations), release.Activation{Version: v, Forward: true, Passed: true})
 	h.gates = maps.Clone(h.gates)
 	h.prove(v, gatePassed)
 	h.deployed = maps.Clone(h.deployed)
@@ -286,7 +276,7 @@ func (h History) Released(v release.Version, directory release.Identity) History
 
 // Healthy is the history as it stands when version is found live and healthy: it is good, whatever it was before.
 func (h History) Healthy(v release.Version) History {
-	h.Lives = slices.Clone(h.Lives)
+	h.activations = slices.Clone(h.activations)
 	gates := map[release.Version]gateRecord{}
 	maps.Copy(gates, h.gates)
 	h.gates = gates
@@ -348,7 +338,7 @@ func (h History) allGates() map[release.Version]gateRecord {
 }
 
 // Schema is what version said of its schema when it was last deployed, or nil.
-func (h History) Schema(v release.Version) *Schema {
+func (h History) Schema(v release.Version) *release.Schema {
 	text, known := h.schemas[v]
 	if !known {
 		text, known = h.oldSchemas.find(v)
@@ -356,33 +346,33 @@ func (h History) Schema(v release.Version) *Schema {
 	if !known {
 		return nil
 	}
-	s := new(Schema)
+	s := new(release.Schema)
 	if err := json.Unmarshal([]byte(text), s); err != nil {
-		return &Schema{Unknown: err.Error()}
+		return &release.Schema{Unknown: err.Error()}
 	}
 	return s
 }
 
-// and adds what a later deploy of the same version said. Each was compared with the release that was live before it, so
+// both adds to s what a later deploy of the same version said. Each was compared with the release that was live before it, so
 // that what it brought is all of that; of markers the latest counts.
-func (s *Schema) and(later *Schema) *Schema {
+func both(s, later *release.Schema) *release.Schema {
 	if s == nil || s.Marker != "" || later.Marker != "" {
 		return later
 	}
-	both := *later
-	both.Judged = s.Judged && later.Judged
-	both.Unknown = cmp.Or(later.Unknown, s.Unknown)
+	sum := *later
+	sum.Judged = s.Judged && later.Judged
+	sum.Unknown = cmp.Or(later.Unknown, s.Unknown)
 	for _, name := range s.NewMigrations {
-		if !slices.Contains(both.NewMigrations, name) {
-			both.NewMigrations = append(slices.Clip(both.NewMigrations), name)
+		if !slices.Contains(sum.NewMigrations, name) {
+			sum.NewMigrations = append(slices.Clip(sum.NewMigrations), name)
 		}
 	}
 	for _, b := range s.Blocking {
-		if !slices.Contains(both.Blocking, b) {
-			both.Blocking = append(slices.Clip(both.Blocking), b)
+		if !slices.Contains(sum.Blocking, b) {
+			sum.Blocking = append(slices.Clip(sum.Blocking), b)
 		}
 	}
-	return &both
+	return &sum
 }
 
 // Unfinished is the latest deploy, if it came to no verdict: it is running, or its process died.

@@ -117,8 +117,8 @@ func TestReplayKnowsWhatWasLive(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string
-			for _, l := range Replay(c.s.records).Lives {
-				got = append(got, strings.TrimSpace(string(l.Version)+" "+l.flags()))
+			for _, l := range Replay(c.s.records).activations {
+				got = append(got, strings.TrimSpace(string(l.Version)+" "+flags(l)))
 			}
 			if d := cmp.Diff(c.want, strings.Join(got, "; ")); d != "" {
 				t.Error(d)
@@ -214,24 +214,24 @@ func TestADeployWithoutAVerdictIsUnfinished(t *testing.T) {
 
 func TestSeenCountsAReleaseThatWasPutThereByHand(t *testing.T) {
 	h := Replay(new(story).released("1", "v1", "").records)
-	if d := cmp.Diff(h.Lives, h.Seen("v1").Lives); d != "" {
+	if d := cmp.Diff(h.activations, h.Seen("v1").activations); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff(h.Lives, h.Seen("").Lives); d != "" {
+	if d := cmp.Diff(h.activations, h.Seen("").activations); d != "" {
 		t.Error(d)
 	}
-	want := []Live{{Version: "v1", Forward: true, Passed: true}, {Version: "v5", Forward: true, ByHand: true}}
-	if d := cmp.Diff(want, h.Seen("v5").Lives); d != "" {
+	want := []release.Activation{{Version: "v1", Forward: true, Passed: true}, {Version: "v5", Forward: true, ByHand: true}}
+	if d := cmp.Diff(want, h.Seen("v5").activations); d != "" {
 		t.Error(d)
 	}
-	if len(h.Lives) != 1 {
+	if len(h.activations) != 1 {
 		t.Error("Seen changed what it was asked of")
 	}
 }
 
 func TestTheSchemaOfTheLatestDeployIsKept(t *testing.T) {
-	s := new(story).add("1", Record{Event: Began, Command: "release", Requested: "v1", Schema: &Schema{Marker: "blocked"}}).
-		add("2", Record{Event: Began, Command: "release", Requested: "v1", Schema: &Schema{Marker: "safe"}}).
+	s := new(story).add("1", Record{Event: Began, Command: "release", Requested: "v1", Schema: &release.Schema{Marker: "blocked"}}).
+		add("2", Record{Event: Began, Command: "release", Requested: "v1", Schema: &release.Schema{Marker: "safe"}}).
 		add("3", Record{Event: Began, Command: "release", Requested: "v1"})
 	h := Replay(s.records)
 	if got := h.Schema("v1"); got == nil || got.Marker != "safe" {

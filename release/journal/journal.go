@@ -66,9 +66,9 @@ type Record struct {
 	PID       int             `json:"pid,omitempty"`       // began
 	Override  string          `json:"override,omitempty"`  // began: why a blocking marker was overridden
 	// Invocation is that of the app's unit when the deploy began: while it is the same, the app was not restarted.
-	Invocation string  `json:"invocation,omitempty"` // began
-	Healthy    bool    `json:"healthy,omitempty"`    // began: Previous was live and answered as it should
-	Schema     *Schema `json:"schema,omitempty"`     // began
+	Invocation string          `json:"invocation,omitempty"` // began
+	Healthy    bool            `json:"healthy,omitempty"`    // began: Previous was live and answered as it should
+	Schema     *release.Schema `json:"schema,omitempty"`     // began
 	// Which directories Requested and Previous were then; nil where it was not recorded.
 	Directory         *release.Identity `json:"directory,omitempty"`          // began
 	PreviousDirectory *release.Identity `json:"previous_directory,omitempty"` // began
@@ -79,34 +79,6 @@ type Record struct {
 	Blames  string          `json:"blames,omitempty"`  // failed: release, host or unknown; only the first marks the release
 
 	Verdict json.RawMessage `json:"verdict,omitempty"` // finished: what --output json printed
-}
-
-// Schema is what the requested release said of its schema when it was deployed, for when its directory is gone.
-type Schema struct {
-	Marker        string   `json:"marker,omitempty"` // safe, blocked; "" for no marker
-	Reason        string   `json:"reason,omitempty"`
-	Migrations    []string `json:"migrations,omitempty"`     // named by the marker
-	NewMigrations []string `json:"new_migrations,omitempty"` // than the previous release's
-	Unknown       string   `json:"unknown,omitempty"`        // why NewMigrations is not known
-	// Judged: what NewMigrations do was read, and Blocking is what the previous release's code can't live with.
-	Judged   bool    `json:"judged,omitempty"`
-	Blocking []Block `json:"blocking,omitempty"`
-}
-
-// Block is an operation of a migration that an older release's code can't live with.
-type Block struct {
-	Migration  string `json:"migration"`           // app.name
-	Operation  string `json:"operation,omitempty"` // "" is the whole migration
-	Why        string `json:"why"`
-	Reversible bool   `json:"reversible"`        // Django can unapply it
-	Reverse    string `json:"reverse,omitempty"` // what that doesn't bring back, or why it can't be done
-}
-
-func (b Block) String() string {
-	if b.Operation == "" {
-		return b.Migration + " " + b.Why
-	}
-	return b.Migration + ": " + b.Operation + ": " + b.Why
 }
 
 // Journal is the open record of one app.

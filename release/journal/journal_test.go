@@ -14,13 +14,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"deploygate/release"
 	"deploygate/scripts/assert"
 )
 
 // sample is a deploy that went back, as the journal of a real one reads.
 func sample() []Record {
 	at := time.Date(2026, 11, 21, 3, 54, 4, 0, time.UTC)
-	schema := &Schema{Marker: "safe", Reason: "adds a \"column\"\n", NewMigrations: []string{"shop.0002_x"}}
+	schema := &release.Schema{Marker: "safe", Reason: "adds a \"column\"\n", NewMigrations: []string{"shop.0002_x"}}
 	records := []Record{
 		{Event: Began, Command: "release", Requested: "v42", Previous: "v41", User: "ops", PID: 17, Schema: schema},
 		{Event: Intent, Step: "swap", Version: "v42"},

@@ -183,19 +183,19 @@ func readSnapshot(dir string) *snapshot {
 // lifeFlags are the words for what Replay knows of a Live.
 var lifeFlags = []struct {
 	word string
-	of   func(*Live) *bool
+	of   func(*release.Activation) *bool
 }{
-	{"forward", func(l *Live) *bool { return &l.Forward }},
-	{"by-hand", func(l *Live) *bool { return &l.ByHand }},
-	{"hooks", func(l *Live) *bool { return &l.HooksOnly }},
-	{"ended", func(l *Live) *bool { return &l.HooksEnded }},
-	{"passed", func(l *Live) *bool { return &l.Passed }},
-	{"rollback", func(l *Live) *bool { return &l.Rollback }},
-	{"override", func(l *Live) *bool { return &l.Override }},
+	{"forward", func(l *release.Activation) *bool { return &l.Forward }},
+	{"by-hand", func(l *release.Activation) *bool { return &l.ByHand }},
+	{"hooks", func(l *release.Activation) *bool { return &l.HooksOnly }},
+	{"ended", func(l *release.Activation) *bool { return &l.HooksEnded }},
+	{"passed", func(l *release.Activation) *bool { return &l.Passed }},
+	{"rollback", func(l *release.Activation) *bool { return &l.Rollback }},
+	{"override", func(l *release.Activation) *bool { return &l.Override }},
 }
 
-// flags are the words for l, with commas.
-func (l Live) flags() string {
+// flags returns the words for l, with commas.
+func flags(l release.Activation) string {
 	var words []string
 	for _, f := range lifeFlags {
 		if *f.of(&l) {
@@ -205,8 +205,8 @@ func (l Live) flags() string {
 	return strings.Join(words, ",")
 }
 
-func parseLive(v release.Version, flags string) Live {
-	l := Live{Version: v}
+func parseLive(v release.Version, flags string) release.Activation {
+	l := release.Activation{Version: v}
 	for word := range strings.SplitSeq(flags, ",") {
 		for _, f := range lifeFlags {
 			if f.word == word {
@@ -235,8 +235,8 @@ func (s *snapshot) encode() ([]byte, error) {
 		}
 		body = append(append(append(append(body, v...), ' '), what...), '\n')
 	}
-	for _, l := range s.history.Lives {
-		line(l.Version, l.flags())
+	for _, l := range s.history.activations {
+		line(l.Version, flags(l))
 	}
 	s.Lives = len(body)
 	gates := s.history.allGates()
@@ -302,9 +302,9 @@ func decodeSnapshot(from io.Reader, size int) *snapshot {
 	}
 	h := &s.history
 	h.Torn, h.gated, h.oldGates, h.oldSchemas, h.oldDeployed = s.Torn, s.Gated, index(gates), index(schemas), index(deployed)
-	h.Lives = make([]Live, 0, strings.Count(lives, "\n"))
+	h.activations = make([]release.Activation, 0, strings.Count(lives, "\n"))
 	for v, word := range index(lives).all() {
-		h.Lives = append(h.Lives, parseLive(v, word))
+		h.activations = append(h.activations, parseLive(v, word))
 	}
 	return s
 }

@@ -25,13 +25,13 @@ import (
 
 // facts is all that a History can be asked.
 type facts struct {
-	Lives      []Live
+	Lives      []release.Activation
 	Torn       int
 	Gated      []release.Version
 	Good, Bad  map[release.Version]bool
-	Schemas    map[release.Version]*Schema
+	Schemas    map[release.Version]*release.Schema
 	Deployed   map[release.Version]Deployed
-	Seen       map[release.Version][]Live
+	Seen       map[release.Version][]release.Activation
 	Last       Deploy
 	Any        bool
 	Unfinished bool
@@ -39,12 +39,12 @@ type facts struct {
 
 func factsOf(h History, asked []release.Version) facts {
 	f := facts{
-		Lives: slices.Concat(h.Lives), Torn: h.Torn, Gated: h.Gated(), Good: map[release.Version]bool{}, Bad: map[release.Version]bool{},
-		Schemas: map[release.Version]*Schema{}, Deployed: map[release.Version]Deployed{}, Seen: map[release.Version][]Live{},
+		Lives: slices.Concat(h.activations), Torn: h.Torn, Gated: h.Gated(), Good: map[release.Version]bool{}, Bad: map[release.Version]bool{},
+		Schemas: map[release.Version]*release.Schema{}, Deployed: map[release.Version]Deployed{}, Seen: map[release.Version][]release.Activation{},
 	}
 	for _, v := range asked {
 		f.Deployed[v], _ = h.Deployed(v)
-		f.Good[v], f.Bad[v], f.Schemas[v], f.Seen[v] = h.Good(v), h.Bad(v), h.Schema(v), slices.Concat(h.Seen(v).Lives)
+		f.Good[v], f.Bad[v], f.Schemas[v], f.Seen[v] = h.Good(v), h.Bad(v), h.Schema(v), slices.Concat(h.Seen(v).activations)
 	}
 	f.Last, f.Any = h.Last()
 	_, f.Unfinished = h.Unfinished()
@@ -130,18 +130,18 @@ func (c *chance) version() release.Version {
 	return pick(c, c.versions)
 }
 
-func (c *chance) schema() *Schema {
+func (c *chance) schema() *release.Schema {
 	migration := func() string { return fmt.Sprintf("shop.%04d", c.IntN(4)) }
 	switch c.IntN(4) {
 	case 0:
 		return nil
 	case 1:
-		return &Schema{Marker: pick(c, []string{"safe", "blocked"}), Reason: "dröps \"x\"\n<&>", Migrations: []string{migration()}}
+		return &release.Schema{Marker: pick(c, []string{"safe", "blocked"}), Reason: "dröps \"x\"\n<&>", Migrations: []string{migration()}}
 	case 2:
-		return &Schema{Unknown: "unreadable", NewMigrations: []string{migration()}}
+		return &release.Schema{Unknown: "unreadable", NewMigrations: []string{migration()}}
 	default:
 		m := migration()
-		return &Schema{Judged: c.oneIn(2), NewMigrations: []string{m, migration()}, Blocking: []Block{{Migration: m, Why: "drops x"}}}
+		return &release.Schema{Judged: c.oneIn(2), NewMigrations: []string{m, migration()}, Blocking: []release.Block{{Migration: m, Why: "drops x"}}}
 	}
 }
 
@@ -351,7 +351,7 @@ func threeDeploys(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	appendAll(t, dir, new(story).released("1", "v1", "").
-		add("2", Record{Event: Began, Command: "release", Requested: "v2", Previous: "v1", Schema: &Schema{Marker: "safe"}}).
+		add("2", Record{Event: Began, Command: "release", Requested: "v2", Previous: "v1", Schema: &release.Schema{Marker: "safe"}}).
 		swapped("2", "v2").gated("2", "v2", false).swapped("2", "v1").gated("2", "v1", true).finished("2").
 		released("3", "v3", "v1").records...)
 	if !used(t, dir) {
@@ -564,17 +564,20 @@ func TestAStrangeVersionIsReadAsItIs(t *testing.T) {
 // snapshotFormat.
 func TestTheSnapshotIsOfThisFormat(t *testing.T) {
 	s := new(story).released("1", "v1", "v0").
-		add("2", Record{Event: Began, Command: "release", Requested: "v2", Previous: "v1", Schema: &Schema{Marker: "safe"}}).
+		add("2", Record{Event: Began, Command: "release", Requested: "v2", Previous: "v1", Schema: &release.Schema{Marker: "safe"}}).
 		add("2", Record{Event: Intent, Step: hooksStep, Version: "v2"}).
 		add("2", Record{Event: Done, Step: hooksStep, Version: "v2"}).
 		swapped("2", "v2").gated("2", "v2", false).swapped("2", "v1").gated("2", "v1", true).finished("2").
-		add("3", Record{Event: Began, Command: "release", Requested: "v2", Previous: "v1", Schema: &Schema{Judged: true, NewMigrations: []string{"shop.0002"}}}).
-		add("3", Record{Event: Began, Command: "release", Requested: "v2", Previous: "v1", Schema: &Schema{
-			Unknown: "unreadable", NewMigrations: []string{"shop.0003"}, Blocking: []Block{{Migration: "shop.0003", Why: "drops x"}},
+		add("3", Record{Event: Began, Command: "release", Requested: "v2", Previous: "v1", Schema: &release.Schema{Judged: true, NewMigrations: []string{"shop.0002"}}}).
+		add("3", Record{Event: Began, Command: "release", Requested: "v2", Previous: "v1", Schema: &release.Schema{
+			Unknown: "unreadable", NewMigrations: []string{"shop.0003"}, Blocking: []release.Block{{Migration: "shop.0003", Why: "drops x"}},
 		}}).
 		add("4", Record{
 			Event: Began, Command: "rollback", Requested: "v0", Previous: "v9", Override: "I know", Directory: &release.Identity{Device: 8, Inode: 12, Born: 34},
-			Schema: &Schema{"blocked", "r", []string{"m"}, []string{"n"}, "u", true, []Block{{"n", "o", "w", true, "b"}}},
+			Schema: &release.Schema{
+				Marker: "blocked", Reason: "r", Migrations: []string{"m"}, NewMigrations: []string{"n"}, Unknown: "u", Judged: true,
+				Blocking: []release.Block{{Migration: "n", Operation: "o", Why: "w", Reversible: true, Reverse: "b"}},
+			},
 		}).swapped("4", "v0").gated("4", "v0", true).
 		began("5", "release", "v3", "v0").add("5", Record{Event: Failed, Version: "v3", Blames: "unknown"}).
 		swapped("5", "v0").finished("5")

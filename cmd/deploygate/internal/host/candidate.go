@@ -358,7 +358,7 @@ func (c *candidate) broughtAlong(path string) bool {
 		return false
 	}
 	times := 0
-	for _, l := range history.Seen(c.plan.Previous).Lives {
+	for _, l := range history.Seen(c.plan.Previous).Activations() {
 		if l.Version == c.plan.Previous && !l.HooksOnly {
 			times++
 		}
