@@ -307,12 +307,12 @@ func TestWayBackReadsWhatTheReleasesSay(t *testing.T) {
 		{versions{"gone"}, Inspect, Blocked, "its directory is gone"},
 		{versions{"same", "more"}, Inspect, Blocked, "shop.0002"},
 	} {
-		w := (&Schemas{Dir: s.path}).WayBack("v1", c.crossed, c.policy)
+		w := (&Schemas{History: journal.Replay(nil), Dir: s.path}).WayBack("v1", c.crossed, c.policy)
 		if w.Version != "v1" || w.Verdict != c.want || !strings.Contains(w.Reason, c.reason) {
 			t.Errorf("across %v, %s: %+v; want %s …%s…", c.crossed, c.policy, w, c.want, c.reason)
 		}
 	}
-	w := (&Schemas{Dir: s.path}).WayBack("gone", versions{"same"}, Inspect)
+	w := (&Schemas{History: journal.Replay(nil), Dir: s.path}).WayBack("gone", versions{"same"}, Inspect)
 	if w.Verdict != Blocked || !strings.Contains(w.Reason, "can't be compared") {
 		t.Errorf("to a release that is gone: %+v", w)
 	}
@@ -342,7 +342,7 @@ func TestOlder(t *testing.T) {
 		{"gone", "v2", false},
 		{"v1", "gone", false},
 	} {
-		if got := (&Schemas{Dir: s.path}).Older(c.v, c.than); got != c.want {
+		if got := (&Schemas{History: journal.Replay(nil), Dir: s.path}).Older(c.v, c.than); got != c.want {
 			t.Errorf("%s older than %s: %t", c.v, c.than, got)
 		}
 	}
@@ -451,17 +451,17 @@ func TestDescribeIsWhatIsRememberedOfARelease(t *testing.T) {
 		{"marked", "v1", &release.Schema{Marker: "blocked", Reason: "r", Migrations: []string{"m"}}},
 		{"v1", "", &release.Schema{Unknown: "there was no release before it"}},
 	} {
-		got, err := (&Schemas{Dir: s.path}).Describe(c.v, c.previous)
+		got, err := (&Schemas{History: journal.Replay(nil), Dir: s.path}).Describe(c.v, c.previous)
 		assert.OK(t, err)
 		if d := cmp.Diff(c.want, got); d != "" {
 			t.Errorf("%s after %s: %s", c.v, c.previous, d)
 		}
 	}
-	got, err := (&Schemas{Dir: s.path}).Describe("v2", "gone")
+	got, err := (&Schemas{History: journal.Replay(nil), Dir: s.path}).Describe("v2", "gone")
 	if err != nil || got.Unknown == "" {
 		t.Errorf("after one that is gone: %+v, %v", got, err)
 	}
-	if got, err := (&Schemas{Dir: s.path}).Describe("odd", "v1"); err == nil {
+	if got, err := (&Schemas{History: journal.Replay(nil), Dir: s.path}).Describe("odd", "v1"); err == nil {
 		t.Errorf("an unreadable marker must refuse the release: %+v", got)
 	}
 }
@@ -470,7 +470,7 @@ func TestEachReleaseIsWalkedOnce(t *testing.T) {
 	s := newSite(t)
 	s.add("v1", "", "0001")
 	s.add("v2", "", "0001", "0002")
-	schemas := &Schemas{Dir: s.path}
+	schemas := &Schemas{History: journal.Replay(nil), Dir: s.path}
 	before := schemas.WayBack("v1", versions{"v2"}, Inspect)
 	assert.OK(t, os.RemoveAll(filepath.Join(s.path("v1"), "shop")))
 	assert.OK(t, os.RemoveAll(filepath.Join(s.path("v2"), "shop")))
@@ -489,7 +489,7 @@ func TestAPairIsJudgedByWhatIsApplied(t *testing.T) {
 	s := newSite(t)
 	s.add("v1", "", "0001")
 	s.add("v2", "", "0001", "0002", "0003")
-	schemas := &Schemas{Dir: s.path}
+	schemas := &Schemas{History: journal.Replay(nil), Dir: s.path}
 	described, err := schemas.Describe("v2", "v1")
 	assert.OK(t, err)
 	for _, c := range []struct {
@@ -533,10 +533,10 @@ func TestAMarkerMadeAgainstAnotherRelease(t *testing.T) {
 	assert.OK(t, err)
 	assert.OK(t, WriteMarker(s.path("v3"), MarkerOf(migrations.Judge(newer, older, nil))))
 	for _, policy := range []Policy{Inspect, Block} {
-		if w := (&Schemas{Dir: s.path}).WayBack("v2", versions{"v3"}, policy); w.Verdict != Safe || !strings.Contains(w.Reason, "marked safe") {
+		if w := (&Schemas{History: journal.Replay(nil), Dir: s.path}).WayBack("v2", versions{"v3"}, policy); w.Verdict != Safe || !strings.Contains(w.Reason, "marked safe") {
 			t.Errorf("%s: to the release that it was made against: %+v", policy, w)
 		}
-		if w := (&Schemas{Dir: s.path}).WayBack("v1", versions{"v3"}, policy); w.Verdict != Blocked {
+		if w := (&Schemas{History: journal.Replay(nil), Dir: s.path}).WayBack("v1", versions{"v3"}, policy); w.Verdict != Blocked {
 			t.Errorf("%s: to an older one: %+v", policy, w)
 		}
 	}
