@@ -16,11 +16,9 @@ import (
 
 // Every failure of the catalogue is produced for real, and layer and cause are named: by diagnose, and by the release
 // that brings it. Between two failures the host is put right, and nothing is found on it.
-//
-// DEPLOYGATE_MATRIX names a file to write the results to, as a table.
 func TestCatalogue(t *testing.T) {
 	results := matrix{found: map[string]string{}}
-	t.Cleanup(func() { results.write(t) })
+	t.Cleanup(func() { results.document(t) })
 	for name, failures := range shares(4) {
 		t.Run(name, func(t *testing.T) {
 			onEachSuite(t, testbed.DefaultSite(), func(h *host) {
@@ -323,30 +321,23 @@ func (m *matrix) add(f failure, suite string, mistaken []string) {
 	m.found[f.name()+suite] = text
 }
 
-// write writes the table, in the catalogue's order.
-func (m *matrix) write(t *testing.T) {
-	name := os.Getenv("DEPLOYGATE_MATRIX")
-	if name == "" {
-		return
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "| failure | layer | %s |\n| --- | --- |%s\n", strings.Join(testbed.Suites, " | "), strings.Repeat(" --- |", len(testbed.Suites)))
+// document holds what was found against the table of causes, in the catalogue's order.
+func (m *matrix) document(t *testing.T) {
+	var rows []tableRow
 	for _, f := range catalogue {
-		fmt.Fprintf(&b, "| `%s`", f.cause)
+		r := tableRow{text: fmt.Sprintf("| `%s`", f.cause), whole: true}
 		if f.variant != "" {
-			fmt.Fprintf(&b, ": %s", f.variant)
+			r.text += ": " + f.variant
 		}
-		fmt.Fprintf(&b, " | %s |", f.layer)
+		r.text += fmt.Sprintf(" | %s |", f.layer)
 		for _, suite := range testbed.Suites {
 			text := m.found[f.name()+suite]
 			if text == "" {
-				text = "not run"
+				text, r.whole = "not run", false
 			}
-			fmt.Fprintf(&b, " %s |", text)
+			r.text += " " + text + " |"
 		}
-		b.WriteString("\n")
+		rows = append(rows, r)
 	}
-	if err := os.WriteFile(name, []byte(b.String()), 0o644); err != nil {
-		t.Error(err)
-	}
+	document(t, "gate/diagnosis/CAUSES.md", rows)
 }

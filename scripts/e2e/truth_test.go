@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -18,11 +17,9 @@ import (
 // What the classification of migrations says is held against what happens: every operation is applied to a PostgreSQL
 // and a SQLite database, the new code writes, and then the old code does all that code does. What is called safe must
 // work. What is called blocked and works is known as stricter than needed.
-//
-// DEPLOYGATE_TRUTH names a file to write the results to, as a table.
 func TestTruth(t *testing.T) {
 	found := facts{by: map[string]map[string]fact{}}
-	t.Cleanup(func() { found.write(t) })
+	t.Cleanup(func() { found.document(t) })
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.must(h.StartPostgres(h.t.Context()))
 		for i, f := range h.truth() {
@@ -159,9 +156,10 @@ func (fs *facts) add(row truth, suite string, f fact) {
 	fs.by[row.operation][suite] = f
 }
 
-// write writes the table, and asserts what can only be told from all hosts: that what is blocked fails on one of them.
-func (fs *facts) write(t *testing.T) {
-	var lines []string
+// document holds the facts against the table of operations, and asserts what can only be told from all hosts: that what is
+// blocked fails on one of them.
+func (fs *facts) document(t *testing.T) {
+	var rows []tableRow
 	for _, row := range truths {
 		found := fs.by[row.operation]
 		says, ran, failed := "not asked", 0, false
@@ -180,15 +178,13 @@ func (fs *facts) write(t *testing.T) {
 		if ran > 0 && len(found) == len(testbed.Suites) && row.verdict == "blocked" && failed != (row.stricter == "") {
 			t.Errorf("%s is said to be %s, and that the old code fails is %t", row.operation, says, failed)
 		}
-		lines = append(lines, fmt.Sprintf("| %s | %s | %s | %s |\n", row.title(), merged(found, "postgresql"), merged(found, "sqlite3"), says))
+		rows = append(rows, tableRow{
+			fmt.Sprintf("| %s | %s | %s | %s |", row.title(), merged(found, "postgresql"), merged(found, "sqlite3"), says),
+			len(found) == len(testbed.Suites),
+		})
 	}
-	slices.Sort(lines)
-	table := "| operation | old code on PostgreSQL | on SQLite | deploygate says |\n| --- | --- | --- | --- |\n" + strings.Join(lines, "")
-	if name := os.Getenv("DEPLOYGATE_TRUTH"); name != "" {
-		if err := os.WriteFile(name, []byte(table), 0o644); err != nil {
-			t.Error(err)
-		}
-	}
+	slices.SortFunc(rows, func(a, b tableRow) int { return strings.Compare(a.text, b.text) })
+	document(t, "rollback/migrations/OPERATIONS.md", rows)
 }
 
 // title is the operation with the Djangos that have it.
