@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,19 +9,31 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
+	"github.com/xrash/smetrics"
 
 	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate"
 )
 
-// version is set when a release is built: go build -ldflags "-X main.version=1.2.3".
-var version = "development"
+// version is set when a package is built: go build -ldflags "-X main.version=1.2.3".
+var version = ""
+
+// build is the version of this program: of the package, else as go build has it from the repository's tag and commit.
+func build() string {
+	info, ok := debug.ReadBuildInfo()
+	if version == "" && ok && info.Main.Version != "(devel)" {
+		version = info.Main.Version
+	}
+	return cmp.Or(version, "development")
+}
 
 // usageError is a mistake on the command line: exit 2.
 type usageError struct{ text string }
@@ -72,16 +85,17 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
 		Name:    "deploygate",
 		Usage:   "make a release live if it is healthy, put the old one back if it isn't",
-		Version: version,
+		Version: build(),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Usage: "the configuration `FILE`", EnvVars: []string{"DEPLOYGATE_CONFIG"}},
 			&cli.StringFlag{Name: "app", Usage: "the app `NAME`: " + config.Dir + "/NAME.toml", EnvVars: []string{"DEPLOYGATE_APP"}},
 			&cli.StringFlag{Name: "output", Value: "text", Usage: "`FORMAT` of the verdict: text or json", EnvVars: []string{"DEPLOYGATE_OUTPUT"}},
 			&cli.StringFlag{Name: "log-level", Value: "warn", Usage: "`LEVEL` of the log: debug, info, warn, error"},
 			&cli.BoolFlag{Name: "no-color", Usage: "no colours on a terminal; so does NO_COLOR"},
+			cli.HelpFlag, // which urfave/cli leaves out where there is a command of that name
 		},
 		Commands: []*cli.Command{
-			c.release(), c.rollback(), c.restart(), c.check(), c.diagnose(), c.plan(), c.marker(), c.init(), c.status(), c.history(), c.prune(), c.recover(), c.guard(),
+			c.release(), c.rollback(), c.restart(), c.check(), c.diagnose(), c.plan(), c.marker(), c.init(), c.status(), c.history(), c.prune(), c.recover(), c.guard(), c.help(), c.version(),
 		},
 		HideHelpCommand: true,
 		Writer:          stdout,
@@ -90,21 +104,63 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		OnUsageError:    onUsageError,
 		Action: func(ctx *cli.Context) error {
 			if ctx.Args().Present() {
-				return usagef("there is no command %q; see deploygate --help", ctx.Args().First())
+				return unknownCommand(ctx.App, ctx.Args().First())
 			}
-			cli.HelpPrinter(stdout, cli.AppHelpTemplate, ctx.App)
-			return nil
+			_, err := io.WriteString(stdout, appHelp(ctx.App))
+			return err
 		},
 	}
+	app.CustomAppHelpTemplate = appHelp(app)
 	for _, command := range app.Commands {
 		command.OnUsageError = onUsageError
 		command.HideHelpCommand = true // "release help" names a release
+		command.CustomHelpTemplate = helpOf(app, command)
 	}
 	return app
 }
 
-func onUsageError(_ *cli.Context, err error, _ bool) error {
-	return usagef("%s; see deploygate --help", strings.TrimPrefix(err.Error(), "flag "))
+// unknownCommand names the command that was most likely meant.
+func unknownCommand(app *cli.App, name string) error {
+	var names []string
+	for _, c := range app.Commands {
+		if !c.Hidden {
+			names = append(names, c.Name)
+		}
+	}
+	return usagef("there is no command %q%s; see deploygate --help", name, didYouMean("", names, name))
+}
+
+// didYouMean is the question after the name that is most like another one, if any is much like it.
+func didYouMean(dashes string, names []string, typed string) string {
+	const much = 0.8
+	best, meant := much, ""
+	for _, name := range names {
+		if like := smetrics.JaroWinkler(name, typed, 0.7, 4); like > best {
+			best, meant = like, name
+		}
+	}
+	if meant == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %s%s?)", dashes, meant)
+}
+
+// onUsageError says what is wrong with a flag, and names the one that was most likely meant.
+func onUsageError(ctx *cli.Context, err error, _ bool) error {
+	text := strings.TrimPrefix(err.Error(), "flag ")
+	name, unknown := strings.CutPrefix(text, "provided but not defined: -")
+	if !unknown {
+		return usagef("%s; see deploygate --help", text)
+	}
+	flags := slices.Clone(ctx.App.Flags)
+	if ctx.Command != nil {
+		flags = append(flags, ctx.Command.Flags...)
+	}
+	var names []string
+	for _, f := range flags {
+		names = append(names, f.Names()...)
+	}
+	return usagef("there is no flag --%s%s; see deploygate --help", name, didYouMean("--", names, name))
 }
 
 // commands holds what they share.
@@ -134,7 +190,7 @@ func (c *commands) begin(ctx *cli.Context, maxWords int) (*session, error) {
 // unconfigured checks the global flags, for a command that needs no configuration.
 func (c *commands) unconfigured(ctx *cli.Context, maxWords int) (*session, error) {
 	if extra := ctx.Args().Slice(); len(extra) > maxWords {
-		return nil, usagef("%q is one word too many; see deploygate %s --help", extra[maxWords], ctx.Command.Name)
+		return nil, usagef("unexpected argument %q; see deploygate %s --help", extra[maxWords], ctx.Command.Name)
 	}
 	s := &session{commands: c, noColor: ctx.Bool("no-color") || os.Getenv("NO_COLOR") != ""}
 	switch format := ctx.String("output"); format {

@@ -35,7 +35,7 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		name, _, joined := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		to := &own
 		flag := find(app.Flags, name)
-		if flag != nil {
+		if flag != nil && (command == nil || !isHelp(arg)) {
 			to = &global
 		} else if command != nil {
 			flag = find(command.Flags, name)
