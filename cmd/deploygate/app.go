@@ -21,6 +21,8 @@ import (
 	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate"
+	"deploygate/release"
+	"deploygate/release/deploy"
 )
 
 // version is set when a package is built: go build -ldflags "-X main.version=1.2.3".
@@ -207,7 +209,18 @@ func (c *commands) unconfigured(ctx *cli.Context, maxWords int) (*session, error
 
 // connect is connect with progress on stderr.
 func (s *session) connect(ctx context.Context) (*host.Host, error) {
-	return host.Connect(ctx, s.config, s.log, newProgress(s.err, s.noColor), s.secrets)
+	h, err := host.Connect(ctx, s.config, s.log, newProgress(s.err, s.noColor), s.secrets)
+	if err == nil {
+		h.Deployer.Program = build()
+	}
+	return h, err
+}
+
+// unconnected is a deployer that knows the configuration and the file system alone.
+func (s *session) unconnected(tree *release.Tree, observer deploy.Observer) *deploy.Deployer {
+	d := host.NewDeployer(s.config, tree, observer)
+	d.Program = build()
+	return d
 }
 
 // interruptible gives a context that ends with the first signal that asks to stop. Later ones change nothing: the way

@@ -13,7 +13,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"deploygate/cmd/deploygate/internal/config"
-	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate"
 	"deploygate/gate/untrusted"
 	"deploygate/release"
@@ -116,7 +115,7 @@ func (s *session) recoverLink() error {
 		return s.cannot(err)
 	}
 	defer lock.Unlock()
-	d := host.NewDeployer(s.config, tree, newProgress(s.err, s.noColor))
+	d := s.unconnected(tree, newProgress(s.err, s.noColor))
 	if d.Journal, err = journal.Open(s.config.StateDir); err != nil {
 		return s.cannot(err)
 	}

@@ -145,7 +145,7 @@ func refusal(err error) deploy.Outcome { return deploy.Refusal(gate.AsFinding(ga
 // offline is a deployer for a verdict on a host that can't be reached.
 func (s *session) offline() *deploy.Deployer {
 	tree, _ := release.Open(s.config.Root) // none: then the verdict doesn't say what is live
-	return host.NewDeployer(s.config, tree, nil)
+	return s.unconnected(tree, nil)
 }
 
 // me is this process as the holder of the lock.

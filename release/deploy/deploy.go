@@ -24,6 +24,7 @@ import (
 // Deployer runs deploys of one app.
 type Deployer struct {
 	App      string
+	Program  string // the version of deploygate
 	StateDir string
 	Tree     *release.Tree
 	Journal  *journal.Journal

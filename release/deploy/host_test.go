@@ -116,7 +116,7 @@ func newHost(t *testing.T, root, state string) *host {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	h.ctx, h.interrupt = ctx, func() { cancel(gate.NewFinding(gate.LayerRelease, "interrupted", "interrupted by SIGTERM")) }
 	h.d = &Deployer{
-		App: "shop", StateDir: state, Tree: tree, Service: service{h}, Runner: tasks{h}, Observer: observer{h},
+		App: "shop", Program: "1.2.3", StateDir: state, Tree: tree, Service: service{h}, Runner: tasks{h}, Observer: observer{h},
 		Gate: &gate.Gate{
 			Unit: service{h}, Direct: prober{h, "probe"}, Health: gate.Expectation{Where: "unix:/run/app.sock /health/", Path: "/health/", Status: []int{200}, Setting: "health"},
 			Proxy: proxy{h}, Through: prober{h, "through"}, Proxied: gate.Expectation{Where: "http://127.0.0.1/health/", Status: []int{200}, Proxy: true, Setting: "proxy"},

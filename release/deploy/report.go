@@ -92,6 +92,7 @@ type Step struct {
 type Report struct {
 	Command   Command         `json:"command"`
 	App       string          `json:"app"`
+	Program   string          `json:"program"` // the version of deploygate
 	DeployID  string          `json:"deploy_id"`
 	Requested release.Version `json:"requested"`
 	Previous  release.Version `json:"previous"`

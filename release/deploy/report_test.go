@@ -39,6 +39,7 @@ func TestReportRolledBack(t *testing.T) {
 {
   "command": "release",
   "app": "shop",
+  "program": "1.2.3",
   "deploy_id": "ID",
   "requested": "v2",
   "previous": "v1",
@@ -122,6 +123,7 @@ func TestReportLocked(t *testing.T) {
 {
   "command": "rollback",
   "app": "shop",
+  "program": "1.2.3",
   "deploy_id": "ID",
   "requested": "",
   "previous": "",

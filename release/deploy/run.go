@@ -66,7 +66,7 @@ func newID(at time.Time) string {
 func (d *Deployer) begin(request Request) *run {
 	now := time.Now()
 	return &run{Deployer: d, since: now, report: &Report{
-		Command: request.Command, App: d.App, DeployID: newID(now), Requested: release.Version(request.Version),
+		Command: request.Command, App: d.App, Program: d.Program, DeployID: newID(now), Requested: release.Version(request.Version),
 		StartedAt: now.UTC(), Steps: []Step{}, Before: []*gate.Finding{}, Warnings: []string{},
 	}}
 }
@@ -153,7 +153,7 @@ func (r *run) began() error {
 	p := r.plan
 	err := r.write(journal.Record{
 		Event: journal.Began, Command: string(p.Command), Requested: p.Target, Previous: p.Previous,
-		User: UserName(), PID: os.Getpid(), Override: p.Override, Schema: p.Schema, Invocation: p.Invocation, Healthy: p.Healthy,
+		User: UserName(), PID: os.Getpid(), Override: p.Override, Program: r.Program, Schema: p.Schema, Invocation: p.Invocation, Healthy: p.Healthy,
 		Directory: r.directory(p.Target), PreviousDirectory: r.directory(p.Previous),
 	})
 	r.begun = err == nil

@@ -65,6 +65,7 @@ type Record struct {
 	User      string          `json:"user,omitempty"`      // began
 	PID       int             `json:"pid,omitempty"`       // began
 	Override  string          `json:"override,omitempty"`  // began: why a blocking marker was overridden
+	Program   string          `json:"program,omitempty"`   // began: the version of deploygate
 	// Invocation is that of the app's unit when the deploy began: while it is the same, the app was not restarted.
 	Invocation string          `json:"invocation,omitempty"` // began
 	Healthy    bool            `json:"healthy,omitempty"`    // began: Previous was live and answered as it should
