@@ -9,6 +9,7 @@ import (
 
 	"github.com/cpuguy83/go-md2man/v2/md2man"
 
+	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/release/deploy"
 	"deploygate/scripts/assert"
 )
@@ -53,9 +54,10 @@ func TestManuals(t *testing.T) {
 	}
 }
 
-// The manual page is what the commands say of themselves.
-func TestManualPage(t *testing.T) {
+// The manual pages are what the commands, and the keys of the configuration, say of themselves.
+func TestManualPages(t *testing.T) {
 	upToDate(t, "../../scripts/packaging/deploygate.1", string(md2man.Render([]byte(page(newApp(io.Discard, io.Discard))))))
+	upToDate(t, "../../scripts/packaging/deploygate.toml.5", string(md2man.Render([]byte(config.Page()))))
 }
 
 // upToDate compares a file with what it should say, or writes it.

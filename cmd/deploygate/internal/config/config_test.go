@@ -128,18 +128,18 @@ func TestConfigProblems(t *testing.T) {
 		{"quoted", "\"my key\" = 1", []string{"F:1:1: \"my key\": unknown key"}},
 
 		// Wrong types.
-		{"number for a text", "[health]\nhost = 1", []string{"F:2:1: health.host: it must be a text, not the number 1"}},
-		{"text for a number", "keep = '5'", []string{`F:1:1: keep: it must be a whole number, not the text "5"`}},
+		{"number for a text", "[health]\nhost = 1", []string{"F:2:1: health.host: it must be a string, not the number 1"}},
+		{"text for a number", "keep = '5'", []string{`F:1:1: keep: it must be a whole number, not the string "5"`}},
 		{"broken number", "keep = 1.5", []string{"F:1:1: keep: it must be a whole number, not the number 1.5"}},
-		{"text for a truth", "rollback.automatic = 'yes'", []string{`F:1:10: rollback.automatic: it must be true or false, not the text "yes"`}},
-		{"truth for a text", "health.host = true", []string{"F:1:8: health.host: it must be a text, not true"}},
-		{"text for a list", "release.require = 'manage.py'", []string{`F:1:9: release.require: it must be a list of texts, not the text "manage.py"`}},
-		{"list of something else", "release.require = ['a', 1]", []string{"F:1:9: release.require: it must be a list of texts; one of them is the number 1"}},
-		{"list for a text", "health.host = []", []string{"F:1:8: health.host: it must be a text, not a list"}},
+		{"text for a truth", "rollback.automatic = 'yes'", []string{`F:1:10: rollback.automatic: it must be true or false, not the string "yes"`}},
+		{"truth for a text", "health.host = true", []string{"F:1:8: health.host: it must be a string, not true"}},
+		{"text for a list", "release.require = 'manage.py'", []string{`F:1:9: release.require: it must be a list of strings, not the string "manage.py"`}},
+		{"list of something else", "release.require = ['a', 1]", []string{"F:1:9: release.require: it must be a list of strings; one of them is the number 1"}},
+		{"list for a text", "health.host = []", []string{"F:1:8: health.host: it must be a string, not a list"}},
 		{"table for a text", "[root]", []string{"F:1:2: root: it must be a path, not a table"}},
 		{"number for a duration", "health.timeout = 2", []string{`F:1:8: health.timeout: it must be a duration like "30s", not the number 2`}},
-		{"text for a table", "health.headers = 'X: 1'", []string{`F:1:8: health.headers: it must be a table of texts, not the text "X: 1"`}},
-		{"number in a table", "health.headers = { X = 1 }", []string{"F:1:20: health.headers.X: it must be a text, not the number 1"}},
+		{"text for a table", "health.headers = 'X: 1'", []string{`F:1:8: health.headers: it must be a table of strings, not the string "X: 1"`}},
+		{"number in a table", "health.headers = { X = 1 }", []string{"F:1:20: health.headers.X: it must be a string, not the number 1"}},
 		{"one hook, not a list of them", "[hooks.on_held]\nrun = ['a']", []string{
 			"F:1:8: hooks.on_held: it must be written as [[hooks.on_held]], not a table", "F:2:1: hooks.on_held.run: unknown key",
 		}},
@@ -149,10 +149,10 @@ func TestConfigProblems(t *testing.T) {
 		{"a date", "root = 2026-11-21", []string{"F:1:1: root: it must be a path, not 2026-11-21"}},
 
 		// Bad values.
-		{"no duration", "health.timeout = '2 seconds'", []string{`F:1:8: health.timeout: "2 seconds" is no duration; write it like "30s", "1m30s" or "100ms"`}},
-		{"a duration without unit", "health.timeout = '2'", []string{`F:1:8: health.timeout: "2" is no duration; write it like "30s", "1m30s" or "100ms"`}},
-		{"nothing", "health.stable = '0s'", []string{"F:1:8: health.stable: it must be longer than nothing"}},
-		{"less than nothing", "health.stable = '-1s'", []string{"F:1:8: health.stable: it must be longer than nothing"}},
+		{"no duration", "health.timeout = '2 seconds'", []string{`F:1:8: health.timeout: "2 seconds" is not a duration; write it like "30s", "1m30s" or "100ms"`}},
+		{"a duration without unit", "health.timeout = '2'", []string{`F:1:8: health.timeout: "2" is not a duration; write it like "30s", "1m30s" or "100ms"`}},
+		{"nothing", "health.stable = '0s'", []string{"F:1:8: health.stable: it must be positive"}},
+		{"less than nothing", "health.stable = '-1s'", []string{"F:1:8: health.stable: it must be positive"}},
 		{"for ever", "health.deadline = '25h'", []string{"F:1:8: health.deadline: it must be at most a day"}},
 		{"shorter than stable", "health.deadline = '2s'", []string{"F:1:8: health.deadline: health.deadline (2s) must be longer than health.stable (2s)"}},
 		{"shorter than another stable", "[health]\nstable = '50s'\ndeadline = '40s'", []string{"F:3:1: health.deadline: health.deadline (40s) must be longer than health.stable (50s)"}},
@@ -199,8 +199,8 @@ reload = "always"
 			"F:2:1: colour: unknown key",
 			"F:3:1: keep: it must be from 1 to 10000",
 			"F:5:1: health.status: it must be a list of whole numbers from 100 to 599",
-			`F:6:1: health.stable: "soon" is no duration; write it like "30s", "1m30s" or "100ms"`,
-			"F:9:1: checks[0].name: it must be a text, not the number 1",
+			`F:6:1: health.stable: "soon" is not a duration; write it like "30s", "1m30s" or "100ms"`,
+			"F:9:1: checks[0].name: it must be a string, not the number 1",
 			"F:11:1: proxy.port: unknown key",
 			`F:12:1: proxy.reload: "always" is not one of when-changed, never`,
 		}},
@@ -378,7 +378,7 @@ func TestDescribe(t *testing.T) {
 	for _, c := range []struct {
 		v    any
 		want string
-	}{{"a", `the text "a"`}, {int64(1), "the number 1"}, {1.5, "the number 1.5"}, {true, "true"}, {[]any{}, "a list"}, {map[string]any{}, "a table"}} {
+	}{{"a", `the string "a"`}, {int64(1), "the number 1"}, {1.5, "the number 1.5"}, {true, "true"}, {[]any{}, "a list"}, {map[string]any{}, "a table"}} {
 		assert.Equal(t, fmt.Sprint(c.v), describe(c.v), c.want)
 	}
 }

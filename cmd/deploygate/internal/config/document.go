@@ -23,6 +23,9 @@ type document struct {
 	places   map[string]place
 	taken    map[string]bool
 	problems []problem
+
+	lists    bool // what is asked for is which keys there are
+	settings []setting
 }
 
 type place struct{ line, column int }
@@ -189,18 +192,21 @@ func read[T any](d *document, key, kind string) (v T, ok bool) {
 }
 
 func (d *document) text(key string, to *string) {
-	if v, ok := read[string](d, key, "a text"); ok {
+	d.list(key, "a string", *to)
+	if v, ok := read[string](d, key, "a string"); ok {
 		*to = v
 	}
 }
 
 func (d *document) boolean(key string, to *bool) {
+	d.list(key, "true or false", *to)
 	if v, ok := read[bool](d, key, "true or false"); ok {
 		*to = v
 	}
 }
 
 func (d *document) integer(key string, to *int, least, most int64) {
+	d.list(key, fmt.Sprintf("a number from %d to %d", least, most), *to)
 	v, ok := read[int64](d, key, "a whole number")
 	if !ok {
 		return
@@ -213,6 +219,7 @@ func (d *document) integer(key string, to *int, least, most int64) {
 }
 
 func (d *document) duration(key string, to *time.Duration) {
+	d.list(key, "a duration", *to)
 	v, ok := read[string](d, key, `a duration like "30s"`)
 	if !ok {
 		return
@@ -220,9 +227,9 @@ func (d *document) duration(key string, to *time.Duration) {
 	t, err := time.ParseDuration(v)
 	switch {
 	case err != nil:
-		d.problem(key, fmt.Sprintf("%q is no duration; write it like \"30s\", \"1m30s\" or \"100ms\"", v))
+		d.problem(key, fmt.Sprintf("%q is not a duration; write it like \"30s\", \"1m30s\" or \"100ms\"", v))
 	case t <= 0:
-		d.problem(key, "it must be longer than nothing")
+		d.problem(key, "it must be positive")
 	case t > 24*time.Hour:
 		d.problem(key, "it must be at most a day")
 	default:
@@ -240,6 +247,7 @@ func (d *document) durationOrNone(key string, to *time.Duration) {
 }
 
 func (d *document) path(key string, to *string) {
+	d.list(key, "an absolute path", *to)
 	v, ok := read[string](d, key, "a path")
 	switch {
 	case !ok:
@@ -251,7 +259,8 @@ func (d *document) path(key string, to *string) {
 }
 
 func (d *document) choice(key string, to *string, choices ...string) {
-	v, ok := read[string](d, key, "a text")
+	d.list(key, `"`+strings.Join(choices, `" or "`)+`"`, *to)
+	v, ok := read[string](d, key, "a string")
 	if !ok {
 		return
 	}
@@ -263,7 +272,8 @@ func (d *document) choice(key string, to *string, choices ...string) {
 }
 
 func (d *document) strings(key string, to *[]string) {
-	v, ok := read[[]any](d, key, "a list of texts")
+	d.list(key, "a list of strings", *to)
+	v, ok := read[[]any](d, key, "a list of strings")
 	if !ok {
 		return
 	}
@@ -271,7 +281,7 @@ func (d *document) strings(key string, to *[]string) {
 	for _, element := range v {
 		s, isText := element.(string)
 		if !isText {
-			d.problem(key, "it must be a list of texts; one of them is "+describe(element))
+			d.problem(key, "it must be a list of strings; one of them is "+describe(element))
 			return
 		}
 		list = append(list, s)
@@ -280,6 +290,7 @@ func (d *document) strings(key string, to *[]string) {
 }
 
 func (d *document) integers(key string, to *[]int, least, most int64) {
+	d.list(key, fmt.Sprintf("a list of numbers from %d to %d", least, most), *to)
 	v, ok := read[[]any](d, key, "a list of whole numbers")
 	if !ok {
 		return
@@ -301,7 +312,8 @@ func (d *document) integers(key string, to *[]int, least, most int64) {
 }
 
 func (d *document) table(key string, to *map[string]string) {
-	v, ok := read[map[string]any](d, key, "a table of texts")
+	d.list(key, "a table of strings", *to)
+	v, ok := read[map[string]any](d, key, "a table of strings")
 	if !ok {
 		return
 	}
@@ -310,7 +322,7 @@ func (d *document) table(key string, to *map[string]string) {
 		d.taken[join(key, name)] = true
 		s, isText := value.(string)
 		if !isText {
-			d.problem(join(key, name), "it must be a text, not "+describe(value))
+			d.problem(join(key, name), "it must be a string, not "+describe(value))
 			continue
 		}
 		table[name] = s
@@ -320,6 +332,10 @@ func (d *document) table(key string, to *map[string]string) {
 
 // tables calls each for every element of an array of tables, with the element's key.
 func (d *document) tables(key string, each func(at string)) {
+	if d.lists {
+		d.list(key, "table", "")
+		each(key)
+	}
 	v, ok := read[[]any](d, key, "written as [["+key+"]]")
 	if !ok {
 		return
@@ -387,7 +403,7 @@ func (d *document) unknownBelow(key string) bool {
 func describe(v any) string {
 	switch v := v.(type) {
 	case string:
-		return fmt.Sprintf("the text %q", v)
+		return fmt.Sprintf("the string %q", v)
 	case bool:
 		return fmt.Sprintf("%t", v)
 	case int64, float64:
