@@ -35,7 +35,7 @@ const usageText = `usage: scripts/bench [flags] [bookworm|trixie]
   --rounds N         how often to measure deploygate's outages in place, at the highest rate: 3
   --full             measure answers-500 and hangs at every rate, not at the highest alone: 15 minutes more
   --parts LIST       of deploys, overheads
-  --out DIR          where to write table.md, failed-RATE.svg, results.json and samples.csv.gz: ./bench-TIME
+  --out DIR          where to write table.md, results.json and samples.csv.gz: ./bench-TIME
 `
 
 // options are what is to be measured, and where it goes.

@@ -38,9 +38,6 @@ func (r *results) write(dir string) error {
 	var table strings.Builder
 	r.print(&table)
 	files["table.md"] = table.String()
-	for _, rate := range r.rates() {
-		files[fmt.Sprintf("failed-%d.svg", rate)] = r.picture(rate)
-	}
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			return err
