@@ -35,10 +35,10 @@ type Proxy interface {
 type Gate struct {
 	Unit    Unit
 	Direct  Prober
-	Health  Expectation
+	Health  Want
 	Proxy   Proxy
 	Through Prober
-	Proxied Expectation
+	Proxied Want
 	// Certificate gives the risk of the certificate that the proxy shows, nil if there is none; nil itself: not looked at.
 	Certificate func(context.Context) *Finding
 	// Routes tells what a request through the proxy proves; nil: it is taken to reach the app.
@@ -68,7 +68,7 @@ type Gate struct {
 	Flaps func(context.Context, UnitState) *Finding
 
 	passed *Answer
-	start  Expect // the start that was healthy; no Version is none
+	start  Target // the start that was healthy; no Version is none
 }
 
 // Passed is the app's own last good answer, nil if there was none.
@@ -106,21 +106,21 @@ func silent(string) {}
 
 // Await waits until the expected release has been healthy without interruption for Stable. It fails at once when the
 // unit crashes, and at Deadline with the last reason why not. An error is a *Finding, or the context's cause.
-func (g *Gate) Await(ctx context.Context, e Expect, say Progress) error {
+func (g *Gate) Await(ctx context.Context, e Target, say Progress) error {
 	return g.direct(ctx, e, wait{stable: g.Stable, deadline: g.Deadline}, say)
 }
 
 // Verify is Await for what should be healthy already: the first failure ends it.
-func (g *Gate) Verify(ctx context.Context, e Expect, say Progress) error {
+func (g *Gate) Verify(ctx context.Context, e Target, say Progress) error {
 	return g.direct(ctx, e, wait{stable: g.Stable, deadline: g.Stable + g.Deadline, strict: true}, say)
 }
 
 // Glance is Verify with one probe, for what is said of the host before it is touched.
-func (g *Gate) Glance(ctx context.Context, e Expect) error {
+func (g *Gate) Glance(ctx context.Context, e Target) error {
 	return g.direct(ctx, e, wait{deadline: g.Deadline, strict: true}, silent)
 }
 
-func (g *Gate) direct(ctx context.Context, e Expect, w wait, say Progress) error {
+func (g *Gate) direct(ctx context.Context, e Target, w wait, say Progress) error {
 	var workers turnover
 	began, ended := time.Now(), 0 // ended: how many workers had, when the streak began
 	if first, err := g.Unit.State(ctx); err == nil {
@@ -195,7 +195,7 @@ func (g *Gate) flaps(ctx context.Context, st UnitState) *Finding {
 }
 
 // Still says what has become of the unit since it was healthy: nothing, or a crash.
-func (g *Gate) Still(ctx context.Context, e Expect) error {
+func (g *Gate) Still(ctx context.Context, e Target) error {
 	if st, err := g.Unit.State(ctx); err == nil {
 		if f := Crash(st, g.since(e)); f != nil {
 			return f
@@ -205,7 +205,7 @@ func (g *Gate) Still(ctx context.Context, e Expect) error {
 }
 
 // since is what was expected of a release, with the start of its unit that was healthy.
-func (g *Gate) since(e Expect) Expect {
+func (g *Gate) since(e Target) Target {
 	if e.Version != "" && g.start.Version == e.Version {
 		return g.start
 	}
@@ -220,7 +220,7 @@ type hung struct {
 }
 
 // look is called after each probe without an answer; the first sends the patient request, which ends with ctx.
-func (h *hung) look(ctx context.Context, g *Gate, x Expectation, a *Answer) {
+func (h *hung) look(ctx context.Context, g *Gate, x Want, a *Answer) {
 	if g.Busy != nil {
 		h.busiest = max(h.busiest, g.Busy())
 		a.Busy = h.busiest
@@ -242,7 +242,7 @@ func (h *hung) look(ctx context.Context, g *Gate, x Expectation, a *Answer) {
 }
 
 // proven tells whether an answer is the expected release's.
-func (g *Gate) proven(ctx context.Context, e Expect, a *Answer) bool {
+func (g *Gate) proven(ctx context.Context, e Target, a *Answer) bool {
 	st, err := g.Unit.State(ctx)
 	return err == nil && Proof(st, e, a.Peer) == nil
 }
@@ -269,7 +269,7 @@ func (c *closed) forGood(a *Answer) bool {
 
 // Look asks the app itself once, if it is known where, and gives how its unit is, the answer (nil without one), and what
 // is wrong; nil: nothing. What is dormant is not asked.
-func (g *Gate) Look(ctx context.Context, e Expect) (UnitState, *Answer, *Finding) {
+func (g *Gate) Look(ctx context.Context, e Target) (UnitState, *Answer, *Finding) {
 	var a *Answer
 	var wrong *Finding
 	st, err := g.Unit.State(ctx)
@@ -318,7 +318,7 @@ func (g *Gate) started(ctx context.Context, st UnitState) (UnitState, error) {
 }
 
 // LookThrough asks it once through the proxy; nil, nil where that isn't configured. What is dormant has to be left alone.
-func (g *Gate) LookThrough(ctx context.Context, e Expect) (*Answer, *Finding) {
+func (g *Gate) LookThrough(ctx context.Context, e Target) (*Answer, *Finding) {
 	if g.Through == nil {
 		return nil, nil
 	}
@@ -330,7 +330,7 @@ func (g *Gate) LookThrough(ctx context.Context, e Expect) (*Answer, *Finding) {
 }
 
 // ask sends one request.
-func ask(ctx context.Context, p Prober, x Expectation) (answer *Answer, wrong *Finding) {
+func ask(ctx context.Context, p Prober, x Want) (answer *Answer, wrong *Finding) {
 	err := p.Probe(ctx, func(a Answer) (time.Duration, bool) {
 		answer, wrong = &a, x.Judge(a)
 		return 0, false
@@ -354,7 +354,7 @@ func noManager(err error) *Finding {
 // later what it makes of it, so that is when the unit is looked at most closely.
 //
 // more is what else is to be said of each look.
-func (g *Gate) watch(ctx context.Context, e Expect, more func(UnitState) *Finding) *Finding {
+func (g *Gate) watch(ctx context.Context, e Target, more func(UnitState) *Finding) *Finding {
 	const (
 		closely = 5 * time.Millisecond
 		enough  = time.Second // for systemd to notice
@@ -416,7 +416,7 @@ func (g *Gate) TestProxy(ctx context.Context) (reloaded bool, err error) {
 
 // PassProxy asks the app through the proxy. One good answer is enough, since the app's own health was held already;
 // after a reload it is held for Stable, since the proxy's old workers may still be the ones that answer.
-func (g *Gate) PassProxy(ctx context.Context, e Expect, reloaded bool, say Progress) (Reach, error) {
+func (g *Gate) PassProxy(ctx context.Context, e Target, reloaded bool, say Progress) (Reach, error) {
 	w := wait{deadline: min(g.Deadline, proxyGrace)}
 	if reloaded {
 		w.stable, w.deadline = g.Stable, w.deadline+g.Stable
@@ -425,11 +425,11 @@ func (g *Gate) PassProxy(ctx context.Context, e Expect, reloaded bool, say Progr
 }
 
 // GlanceProxy is one probe through the proxy.
-func (g *Gate) GlanceProxy(ctx context.Context, e Expect) (Reach, error) {
+func (g *Gate) GlanceProxy(ctx context.Context, e Target) (Reach, error) {
 	return g.through(ctx, e, wait{deadline: g.Deadline, strict: true}, silent)
 }
 
-func (g *Gate) through(ctx context.Context, e Expect, w wait, say Progress) (r Reach, err error) {
+func (g *Gate) through(ctx context.Context, e Target, w wait, say Progress) (r Reach, err error) {
 	if g.Through == nil {
 		return r, nil
 	}

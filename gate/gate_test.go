@@ -92,7 +92,7 @@ func crashed(d time.Duration) func(time.Duration) (UnitState, error) {
 	}
 }
 
-var v42 = Expect{Version: "v42", Dir: "/r/v42", Releases: "/r", InDir: true, Previous: "old"}
+var v42 = Target{Version: "v42", Dir: "/r/v42", Releases: "/r", InDir: true, Previous: "old"}
 
 func newGate(state func(time.Duration) (UnitState, error), p prober) *Gate {
 	return &Gate{

@@ -38,8 +38,8 @@ func (a Answer) refusal() bool {
 	return a.Err == nil && a.Status >= 300 && a.Status <= http.StatusNotImplemented
 }
 
-// Expectation is what an answer must be.
-type Expectation struct {
+// Want is what an answer must be.
+type Want struct {
 	Where  string // what was asked, for people: "GET /health/ on unix:/run/…"
 	Path   string // of the app itself
 	URL    string // what was asked, to compare redirects with
@@ -53,13 +53,13 @@ type Expectation struct {
 }
 
 // of fills in what depends on the release.
-func (x Expectation) of(e Expect) Expectation {
+func (x Want) of(e Target) Want {
 	x.Body = strings.ReplaceAll(x.Body, "{version}", e.Version)
 	return x
 }
 
 // Judge says what is wrong with an answer, or nil.
-func (x Expectation) Judge(a Answer) *Finding {
+func (x Want) Judge(a Answer) *Finding {
 	if a.Err != nil {
 		return x.judgeError(a)
 	}
@@ -75,7 +75,7 @@ func (x Expectation) Judge(a Answer) *Finding {
 	return x.judgeStatus(a)
 }
 
-func (x Expectation) lacksText(a Answer) *Finding {
+func (x Want) lacksText(a Answer) *Finding {
 	f := NewFinding(LayerHealth, UnexpectedBody, fmt.Sprintf("%s answers %d, but without %q", x.Where, a.Status, x.Body)).With("http", statusLine(a))
 	if encoding := a.Header.Get("Content-Encoding"); encoding != "" {
 		f.Summary += fmt.Sprintf(": its body is encoded (%s), though none was asked for", Clean(encoding))
@@ -85,7 +85,7 @@ func (x Expectation) lacksText(a Answer) *Finding {
 }
 
 // judgeEnd is about an answer that began and wasn't whole.
-func (x Expectation) judgeEnd(a Answer) *Finding {
+func (x Want) judgeEnd(a Answer) *Finding {
 	layer := LayerApp
 	if x.Proxy {
 		layer = LayerProxy
@@ -97,7 +97,7 @@ func (x Expectation) judgeEnd(a Answer) *Finding {
 	return f.With("http", fmt.Sprintf("%s, then: %v", statusLine(a), a.Err)).With("body", firstLines(a.Body))
 }
 
-func (x Expectation) judgeError(a Answer) *Finding {
+func (x Want) judgeError(a Answer) *Finding {
 	if a.Status != 0 {
 		return x.judgeEnd(a)
 	}
@@ -136,7 +136,7 @@ func (x Expectation) judgeError(a Answer) *Finding {
 	return NewFinding(LayerApp, Unknown, fmt.Sprintf("%s gives no whole answer", x.Where)).With("http", a.Err.Error())
 }
 
-func (x Expectation) judgeStatus(a Answer) *Finding {
+func (x Want) judgeStatus(a Answer) *Finding {
 	location := a.Header.Get("Location")
 	f := NewFinding(LayerHealth, UnexpectedStatus, fmt.Sprintf("%s answers %d, not %s", x.Where, a.Status, list(x.Status)))
 	switch {
@@ -168,7 +168,7 @@ func (x Expectation) judgeStatus(a Answer) *Finding {
 	return f.With("http", statusLine(a)).With("body", firstLines(a.Body))
 }
 
-func (x Expectation) pathSetting() string {
+func (x Want) pathSetting() string {
 	if x.Proxy {
 		return "proxy.url"
 	}

@@ -25,10 +25,10 @@ const django400 = `
 `
 
 var (
-	direct = Expectation{
+	direct = Want{
 		Where: "GET /health/ on unix:/run/g.sock", URL: "http://localhost/health/", Host: "localhost", Status: []int{200}, Setting: "health",
 	}
-	proxied = Expectation{
+	proxied = Want{
 		Where: "GET http://127.0.0.1/health/", URL: "http://127.0.0.1/health/", Host: "shop.example", Status: []int{200}, Proxy: true, Setting: "proxy",
 	}
 )
@@ -37,16 +37,16 @@ func TestJudgeStatus(t *testing.T) {
 	location := func(to string) http.Header { return http.Header{"Location": {to}} }
 	for _, c := range []struct {
 		name string
-		x    Expectation
+		x    Want
 		a    Answer
 		want string // layer/cause, "" is healthy
 		says string // in the summary or the advice
 	}{
 		{"200", direct, Answer{Status: 200}, "", ""},
-		{"one of several", Expectation{Status: []int{200, 204}}, Answer{Status: 204}, "", ""},
+		{"one of several", Want{Status: []int{200, 204}}, Answer{Status: 204}, "", ""},
 		{"another 2xx", direct, Answer{Status: 204}, "health/unexpected_status", "answers 204, not 200"},
-		{"several are named", Expectation{Status: []int{200, 204}}, Answer{Status: 418}, "health/unexpected_status", "not 200 or 204"},
-		{"a redirect that was asked for", Expectation{Status: []int{302}}, Answer{Status: 302, Header: location("/login/")}, "", ""},
+		{"several are named", Want{Status: []int{200, 204}}, Answer{Status: 418}, "health/unexpected_status", "not 200 or 204"},
+		{"a redirect that was asked for", Want{Status: []int{302}}, Answer{Status: 302, Header: location("/login/")}, "", ""},
 
 		{"Django's 400", direct, Answer{Status: 400, Body: django400}, "health/disallowed_host", `set health.host to a name in ALLOWED_HOSTS`},
 		{"Django's 400 with DEBUG", direct, Answer{Status: 400, Body: "<title>DisallowedHost at /health/</title>"}, "health/disallowed_host", `"localhost"`},
@@ -57,13 +57,13 @@ func TestJudgeStatus(t *testing.T) {
 
 		{"SECURE_SSL_REDIRECT", direct, Answer{Status: 301, Header: location("https://localhost/health/")}, "health/redirect", "X-Forwarded-Proto"},
 		{"with the host in another case, and a port", direct, Answer{Status: 301, Header: location("HTTPS://LOCALHOST:443/health/")}, "health/redirect", ""},
-		{"APPEND_SLASH", Expectation{URL: "http://localhost/health", Host: "localhost", Status: []int{200}}, Answer{Status: 301, Header: location("/health/")}, "health/unexpected_status", "leads to /health/; set health.path"},
-		{"https and a slash", Expectation{URL: "http://localhost/health", Host: "localhost", Status: []int{200}}, Answer{Status: 301, Header: location("https://localhost/health/")}, "health/unexpected_status", "set health.path"},
+		{"APPEND_SLASH", Want{URL: "http://localhost/health", Host: "localhost", Status: []int{200}}, Answer{Status: 301, Header: location("/health/")}, "health/unexpected_status", "leads to /health/; set health.path"},
+		{"https and a slash", Want{URL: "http://localhost/health", Host: "localhost", Status: []int{200}}, Answer{Status: 301, Header: location("https://localhost/health/")}, "health/unexpected_status", "set health.path"},
 		{"another host", direct, Answer{Status: 301, Header: location("https://www.example/health/")}, "health/unexpected_status", ""},
 		{"another query", direct, Answer{Status: 301, Header: location("https://localhost/health/?next=")}, "health/unexpected_status", ""},
 		{"login", direct, Answer{Status: 302, Header: location("/login/?next=/health/")}, "health/unexpected_status", "leads to /login/"},
 		{"to where it was asked", direct, Answer{Status: 302, Header: location("http://localhost/health/")}, "health/unexpected_status", ""},
-		{"already asked by https", Expectation{URL: "https://x/", Host: "x", Status: []int{200}}, Answer{Status: 301, Header: location("https://x/")}, "health/unexpected_status", ""},
+		{"already asked by https", Want{URL: "https://x/", Host: "x", Status: []int{200}}, Answer{Status: 301, Header: location("https://x/")}, "health/unexpected_status", ""},
 		{"a redirect that leads nowhere", direct, Answer{Status: 302}, "health/unexpected_status", ""},
 		{"a hostile redirect is cleaned", direct, Answer{Status: 302, Header: location("/\x1b[2J")}, "health/unexpected_status", "\uFFFD[2J"},
 
@@ -96,7 +96,7 @@ func expectFinding(t *testing.T, f *Finding, want, says string) {
 func TestJudgeBody(t *testing.T) {
 	x := direct
 	x.Body = "release {version} is ok"
-	x = x.of(Expect{Version: "v42"})
+	x = x.of(Target{Version: "v42"})
 	for _, c := range []struct {
 		a    Answer
 		want string
@@ -108,7 +108,7 @@ func TestJudgeBody(t *testing.T) {
 	} {
 		expectFinding(t, x.Judge(c.a), c.want, "")
 	}
-	if direct.of(Expect{Version: "v42"}).Judge(Answer{Status: 200, Body: "anything"}) != nil {
+	if direct.of(Target{Version: "v42"}).Judge(Answer{Status: 200, Body: "anything"}) != nil {
 		t.Error("no body was asked for")
 	}
 }
@@ -119,7 +119,7 @@ func TestJudgeError(t *testing.T) {
 	connect := func(errno syscall.Errno) error { return fmt.Errorf("connect: %w", errno) }
 	for _, c := range []struct {
 		name string
-		x    Expectation
+		x    Want
 		a    Answer
 		want string
 		says string

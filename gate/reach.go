@@ -98,7 +98,7 @@ func (g *Gate) ProxyRisks(ctx context.Context) []*Finding {
 }
 
 // Risk is what a request with that way leaves open; nil: nothing.
-func (w Way) Risk(x Expectation) *Finding {
+func (w Way) Risk(x Want) *Finding {
 	switch {
 	case w.App:
 		return nil
@@ -113,7 +113,7 @@ func (w Way) Risk(x Expectation) *Finding {
 const provingAdvice = "set proxy.url to an address that is passed on to the app and nowhere else, or health.body to a text with {version} in it"
 
 // take asks both ways. The answers count as one where their status is the same, whatever it is.
-func (d *Detour) take(ctx context.Context, x Expectation) (text string, proved bool, wrong *Finding) {
+func (d *Detour) take(ctx context.Context, x Want) (text string, proved bool, wrong *Finding) {
 	through, direct := once(ctx, d.Through), once(ctx, d.Direct)
 	if through == nil || direct == nil {
 		return "GET " + d.Path + " was not answered", false, nil

@@ -51,7 +51,7 @@ func (st UnitState) before(born time.Duration) bool {
 
 // strayAnswer says why whoever is at the other end of the socket isn't of this start of the unit, or gives nil. A process
 // of another PID namespace shows as 0.
-func strayAnswer(st UnitState, e Expect, peer int) *Finding {
+func strayAnswer(st UnitState, e Target, peer int) *Finding {
 	if peer <= 0 || e.Socket || len(st.Processes) == 0 {
 		return nil
 	}
@@ -71,7 +71,7 @@ func strayAnswer(st UnitState, e Expect, peer int) *Finding {
 // Stray gives the finding that a process that isn't of this start of the unit may be the one that answers: it was left over
 // by an earlier start, or is none of the unit's. Behind a socket unit the service manager holds the socket as well: process
 // 1, or the parent of the unit's main process.
-func Stray(st UnitState, e Expect, holders []Holder) *Finding {
+func Stray(st UnitState, e Target, holders []Holder) *Finding {
 	if st.MainPID == 0 || len(st.Processes) == 0 {
 		return nil // nothing to compare with
 	}
@@ -103,7 +103,7 @@ func (st UnitState) leftOver(h Holder) *Finding {
 
 // stray looks at who listens where an answer came from. One look at the processes and one at the unit are two moments: what
 // is found has to be found twice.
-func (g *Gate) stray(ctx context.Context, e Expect, a *Answer) (found *Finding) {
+func (g *Gate) stray(ctx context.Context, e Target, a *Answer) (found *Finding) {
 	if g.Holders == nil {
 		return nil
 	}

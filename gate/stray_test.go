@@ -40,27 +40,27 @@ func TestStray(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		st      UnitState
-		e       Expect
+		e       Target
 		holders []Holder
 		says    string // "" is nothing
 	}{
-		{"nothing is known", st, Expect{}, nil, ""},
-		{"main process and worker", st, Expect{}, []Holder{main, worker}, ""},
-		{"from before the main process, in this start", slow, Expect{}, []Holder{of(9, "g.service", 110*time.Second)}, ""},
-		{"no process to compare with", none, Expect{}, []Holder{other}, ""},
-		{"births unknown", unreadable, Expect{}, []Holder{of(7, "g.service", 0), of(8, "g.service", 0)}, ""},
-		{"behind a socket unit", st, Expect{Socket: true}, []Holder{init, main, worker}, ""},
-		{"behind a socket unit, nobody has taken it yet", st, Expect{Socket: true}, []Holder{init}, ""},
-		{"behind a user's socket unit", ofUser, Expect{Socket: true}, []Holder{user, main}, ""},
+		{"nothing is known", st, Target{}, nil, ""},
+		{"main process and worker", st, Target{}, []Holder{main, worker}, ""},
+		{"from before the main process, in this start", slow, Target{}, []Holder{of(9, "g.service", 110*time.Second)}, ""},
+		{"no process to compare with", none, Target{}, []Holder{other}, ""},
+		{"births unknown", unreadable, Target{}, []Holder{of(7, "g.service", 0), of(8, "g.service", 0)}, ""},
+		{"behind a socket unit", st, Target{Socket: true}, []Holder{init, main, worker}, ""},
+		{"behind a socket unit, nobody has taken it yet", st, Target{Socket: true}, []Holder{init}, ""},
+		{"behind a user's socket unit", ofUser, Target{Socket: true}, []Holder{user, main}, ""},
 
-		{"another unit's", st, Expect{}, []Holder{other}, "process 50 (python3) of other.service listens at 127.0.0.1:8000"},
-		{"nobody's", st, Expect{}, []Holder{adrift}, "process 51 (python3) listens at"},
-		{"shared with another's (SO_REUSEPORT)", st, Expect{}, []Holder{main, worker, other}, "of other.service"},
-		{"left in the group by an earlier start", st, Expect{}, []Holder{old}, "process 6 listens at 127.0.0.1:8000, and is left over from an earlier start"},
-		{"shared with what an earlier start left", st, Expect{}, []Holder{old, main, worker}, "is left over"},
-		{"left behind a socket unit", st, Expect{Socket: true}, []Holder{init, old, main}, "is left over"},
-		{"another's behind a socket unit", st, Expect{Socket: true}, []Holder{init, other}, "of other.service"},
-		{"the service manager without a socket unit", st, Expect{}, []Holder{init}, "process 1"},
+		{"another unit's", st, Target{}, []Holder{other}, "process 50 (python3) of other.service listens at 127.0.0.1:8000"},
+		{"nobody's", st, Target{}, []Holder{adrift}, "process 51 (python3) listens at"},
+		{"shared with another's (SO_REUSEPORT)", st, Target{}, []Holder{main, worker, other}, "of other.service"},
+		{"left in the group by an earlier start", st, Target{}, []Holder{old}, "process 6 listens at 127.0.0.1:8000, and is left over from an earlier start"},
+		{"shared with what an earlier start left", st, Target{}, []Holder{old, main, worker}, "is left over"},
+		{"left behind a socket unit", st, Target{Socket: true}, []Holder{init, old, main}, "is left over"},
+		{"another's behind a socket unit", st, Target{Socket: true}, []Holder{init, other}, "of other.service"},
+		{"the service manager without a socket unit", st, Target{}, []Holder{init}, "process 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := Stray(c.st, c.e, c.holders)
@@ -73,15 +73,15 @@ func TestStray(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		peer int
-		e    Expect
+		e    Target
 		want bool
 	}{
-		{"the main process", 7, Expect{}, true},
-		{"a worker", 8, Expect{}, true},
-		{"one of another namespace", 0, Expect{}, true},
-		{"the service manager", 1, Expect{Socket: true}, true},
-		{"left in the group by an earlier start", 6, Expect{}, false},
-		{"not of the unit", 50, Expect{}, false},
+		{"the main process", 7, Target{}, true},
+		{"a worker", 8, Target{}, true},
+		{"one of another namespace", 0, Target{}, true},
+		{"the service manager", 1, Target{Socket: true}, true},
+		{"left in the group by an earlier start", 6, Target{}, false},
+		{"not of the unit", 50, Target{}, false},
 	} {
 		if f := Proof(st, c.e, c.peer); (f == nil) != c.want || f != nil && f.Cause != StrayProcess {
 			t.Errorf("%s: %+v", c.name, f)

@@ -45,8 +45,8 @@ type Process struct {
 	Exe    string        // the program that it runs; "" unknown
 }
 
-// Expect is what the unit must be running.
-type Expect struct {
+// Target is what the unit must be running.
+type Target struct {
 	Version string
 	// Dir is the release's directory with every link resolved.
 	Dir string
@@ -69,18 +69,18 @@ type Expect struct {
 
 // begin takes the first look that isn't one at the process from before the restart. Its NRestarts need not be 0: where
 // the last release was crashing, systemd's own restart may come between the reset and ours, and is counted.
-func (e *Expect) begin(st UnitState) {
+func (e *Target) begin(st UnitState) {
 	if e.invocation == "" && st.InvocationID != e.Previous {
 		e.invocation, e.restarts = st.InvocationID, st.NRestarts
 	}
 }
 
 // Dormant tells whether the unit is stopped behind a socket unit, so that it would be started by being asked.
-func (st UnitState) Dormant(e Expect) bool { return e.Socket && st.ActiveState == "inactive" }
+func (st UnitState) Dormant(e Target) bool { return e.Socket && st.ActiveState == "inactive" }
 
 // Crash gives the finding that ends the wait at once: the unit failed, was stopped, or systemd has started it again
 // since the gate began. It gives nil while the unit may still become healthy.
-func Crash(st UnitState, e Expect) *Finding {
+func Crash(st UnitState, e Target) *Finding {
 	var what string
 	switch {
 	case st.ActiveState == "failed":
@@ -124,7 +124,7 @@ func (st UnitState) String() string {
 
 // Proof says why it is not yet certain that the unit runs the expected release, or nil. answeredBy is the process on
 // the other end of the socket that just answered, 0 where the kernel doesn't tell.
-func Proof(st UnitState, e Expect, answeredBy int) *Finding {
+func Proof(st UnitState, e Target, answeredBy int) *Finding {
 	switch {
 	case st.ActiveState != "active":
 		return NewFinding(LayerService, Unknown, fmt.Sprintf("%s is %s (%s)", st.Unit, st.ActiveState, st.SubState)).
@@ -156,7 +156,7 @@ func Proof(st UnitState, e Expect, answeredBy int) *Finding {
 
 // Unread gives the finding that a reload was in vain: a process that it started runs another release, as does the main
 // process, which starts them. The processes from before it may still end what they were doing, with helpers of their own.
-func Unread(st UnitState, e Expect) *Finding {
+func Unread(st UnitState, e Target) *Finding {
 	main := func(p Process) bool { return p.PID == st.MainPID && under(p.Dir, e.Dir) }
 	if e.Reloaded == nil || slices.ContainsFunc(st.Processes, main) {
 		return nil

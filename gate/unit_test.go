@@ -12,11 +12,11 @@ func TestCrash(t *testing.T) {
 		change(&st)
 		return st
 	}
-	expect := Expect{Previous: "old", invocation: "new"}
+	expect := Target{Previous: "old", invocation: "new"}
 	for _, c := range []struct {
 		name    string
 		st      UnitState
-		e       Expect
+		e       Target
 		layer   Layer // "" is no crash
 		cause   Cause
 		summary string
@@ -24,8 +24,8 @@ func TestCrash(t *testing.T) {
 		{name: "running", st: running, e: expect},
 		{name: "starting", st: with(func(s *UnitState) { s.ActiveState, s.SubState = "activating", "start" }), e: expect},
 		{name: "reloading", st: with(func(s *UnitState) { s.ActiveState, s.SubState = "reloading", "reload" }), e: expect},
-		{name: "the first look at the new start", st: running, e: Expect{Previous: "old"}},
-		{name: "restarts from before the gate", st: with(func(s *UnitState) { s.NRestarts = 3 }), e: Expect{invocation: "new", restarts: 3}},
+		{name: "the first look at the new start", st: running, e: Target{Previous: "old"}},
+		{name: "restarts from before the gate", st: with(func(s *UnitState) { s.NRestarts = 3 }), e: Target{invocation: "new", restarts: 3}},
 		{
 			name: "failed", st: with(func(s *UnitState) {
 				s.ActiveState, s.SubState, s.Result, s.ExecMainStatus = "failed", "failed", "exit-code", 3
@@ -59,11 +59,11 @@ func TestCrash(t *testing.T) {
 		},
 		{
 			name: "already started again, before the first look", st: with(func(s *UnitState) { s.NRestarts = 1 }),
-			e: Expect{Previous: "old"}, layer: LayerApp, cause: Unknown, summary: "g.service crashed",
+			e: Target{Previous: "old"}, layer: LayerApp, cause: Unknown, summary: "g.service crashed",
 		},
 		{
 			name: "one restart more than before", st: with(func(s *UnitState) { s.NRestarts = 4 }),
-			e: Expect{invocation: "new", restarts: 3}, layer: LayerApp, cause: Unknown, summary: "g.service crashed",
+			e: Target{invocation: "new", restarts: 3}, layer: LayerApp, cause: Unknown, summary: "g.service crashed",
 		},
 		{
 			name: "too often", st: with(func(s *UnitState) { s.ActiveState, s.Result = "failed", "start-limit-hit" }),
@@ -100,7 +100,7 @@ func TestCrash(t *testing.T) {
 }
 
 func TestTheGateBeginsWithTheFirstStartThatIsNotThePreviousOne(t *testing.T) {
-	e := Expect{Previous: "old"}
+	e := Target{Previous: "old"}
 	e.begin(UnitState{InvocationID: "old", NRestarts: 9})
 	if e.invocation != "" {
 		t.Errorf("it began with the process from before the restart: %+v", e)
@@ -110,7 +110,7 @@ func TestTheGateBeginsWithTheFirstStartThatIsNotThePreviousOne(t *testing.T) {
 	if e.invocation != "new" || e.restarts != 0 {
 		t.Errorf("%+v", e)
 	}
-	e = Expect{}
+	e = Target{}
 	e.begin(UnitState{InvocationID: "running", NRestarts: 9})
 	if e.invocation != "running" || e.restarts != 9 {
 		t.Errorf("without a restart, what happened before is not this gate's: %+v", e)
@@ -122,13 +122,13 @@ func TestProof(t *testing.T) {
 	state := func(ps ...Process) UnitState {
 		return UnitState{Unit: "g.service", ActiveState: "active", SubState: "running", InvocationID: "new", MainPID: 7, Processes: ps}
 	}
-	in := Expect{Version: "v42", Dir: v42, Releases: "/srv/app/releases", InDir: true, Previous: "old"}
+	in := Target{Version: "v42", Dir: v42, Releases: "/srv/app/releases", InDir: true, Previous: "old"}
 	out := in
 	out.InDir = false
 	for _, c := range []struct {
 		name  string
 		st    UnitState
-		e     Expect
+		e     Target
 		peer  int
 		cause Cause // "" is proven
 		layer Layer
@@ -136,7 +136,7 @@ func TestProof(t *testing.T) {
 		{name: "master and worker run it", st: state(Process{PID: 7, Dir: v42}, Process{PID: 8, Dir: v42 + "/src"}), e: in, peer: 7},
 		{name: "a worker answered", st: state(Process{PID: 7, Dir: v42}, Process{PID: 8, Dir: v42}), e: in, peer: 8},
 		{name: "a port: nobody says who answered", st: state(Process{PID: 7, Dir: v42}), e: in},
-		{name: "the service manager listens for it", st: state(Process{PID: 7, Dir: v42}), e: Expect{Dir: in.Dir, Releases: in.Releases, InDir: true, Socket: true}, peer: 1},
+		{name: "the service manager listens for it", st: state(Process{PID: 7, Dir: v42}), e: Target{Dir: in.Dir, Releases: in.Releases, InDir: true, Socket: true}, peer: 1},
 		{name: "helpers may run elsewhere", st: state(Process{PID: 7, Dir: v42}, Process{PID: 8, Dir: "/"}, Process{PID: 9, Dir: ""}), e: in, peer: 7},
 		{name: "a unit that does not run in the release", st: state(Process{PID: 7, Dir: "/"}), e: out, peer: 7},
 
@@ -166,7 +166,7 @@ func TestProof(t *testing.T) {
 
 // systemd's own restart of the release that crashed may come just before ours, and is counted in NRestarts.
 func TestTheCountOfRestartsBeginsWithTheFirstLook(t *testing.T) {
-	e := Expect{Previous: "old"}
+	e := Target{Previous: "old"}
 	st := UnitState{Unit: "g.service", ActiveState: "active", SubState: "running", Result: "success", NRestarts: 3}
 	st.InvocationID = "old"
 	e.begin(st) // not a look at what was started

@@ -62,7 +62,7 @@ func identify(fd int, name string) (Identity, error) {
 func (t *Tree) Identify(v Version) (Identity, error) {
 	d, err := t.openReleases()
 	if err != nil {
-		return Identity{}, fmt.Errorf("cannot look at release %s: %w", v, Reason(err))
+		return Identity{}, fmt.Errorf("cannot look at release %s: %w", v, Cause(err))
 	}
 	defer d.Close()
 	id, err := identify(int(d.Fd()), string(v))

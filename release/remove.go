@@ -32,7 +32,7 @@ func trashOf(v Version) string { return trashName + "." + string(v) }
 func (t *Tree) Leftovers() ([]Trash, error) {
 	entries, err := t.entries()
 	if err != nil {
-		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), Reason(err))
+		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), Cause(err))
 	}
 	var left []Trash
 	for _, e := range entries {
@@ -44,7 +44,7 @@ func (t *Tree) Leftovers() ([]Trash, error) {
 		trash := Trash{Name: e.Name(), Version: v}
 		releases, err := t.openReleases()
 		if err != nil {
-			return nil, fmt.Errorf("cannot open %s: %w", filepath.Join(t.root, releasesName), Reason(err))
+			return nil, fmt.Errorf("cannot open %s: %w", filepath.Join(t.root, releasesName), Cause(err))
 		}
 		trash.Identity, err = identify(int(releases.Fd()), e.Name())
 		releases.Close()
@@ -77,7 +77,7 @@ func (t *Tree) live(v Version) error {
 func (t *Tree) SetAside(v Version, is Identity) (Trash, error) {
 	trash := Trash{Name: trashOf(v), Version: v, Identity: is}
 	cannot := func(err error) (Trash, error) {
-		return Trash{}, fmt.Errorf("cannot remove release %s: %w", v, Reason(err))
+		return Trash{}, fmt.Errorf("cannot remove release %s: %w", v, Cause(err))
 	}
 	if err := t.live(v); err != nil {
 		return Trash{}, err
@@ -130,7 +130,7 @@ func (t *Tree) PutBack(trash Trash) error {
 		err = rename(int(releases.Fd()), trash.Name, string(trash.Version))
 	}
 	if err != nil {
-		return fmt.Errorf("cannot put release %s back: %w: it is %s", trash.Version, Reason(err), t.trashPath(trash))
+		return fmt.Errorf("cannot put release %s back: %w: it is %s", trash.Version, Cause(err), t.trashPath(trash))
 	}
 	return nil
 }
@@ -165,7 +165,7 @@ func (t *Tree) Delete(ctx context.Context, trash Trash) error {
 	}
 	releases, err := t.openReleases()
 	if err != nil {
-		return cannot(Reason(err))
+		return cannot(Cause(err))
 	}
 	defer releases.Close()
 	d := &deletion{ctx: ctx}

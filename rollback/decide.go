@@ -31,8 +31,8 @@ const (
 	Block Policy = "block"
 )
 
-// WayBack is a release to go back to and whether its code may run, in the words of the JSON verdict.
-type WayBack struct {
+// Target is a release to go back to and whether its code may run, in the words of the JSON verdict.
+type Target struct {
 	Version release.Version `json:"version,omitempty"`
 	Verdict Verdict         `json:"verdict"`
 	Reason  string          `json:"reason"`
@@ -42,8 +42,8 @@ type WayBack struct {
 	TakeBack []Step `json:"-"`
 }
 
-// Crossed is what is known of one release whose schema a rollback would leave in place.
-type Crossed struct {
+// Intervening is what is known of one release whose schema a rollback would leave in place.
+type Intervening struct {
 	Version   release.Version
 	Marker    *Marker // nil: none
 	MarkerErr error   // the marker is there and can't be understood
@@ -59,17 +59,17 @@ type Crossed struct {
 
 // Decide says whether target's code may run on what the crossed releases left. One that blocks is enough; the reason
 // names the first. The order of crossed is the order in which reasons are looked for: the newest first reads best.
-func Decide(target release.Version, crossed []Crossed, policy Policy) WayBack {
+func Decide(target release.Version, crossed []Intervening, policy Policy) Target {
 	for _, c := range crossed {
 		if why := c.blocks(target, policy); why != "" {
-			return WayBack{Version: target, Verdict: Blocked, Reason: why, Blocking: c.Blocking}
+			return Target{Version: target, Verdict: Blocked, Reason: why, Blocking: c.Blocking}
 		}
 	}
-	return WayBack{Version: target, Verdict: Safe, Reason: safeReason(target, crossed, policy)}
+	return Target{Version: target, Verdict: Safe, Reason: safeReason(target, crossed, policy)}
 }
 
 // blocks gives the reason why c forbids target, or "".
-func (c Crossed) blocks(target release.Version, policy Policy) string {
+func (c Intervening) blocks(target release.Version, policy Policy) string {
 	switch {
 	case c.MarkerErr != nil:
 		return fmt.Sprintf("%s: %v", c.Version, c.MarkerErr)
@@ -107,7 +107,7 @@ func because(m *Marker) string {
 	return ""
 }
 
-func safeReason(target release.Version, crossed []Crossed, policy Policy) string {
+func safeReason(target release.Version, crossed []Intervening, policy Policy) string {
 	if len(crossed) == 0 {
 		return fmt.Sprintf("no release went live after %s", target)
 	}

@@ -66,7 +66,7 @@ func readRegular(file string) ([]byte, error) {
 	case errors.Is(err, unix.ELOOP):
 		return nil, errors.New("it is a symbolic link; a marker is a file of the release itself")
 	case err != nil:
-		return nil, release.Reason(err)
+		return nil, release.Cause(err)
 	case len(text) > maxMarker:
 		return nil, fmt.Errorf("it is larger than %d KiB", maxMarker>>10)
 	}

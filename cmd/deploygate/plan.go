@@ -14,20 +14,20 @@ import (
 )
 
 type planReport struct {
-	Command   string             `json:"command"`
-	Outcome   deploy.Outcome     `json:"outcome"` // of the release, as far as can be told before it: released, unchanged, refused or unknown
-	ExitCode  int                `json:"exit_code"`
-	Changed   bool               `json:"changed"` // whether it would swap or restart anything
-	App       string             `json:"app"`
-	Requested release.Version    `json:"requested"`
-	Previous  release.Version    `json:"previous"`
-	Refused   []*gate.Finding    `json:"refused"`
-	Steps     []string           `json:"steps"`
-	WayBack   rollback.WayBack   `json:"way_back"`
-	Ways      []rollback.WayBack `json:"ways"` // in the order in which they would be tried
-	Before    []*gate.Finding    `json:"before"`
-	Warnings  []string           `json:"warnings"` // what will fail later, whatever the release
-	Prune     []pruneFate        `json:"prune"`    // what would become of each release afterwards
+	Command   string            `json:"command"`
+	Outcome   deploy.Outcome    `json:"outcome"` // of the release, as far as can be told before it: released, unchanged, refused or unknown
+	ExitCode  int               `json:"exit_code"`
+	Changed   bool              `json:"changed"` // whether it would swap or restart anything
+	App       string            `json:"app"`
+	Requested release.Version   `json:"requested"`
+	Previous  release.Version   `json:"previous"`
+	Refused   []*gate.Finding   `json:"refused"`
+	Steps     []string          `json:"steps"`
+	WayBack   rollback.Target   `json:"way_back"`
+	Ways      []rollback.Target `json:"ways"` // in the order in which they would be tried
+	Before    []*gate.Finding   `json:"before"`
+	Warnings  []string          `json:"warnings"` // what will fail later, whatever the release
+	Prune     []pruneFate       `json:"prune"`    // what would become of each release afterwards
 }
 
 func (c *commands) plan() *cli.Command {
@@ -54,7 +54,7 @@ func (s *session) plan(request deploy.Request) error {
 		r := planReport{
 			Command: "plan", App: s.config.App, Requested: p.Target, Previous: p.Previous,
 			Refused: append([]*gate.Finding{}, refused...), Steps: h.Deployer.Steps(p),
-			WayBack: p.WayBack(), Ways: append([]rollback.WayBack{}, p.Ways...), Before: p.Before,
+			WayBack: p.RollbackTarget(), Ways: append([]rollback.Target{}, p.Candidates...), Before: p.Before,
 		}
 		r.Warnings = []string{}
 		for _, f := range p.Risks {

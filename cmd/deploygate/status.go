@@ -18,18 +18,18 @@ import (
 )
 
 type statusReport struct {
-	App        string           `json:"app"`
-	Current    release.Version  `json:"current"`
-	Good       bool             `json:"good"`     // it passed its last gate
-	Bad        bool             `json:"bad"`      // it failed it, and is at fault
-	Unproven   bool             `json:"unproven"` // it failed it, and whose fault that is isn't known; none of the three: it was never gated
-	WayBack    rollback.WayBack `json:"way_back"`
-	Schema     *gate.Finding    `json:"schema"` // the live release's code can't run on it; null: nothing is known of that
-	Unit       statusUnit       `json:"unit"`
-	Running    *journal.Holder  `json:"running"`    // the deploy that holds the lock
-	Unfinished *pastDeploy      `json:"unfinished"` // the last deploy, if it came to no verdict
-	Last       *pastDeploy      `json:"last_deploy"`
-	TornLines  int              `json:"torn_lines"` // of the journal
+	App        string          `json:"app"`
+	Current    release.Version `json:"current"`
+	Good       bool            `json:"good"`     // it passed its last gate
+	Bad        bool            `json:"bad"`      // it failed it, and is at fault
+	Unproven   bool            `json:"unproven"` // it failed it, and whose fault that is isn't known; none of the three: it was never gated
+	WayBack    rollback.Target `json:"way_back"`
+	Schema     *gate.Finding   `json:"schema"` // the live release's code can't run on it; null: nothing is known of that
+	Unit       statusUnit      `json:"unit"`
+	Running    *journal.Holder `json:"running"`    // the deploy that holds the lock
+	Unfinished *pastDeploy     `json:"unfinished"` // the last deploy, if it came to no verdict
+	Last       *pastDeploy     `json:"last_deploy"`
+	TornLines  int             `json:"torn_lines"` // of the journal
 }
 
 type statusUnit struct {

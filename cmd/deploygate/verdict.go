@@ -80,11 +80,11 @@ func sentence(r *deploy.Report) string {
 	case deploy.RolledBack:
 		return fmt.Sprintf("rolled back: %s is live again and passed its gate after %.1f s; %s failed: %s", r.Current, r.Seconds, r.Requested, why)
 	case deploy.Held:
-		return fmt.Sprintf("held: %s stays live though it failed: %s; %s", r.Requested, why, heldBecause(r.WayBack))
+		return fmt.Sprintf("held: %s stays live though it failed: %s; %s", r.Requested, why, heldBecause(r.RollbackTarget))
 	case deploy.Stuck:
-		if r.Current == r.Previous && r.Current != r.Requested && r.WayBack != nil && r.WayBack.Verdict == rollback.Blocked { // the hooks'
+		if r.Current == r.Previous && r.Current != r.Requested && r.RollbackTarget != nil && r.RollbackTarget.Verdict == rollback.Blocked { // the hooks'
 			return fmt.Sprintf("stuck: a person is needed: %s was not made live: %s; %s is live still, and its code can't run on the schema that the hooks left: %s",
-				r.Requested, why, r.Current, r.WayBack.Reason)
+				r.Requested, why, r.Current, r.RollbackTarget.Reason)
 		}
 		return fmt.Sprintf("stuck: a person is needed: %s is live and not healthy, after %s failed: %s", r.Current, r.Requested, why)
 	case deploy.Locked:
@@ -100,7 +100,7 @@ func stillLive(r *deploy.Report) string {
 	return fmt.Sprintf("%s stays live, untouched", r.Current)
 }
 
-func heldBecause(w *rollback.WayBack) string {
+func heldBecause(w *rollback.Target) string {
 	if w == nil || w.Verdict == rollback.Safe {
 		return "automatic rollback is off"
 	}

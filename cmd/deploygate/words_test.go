@@ -25,8 +25,8 @@ import (
 // clean asserts that nothing in a text acts on a terminal.
 func TestSentence(t *testing.T) {
 	failure := gate.NewFinding(gate.LayerApp, gate.AppError, "it answers 500")
-	way := func(v rollback.Verdict, reason string) *rollback.WayBack {
-		return &rollback.WayBack{Version: "v1", Verdict: v, Reason: reason}
+	way := func(v rollback.Verdict, reason string) *rollback.Target {
+		return &rollback.Target{Version: "v1", Verdict: v, Reason: reason}
 	}
 	for _, c := range []struct {
 		report deploy.Report
@@ -72,15 +72,15 @@ func TestSentence(t *testing.T) {
 			"rolled back: v1 is live again and passed its gate after 4.1 s; v2 failed: it answers 500",
 		},
 		{
-			deploy.Report{Outcome: deploy.Held, Requested: "v2", Previous: "v1", Current: "v2", Failure: failure, WayBack: way(rollback.Blocked, "v2's marker forbids it")},
+			deploy.Report{Outcome: deploy.Held, Requested: "v2", Previous: "v1", Current: "v2", Failure: failure, RollbackTarget: way(rollback.Blocked, "v2's marker forbids it")},
 			"held: v2 stays live though it failed: it answers 500; there is no way back: v2's marker forbids it",
 		},
 		{
-			deploy.Report{Outcome: deploy.Held, Requested: "v2", Current: "v2", Failure: failure, WayBack: way(rollback.None, "there is no earlier good release on this host")},
+			deploy.Report{Outcome: deploy.Held, Requested: "v2", Current: "v2", Failure: failure, RollbackTarget: way(rollback.None, "there is no earlier good release on this host")},
 			"held: v2 stays live though it failed: it answers 500; there is no way back: there is no earlier good release on this host",
 		},
 		{
-			deploy.Report{Outcome: deploy.Held, Requested: "v2", Current: "v2", Failure: failure, WayBack: way(rollback.Safe, "no new migrations: v2")},
+			deploy.Report{Outcome: deploy.Held, Requested: "v2", Current: "v2", Failure: failure, RollbackTarget: way(rollback.Safe, "no new migrations: v2")},
 			"held: v2 stays live though it failed: it answers 500; automatic rollback is off",
 		},
 		{
@@ -147,8 +147,8 @@ app (app_error): it fails badly <&>
 func TestVerdictOfHostileText(t *testing.T) {
 	r := &deploy.Report{
 		Requested: assert.Hostile, Previous: assert.Hostile, Current: assert.Hostile, Outcome: deploy.Held, ExitCode: 4,
-		Failure: gate.NewFinding(gate.LayerApp, gate.Unknown, assert.Hostile).With(assert.Hostile, assert.Hostile).Advise(assert.Hostile),
-		WayBack: &rollback.WayBack{Version: assert.Hostile, Verdict: rollback.Blocked, Reason: assert.Hostile},
+		Failure:        gate.NewFinding(gate.LayerApp, gate.Unknown, assert.Hostile).With(assert.Hostile, assert.Hostile).Advise(assert.Hostile),
+		RollbackTarget: &rollback.Target{Version: assert.Hostile, Verdict: rollback.Blocked, Reason: assert.Hostile},
 	}
 	r.Failure.Evidence = append(r.Failure.Evidence, gate.Evidence{Source: assert.Hostile, Text: assert.Hostile}) // past With
 	s, stdout, stderr := spoken(false)
@@ -221,7 +221,7 @@ func TestPrintStatus(t *testing.T) {
 	began := time.Date(2026, 11, 21, 3, 51, 57, 0, time.UTC)
 	last := &pastDeploy{Command: "release", Requested: "v2", Previous: "v1", User: "ann", StartedAt: began, Outcome: deploy.Released}
 	s.printStatus(statusReport{
-		App: "shop", Current: "v2", Good: true, WayBack: rollback.WayBack{Version: "v1", Verdict: rollback.Safe, Reason: "no new migrations: v2"},
+		App: "shop", Current: "v2", Good: true, WayBack: rollback.Target{Version: "v1", Verdict: rollback.Safe, Reason: "no new migrations: v2"},
 		Unit: statusUnit{Name: "gunicorn.service", ActiveState: "active", SubState: "running", MainPID: 7, Directory: "/srv/app/releases/v2"}, Last: last,
 	})
 	assert.Equal(t, "status", stdout.String(), `app          shop in /srv/app
@@ -233,7 +233,7 @@ last deploy  2026-11-21 03:51:57Z released release v2 (was v1) by ann
 
 	s, stdout, _ = spoken(false)
 	s.printStatus(statusReport{
-		App: "shop", WayBack: rollback.WayBack{Verdict: rollback.None, Reason: "there is no earlier good release on this host"},
+		App: "shop", WayBack: rollback.Target{Verdict: rollback.None, Reason: "there is no earlier good release on this host"},
 		Unit: statusUnit{Name: "gunicorn.service", ActiveState: "inactive", SubState: "dead"}, TornLines: 2,
 	})
 	assert.Equal(t, "status", stdout.String(), `app          shop in /srv/app
@@ -245,7 +245,7 @@ journal      2 torn line(s) in /var/lib/deploygate/shop, left out
 
 	s, stdout, _ = spoken(false)
 	s.printStatus(statusReport{
-		App: "shop", Current: assert.Hostile, WayBack: rollback.WayBack{Version: assert.Hostile, Verdict: rollback.Blocked, Reason: assert.Hostile},
+		App: "shop", Current: assert.Hostile, WayBack: rollback.Target{Version: assert.Hostile, Verdict: rollback.Blocked, Reason: assert.Hostile},
 		Unit: statusUnit{Name: assert.Hostile, ActiveState: assert.Hostile, Directory: assert.Hostile}, Running: &journal.Holder{PID: 1, User: assert.Hostile},
 		Unfinished: &pastDeploy{User: assert.Hostile},
 	})
@@ -253,11 +253,11 @@ journal      2 torn line(s) in /var/lib/deploygate/shop, left out
 }
 
 func TestPrintPlan(t *testing.T) {
-	safe := func(v release.Version) rollback.WayBack {
-		return rollback.WayBack{Version: v, Verdict: rollback.Safe, Reason: "no new migrations"}
+	safe := func(v release.Version) rollback.Target {
+		return rollback.Target{Version: v, Verdict: rollback.Safe, Reason: "no new migrations"}
 	}
-	blocked := func(v release.Version) rollback.WayBack {
-		return rollback.WayBack{Version: v, Verdict: rollback.Blocked, Reason: "v3's marker forbids it"}
+	blocked := func(v release.Version) rollback.Target {
+		return rollback.Target{Version: v, Verdict: rollback.Blocked, Reason: "v3's marker forbids it"}
 	}
 	for _, c := range []struct {
 		name string
@@ -266,27 +266,27 @@ func TestPrintPlan(t *testing.T) {
 	}{
 		{
 			"two ways",
-			planReport{App: "shop", Requested: "v3", Previous: "v2", Steps: []string{"a", "b"}, Ways: []rollback.WayBack{safe("v2"), safe("v1")}},
+			planReport{App: "shop", Requested: "v3", Previous: "v2", Steps: []string{"a", "b"}, Ways: []rollback.Target{safe("v2"), safe("v1")}},
 			"shop: v2 -> v3\n  1. a\n  2. b\nway back: v2 (no new migrations)\nand if that fails: v1 (no new migrations)\n",
 		},
 		{
 			"the second is blocked",
-			planReport{App: "shop", Requested: "v3", Previous: "v2", Ways: []rollback.WayBack{safe("v2"), blocked("v1")}},
+			planReport{App: "shop", Requested: "v3", Previous: "v2", Ways: []rollback.Target{safe("v2"), blocked("v1")}},
 			"shop: v2 -> v3\nway back: v2 (no new migrations)\nand no further: to v1 it is blocked: v3's marker forbids it\n",
 		},
 		{
 			"blocked",
-			planReport{App: "shop", Requested: "v3", Previous: "v2", Ways: []rollback.WayBack{blocked("v2"), blocked("v1")}},
+			planReport{App: "shop", Requested: "v3", Previous: "v2", Ways: []rollback.Target{blocked("v2"), blocked("v1")}},
 			"shop: v2 -> v3\nno way back from v3: to v2 it is blocked: v3's marker forbids it\n",
 		},
 		{
 			"the first ever",
-			planReport{App: "shop", Requested: "v1", WayBack: rollback.WayBack{Verdict: rollback.None, Reason: "there is none"}},
+			planReport{App: "shop", Requested: "v1", WayBack: rollback.Target{Verdict: rollback.None, Reason: "there is none"}},
 			"shop: nothing -> v1\nno way back from v1: there is none\n",
 		},
 		{
 			"broken before",
-			planReport{App: "shop", Requested: "v2", Previous: "v1", Before: []*gate.Finding{gate.NewFinding(gate.LayerApp, gate.AppError, "it\nfails")}, Ways: []rollback.WayBack{safe("v1")}},
+			planReport{App: "shop", Requested: "v2", Previous: "v1", Before: []*gate.Finding{gate.NewFinding(gate.LayerApp, gate.AppError, "it\nfails")}, Ways: []rollback.Target{safe("v1")}},
 			"shop: v1 -> v2\n  broken already: it fails\nway back: v1 (no new migrations)\n",
 		},
 		{

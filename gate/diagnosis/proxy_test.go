@@ -41,7 +41,7 @@ func healthy() *Facts {
 
 // answers has nginx answer with a status, and the gate find that wrong.
 func (f *Facts) answers(status int, body string) {
-	x := gate.Expectation{Where: "GET http://127.0.0.1/health/", URL: f.Proxy.URL, Host: f.Host, Status: []int{200}, Proxy: true, Setting: "proxy"}
+	x := gate.Want{Where: "GET http://127.0.0.1/health/", URL: f.Proxy.URL, Host: f.Host, Status: []int{200}, Proxy: true, Setting: "proxy"}
 	a := gate.Answer{Status: status, Body: body}
 	if status == 0 {
 		a = gate.Answer{Err: syscall.ECONNREFUSED}

@@ -37,7 +37,7 @@ func TestACertificateThatIsRefused(t *testing.T) {
 	server := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(server.Close)
 	a := collect(t, Request{URL: strings.Replace(server.URL, "127.0.0.1", "localhost", 1), Host: "localhost", Timeout: 10 * time.Second}, 1)[0]
-	f := gate.Expectation{Where: "GET https://localhost/", Status: []int{200}, Proxy: true}.Judge(a)
+	f := gate.Want{Where: "GET https://localhost/", Status: []int{200}, Proxy: true}.Judge(a)
 	if f == nil || f.Cause != gate.CertificateInvalid || !strings.Contains(f.Summary, "its certificate is refused") {
 		t.Errorf("%+v of %v", f, a.Err)
 	}

@@ -11,17 +11,17 @@ import (
 )
 
 // Live is the release that the link names, and what its unit must be running.
-func (d *Deployer) Live(ctx context.Context) (release.Version, gate.Expect, error) {
+func (d *Deployer) Live(ctx context.Context) (release.Version, gate.Target, error) {
 	current, err := d.Tree.Current()
 	if err == nil && current == "" {
 		err = gate.NewFinding(gate.LayerRelease, gate.Unknown, "no release is live: there is no "+d.Tree.CurrentPath())
 	}
 	if err != nil {
-		return current, gate.Expect{}, gate.AsFinding(gate.LayerRelease, err)
+		return current, gate.Target{}, gate.AsFinding(gate.LayerRelease, err)
 	}
 	unit, err := d.Service.Ready(ctx)
 	if err != nil {
-		return current, gate.Expect{}, gate.AsFinding(gate.LayerService, err)
+		return current, gate.Target{}, gate.AsFinding(gate.LayerService, err)
 	}
 	e, err := d.expect(current, Plan{InLink: unit.InLink, Socket: unit.Socket}, "")
 	if err != nil {
@@ -64,13 +64,13 @@ func (d *Deployer) SchemaAhead(ctx context.Context) *gate.Finding {
 		return nil
 	}
 	h = h.Seen(current)
-	schemas := &rollback.Schemas{Dir: d.Tree.Dir, History: h}
-	crossed := schemas.Crossings(h, current, current, nil)
-	w := schemas.WayBack(current, crossed, d.NoMarker)
+	schemas := &rollback.Compatibility{Dir: d.Tree.Dir, History: h}
+	crossed := schemas.ReleasesSince(h, current, current, nil)
+	w := schemas.RollbackTo(current, crossed, d.NoMarker)
 	if w.Verdict == rollback.Blocked && d.Applied != nil {
 		if applied, err := d.askApplied(ctx, append([]release.Version{current}, crossed...)...); err == nil {
 			schemas.Applied = applied
-			w = schemas.WayBack(current, crossed, d.NoMarker)
+			w = schemas.RollbackTo(current, crossed, d.NoMarker)
 		}
 	}
 	if w.Verdict != rollback.Blocked {
@@ -78,7 +78,7 @@ func (d *Deployer) SchemaAhead(ctx context.Context) *gate.Finding {
 	}
 	f := gate.NewFinding(gate.LayerSchema, gate.SchemaAhead,
 		fmt.Sprintf("%s is live, and its code can't run on the schema that the before_swap hooks of %s left: %s", current, join(crossed), w.Reason))
-	for _, out := range w.WaysOut(d.manage(crossed[0])) {
+	for _, out := range w.Remedies(d.manage(crossed[0])) {
 		f.Advise(out)
 	}
 	return f

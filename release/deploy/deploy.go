@@ -34,8 +34,8 @@ type Deployer struct {
 	// Outside says that what answers is none of the unit's processes, so that nothing can be proved of it; nil: it isn't known
 	// to be. May be nil.
 	Outside func(ctx context.Context) error
-	// Witness is told of the failure of what was restarted. May be nil.
-	Witness Witness
+	// CaptureEvidence is told of the failure of what was restarted. May be nil.
+	CaptureEvidence CaptureEvidence
 	// ExplainTask says why a hook or a check failed, by its output; nil: it doesn't tell. May be nil.
 	ExplainTask func(t Task, v release.Version, output string) *gate.Finding
 	Observer    Observer
@@ -116,7 +116,7 @@ func (d *Deployer) Run(ctx context.Context, request Request) *Report {
 // reserve takes what the way back needs of the disk before anything is touched: hooks and the release itself may fill it.
 func (r *run) reserve() error {
 	versions := []release.Version{r.plan.Target}
-	for _, w := range r.ways {
+	for _, w := range r.candidates {
 		versions = append(versions, w.Version)
 	}
 	return cmp.Or(r.Journal.Reserve(), r.Tree.Reserve(versions...))
@@ -147,7 +147,7 @@ func (r *run) activate(ctx context.Context, v release.Version) error {
 }
 
 // gate is what a release must pass, cheapest first.
-func (r *run) gate(ctx context.Context, e gate.Expect, health func(context.Context, gate.Expect, gate.Progress) error) error {
+func (r *run) gate(ctx context.Context, e gate.Target, health func(context.Context, gate.Target, gate.Progress) error) error {
 	if err := r.passHealth(ctx, e, health); err != nil {
 		return err
 	}
@@ -190,13 +190,13 @@ func (r *run) unchanged(ctx context.Context) *Report {
 // code can't live with that, the host is not as it was, and a person is needed.
 func (r *run) abandon(ctx context.Context, failure error) *Report {
 	r.reconsider(context.WithoutCancel(ctx))
-	way := r.wayBack()
+	way := r.rollbackTarget()
 	if !r.hooksEnded || way.Verdict != rollback.Blocked || way.Version != r.plan.Previous {
 		return r.end(Refused, failure)
 	}
-	r.waysOut = append(
+	r.remedies = append(
 		[]string{fmt.Sprintf("%s is live still, and its code can't run on the schema that the before_swap hooks left: %s", r.plan.Previous, way.Reason)},
-		way.WaysOut(r.manage(r.plan.Target))...)
+		way.Remedies(r.manage(r.plan.Target))...)
 	return r.stuck(ctx, failure)
 }
 

@@ -45,8 +45,8 @@ type Plan struct {
 	// Invocation is the unit's when the deploy began, "" if it didn't run.
 	Invocation string
 	Schema     *release.Schema
-	// Ways are the ways back if Target fails, in the order in which they are tried.
-	Ways []rollback.WayBack
+	// Candidates are the ways back if Target fails, in the order in which they are tried.
+	Candidates []rollback.Target
 	// Before is what is broken already.
 	Before []*gate.Finding
 	// Risks is what isn't broken and will be, or may be.
@@ -59,8 +59,8 @@ type Plan struct {
 	Healthy bool
 	// ProxyInvalid: the proxy's configuration wasn't valid already.
 	ProxyInvalid bool
-	// waysGiven decides the ways back once more, by what the database has; nil: there is nothing to decide.
-	waysGiven func(applied map[string]bool) []rollback.WayBack
+	// candidatesGiven decides the ways back once more, by what the database has; nil: there is nothing to decide.
+	candidatesGiven func(applied map[string]bool) []rollback.Target
 	// ProxyBroken: the app was healthy and the proxy didn't reach it, so the proxy's failure is not Target's.
 	ProxyBroken bool
 }
@@ -77,21 +77,21 @@ func (d *Deployer) manage(v release.Version) string {
 // Live tells whether the target is the live release already.
 func (p Plan) Live() bool { return p.Target == p.Previous }
 
-// WayBack is the first way back, or the word that there is none.
-func (p Plan) WayBack() rollback.WayBack { return firstWay(p.Command, p.Ways) }
+// RollbackTarget is the first way back, or the word that there is none.
+func (p Plan) RollbackTarget() rollback.Target { return firstCandidate(p.Command, p.Candidates) }
 
-func firstWay(c Command, ways []rollback.WayBack) rollback.WayBack {
+func firstCandidate(c Command, ways []rollback.Target) rollback.Target {
 	if c == Restart {
-		return rollback.WayBack{Verdict: rollback.None, Reason: "a restart has none: what ran before is the same release"}
+		return rollback.Target{Verdict: rollback.None, Reason: "a restart has none: what ran before is the same release"}
 	}
 	if len(ways) == 0 {
-		return rollback.WayBack{Verdict: rollback.None, Reason: "there is no earlier good release on this host"}
+		return rollback.Target{Verdict: rollback.None, Reason: "there is no earlier good release on this host"}
 	}
 	return ways[0]
 }
 
-// maxWays: the release that was live, one older good one, and then a person.
-const maxWays = 2
+// maxCandidates: the release that was live, one older good one, and then a person.
+const maxCandidates = 2
 
 // Plan looks at the host and says what Run would do, or why it would not. It changes nothing.
 func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) {
@@ -168,12 +168,12 @@ func (r *run) preflight(ctx context.Context, request Request) (o Outcome, refuse
 		o = Refusal(reasons...)
 		return "", reasons[0]
 	})
-	r.plan, r.ways, r.reload = p, p.Ways, p.Reload
+	r.plan, r.candidates, r.reload = p, p.Candidates, p.Reload
 	r.risks(p.Risks)
 	r.report.Previous, r.report.Before = p.Previous, p.Before
-	way := p.WayBack()
+	way := p.RollbackTarget()
 	if p.Target != "" {
-		r.report.Requested, r.report.WayBack = p.Target, &way
+		r.report.Requested, r.report.RollbackTarget = p.Target, &way
 	}
 	if err == nil && p.Command == Release && way.Verdict == rollback.Blocked {
 		r.warn("no way back from %s: to %s it is blocked: %s", p.Target, way.Version, way.Reason)
@@ -193,7 +193,7 @@ func (p Plan) summary() string {
 	if p.Previous != "" {
 		from = string(p.Previous)
 	}
-	way := p.WayBack()
+	way := p.RollbackTarget()
 	back := fmt.Sprintf("way back %s", way.Version)
 	if way.Verdict != rollback.Safe {
 		back = "no way back: " + way.Reason
@@ -234,14 +234,14 @@ func target(r Request, h journal.History, onDisk []release.Version, current rele
 
 // planSchema decides the ways back, and whether the target itself may run on the schema as it is.
 func (d *Deployer) planSchema(ctx context.Context, p *Plan, h journal.History, onDisk []release.Version, refused *refusals) {
-	schemas := &rollback.Schemas{Dir: d.Tree.Dir, History: h}
+	schemas := &rollback.Compatibility{Dir: d.Tree.Dir, History: h}
 	var err error
 	if p.Schema, err = schemas.Describe(p.Target, p.Previous); err != nil {
 		refused.add(gate.LayerRelease, err)
 		return
 	}
 	if !p.Live() && p.older(h, schemas) {
-		crossed := schemas.Crossings(h, p.Target, p.Previous, onDisk)
+		crossed := schemas.ReleasesSince(h, p.Target, p.Previous, onDisk)
 		if w := d.mayGoBack(ctx, p, schemas, crossed); w.Verdict != rollback.Safe && p.Override == "" {
 			refused.add(gate.LayerSchema, blocked(w, p.Previous))
 		}
@@ -251,12 +251,12 @@ func (d *Deployer) planSchema(ctx context.Context, p *Plan, h journal.History, o
 	if p.Command == Rollback && !p.Healthy {
 		not = append(not, p.Previous) // it is what is being fled from
 	}
-	p.waysGiven = func(applied map[string]bool) []rollback.WayBack {
+	p.candidatesGiven = func(applied map[string]bool) []rollback.Target {
 		schemas.Applied = applied
-		return p.upTo(d.ways(h, onDisk, schemas, p.Target, not))
+		return p.upTo(d.candidates(h, onDisk, schemas, p.Target, not))
 	}
-	p.Ways = p.waysGiven(nil)
-	if way := p.WayBack(); p.RequireWayBack && way.Verdict != rollback.Safe && !p.Live() {
+	p.Candidates = p.candidatesGiven(nil)
+	if way := p.RollbackTarget(); p.RequireWayBack && way.Verdict != rollback.Safe && !p.Live() {
 		refused.add(gate.LayerSchema, gate.NewFinding(gate.LayerSchema, gate.RollbackBlocked,
 			fmt.Sprintf("there would be no way back from %s: %s", p.Target, way.Reason)).
 			Advise("release it without --require-way-back, or split it: first what the live code can live with"))
@@ -264,8 +264,8 @@ func (d *Deployer) planSchema(ctx context.Context, p *Plan, h journal.History, o
 }
 
 // mayGoBack decides whether the target, an older release, may run on the schema as it is.
-func (d *Deployer) mayGoBack(ctx context.Context, p *Plan, schemas *rollback.Schemas, crossed []release.Version) rollback.WayBack {
-	w := schemas.WayBack(p.Target, crossed, d.NoMarker)
+func (d *Deployer) mayGoBack(ctx context.Context, p *Plan, schemas *rollback.Compatibility, crossed []release.Version) rollback.Target {
+	w := schemas.RollbackTo(p.Target, crossed, d.NoMarker)
 	if w.Verdict != rollback.Blocked || d.Applied == nil {
 		return w
 	}
@@ -276,7 +276,7 @@ func (d *Deployer) mayGoBack(ctx context.Context, p *Plan, schemas *rollback.Sch
 	}
 	schemas.Applied = applied
 	defer func() { schemas.Applied = nil }()
-	return schemas.WayBack(p.Target, crossed, d.NoMarker)
+	return schemas.RollbackTo(p.Target, crossed, d.NoMarker)
 }
 
 // askApplied asks the database with the first of some releases that can.
@@ -295,10 +295,10 @@ func (d *Deployer) askApplied(ctx context.Context, with ...release.Version) (app
 }
 
 // ways are the ways back from a release that is, or would be, the last in the history.
-func (d *Deployer) ways(h journal.History, onDisk []release.Version, schemas *rollback.Schemas, from release.Version, not []release.Version) (ways []rollback.WayBack) {
+func (d *Deployer) candidates(h journal.History, onDisk []release.Version, schemas *rollback.Compatibility, from release.Version, not []release.Version) (ways []rollback.Target) {
 	for _, v := range rollback.Candidates(h, onDisk, not...) {
-		if len(ways) < maxWays && d.Tree.Inspect(v, d.Require) == nil {
-			ways = append(ways, schemas.WayBack(v, schemas.Crossings(h, v, from, onDisk), d.NoMarker))
+		if len(ways) < maxCandidates && d.Tree.Inspect(v, d.Require) == nil {
+			ways = append(ways, schemas.RollbackTo(v, schemas.ReleasesSince(h, v, from, onDisk), d.NoMarker))
 		}
 	}
 	return ways
@@ -306,7 +306,7 @@ func (d *Deployer) ways(h journal.History, onDisk []release.Version, schemas *ro
 
 // upTo leaves out the ways back beyond the release that was live and healthy: if it fails as well, the fault is in what
 // they share, and an older one has that too.
-func (p Plan) upTo(ways []rollback.WayBack) []rollback.WayBack {
+func (p Plan) upTo(ways []rollback.Target) []rollback.Target {
 	if p.Healthy && len(ways) > 0 && ways[0].Version == p.Previous {
 		return ways[:1]
 	}
@@ -315,7 +315,7 @@ func (p Plan) upTo(ways []rollback.WayBack) []rollback.WayBack {
 
 // older reports whether making the target live means going back: always for a rollback, and for a release that was live
 // before the present one, by its name or by its code.
-func (p Plan) older(h journal.History, schemas *rollback.Schemas) bool {
+func (p Plan) older(h journal.History, schemas *rollback.Compatibility) bool {
 	return p.Command == Rollback || wasLive(h, p.Target) || p.Previous != "" && schemas.Older(p.Target, p.Previous)
 }
 
@@ -324,7 +324,7 @@ func wasLive(h journal.History, v release.Version) bool {
 	return slices.ContainsFunc(h.Activations(), func(l release.Activation) bool { return l.Version == v && !l.HooksOnly })
 }
 
-func blocked(w rollback.WayBack, from release.Version) error {
+func blocked(w rollback.Target, from release.Version) error {
 	return gate.NewFinding(gate.LayerSchema, gate.RollbackBlocked,
 		fmt.Sprintf("going back from %s to %s is blocked: %s", from, w.Version, w.Reason)).
 		Advise("fix forward, or take the migrations back first").
@@ -401,12 +401,12 @@ func already(f *gate.Finding) *gate.Finding {
 }
 
 // expect is what the unit must run when v is live.
-func (d *Deployer) expect(v release.Version, p Plan, previousInvocation string) (gate.Expect, error) {
+func (d *Deployer) expect(v release.Version, p Plan, previousInvocation string) (gate.Target, error) {
 	dir, err := d.Tree.RealDir(v)
 	if err != nil {
-		return gate.Expect{}, err
+		return gate.Target{}, err
 	}
-	return gate.Expect{
+	return gate.Target{
 		Version: string(v), Dir: dir, Releases: strings.TrimSuffix(dir, "/"+string(v)),
 		InDir: p.InLink, Socket: p.Socket, Previous: previousInvocation,
 	}, nil
@@ -426,7 +426,7 @@ func (d *Deployer) Before(v release.Version) release.Version {
 }
 
 // Standing is what is live, what the journal knows, and the way back from it.
-func (d *Deployer) Standing() (current release.Version, h journal.History, way rollback.WayBack, err error) {
+func (d *Deployer) Standing() (current release.Version, h journal.History, way rollback.Target, err error) {
 	if current, err = d.Tree.Current(); err != nil {
 		return current, h, way, err
 	}
@@ -438,6 +438,6 @@ func (d *Deployer) Standing() (current release.Version, h journal.History, way r
 	if err != nil {
 		return current, h, way, err
 	}
-	p := Plan{Ways: d.ways(h, onDisk, &rollback.Schemas{Dir: d.Tree.Dir, History: h}, current, []release.Version{current})}
-	return current, h, p.WayBack(), nil
+	p := Plan{Candidates: d.candidates(h, onDisk, &rollback.Compatibility{Dir: d.Tree.Dir, History: h}, current, []release.Version{current})}
+	return current, h, p.RollbackTarget(), nil
 }

@@ -64,7 +64,7 @@ func TestPlanOnAFreshHost(t *testing.T) {
 		p, refused := h.d.Plan(h.ctx, Request{Command: Release, Version: "v1"})
 		assert.Equal(t, "refused", len(refused), 0)
 		assert.Equal(t, "previous", p.Previous, "")
-		assert.Equal(t, "way back", p.WayBack(), rollback.WayBack{Verdict: rollback.None, Reason: "there is no earlier good release on this host"})
+		assert.Equal(t, "way back", p.RollbackTarget(), rollback.Target{Verdict: rollback.None, Reason: "there is no earlier good release on this host"})
 		if _, err := os.Lstat(h.state); err == nil {
 			t.Error("the state directory was made")
 		}
@@ -80,15 +80,15 @@ func TestPlan(t *testing.T) {
 		assert.Equal(t, "refused", len(refused), 0)
 		assert.Equal(t, "target", p.Target, "v4")
 		assert.Equal(t, "previous", p.Previous, "v3")
-		assert.Equal(t, "ways", len(p.Ways), 1) // v3 is healthy: what it fails of, v2 does too
-		assert.Equal(t, "way", p.Ways[0], rollback.WayBack{Version: "v3", Verdict: rollback.Safe, Reason: "no new migrations: v4"})
+		assert.Equal(t, "ways", len(p.Candidates), 1) // v3 is healthy: what it fails of, v2 does too
+		assert.Equal(t, "way", p.Candidates[0], rollback.Target{Version: "v3", Verdict: rollback.Safe, Reason: "no new migrations: v4"})
 
 		h.does["v3"] = behaviour{status: 500}
 		p, _ = h.d.Plan(h.ctx, Request{Command: Release, Version: "v4"})
 		delete(h.does, "v3")
-		assert.Equal(t, "ways", len(p.Ways), 2)
-		assert.Equal(t, "and further", p.Ways[1].Verdict, rollback.Blocked)
-		contains(t, "because", p.Ways[1].Reason, "v2's code can't run after v4's migrations: shop.0002_drop: RemoveField order.legacy")
+		assert.Equal(t, "ways", len(p.Candidates), 2)
+		assert.Equal(t, "and further", p.Candidates[1].Verdict, rollback.Blocked)
+		contains(t, "because", p.Candidates[1].Reason, "v2's code can't run after v4's migrations: shop.0002_drop: RemoveField order.legacy")
 		assert.Equal(t, "live", p.Live(), false)
 		assert.Equal(t, "healthy", p.Healthy, false)
 		assert.Equal(t, "good", p.Good, false)
@@ -119,7 +119,7 @@ func TestWaysBackFromARollback(t *testing.T) {
 				p, refused := h.d.Plan(h.ctx, Request{Command: Rollback})
 				assert.Equal(t, "refused", len(refused), 0)
 				assert.Equal(t, "target", p.Target, "v2")
-				assert.Equal(t, "way back", p.WayBack().Version, c.want)
+				assert.Equal(t, "way back", p.RollbackTarget().Version, c.want)
 			})
 		})
 	}
@@ -137,7 +137,7 @@ func TestStanding(t *testing.T) {
 		assert.OK(t, err)
 		assert.Equal(t, "current", current, "v2")
 		assert.Equal(t, "good", history.Good("v2"), true)
-		assert.Equal(t, "way back", way, rollback.WayBack{Version: "v1", Verdict: rollback.Safe, Reason: "no new migrations: v2"})
+		assert.Equal(t, "way back", way, rollback.Target{Version: "v1", Verdict: rollback.Safe, Reason: "no new migrations: v2"})
 
 		h.mark("v2", blockedMarker)
 		_, _, way, err = h.d.Standing()
@@ -275,7 +275,7 @@ func TestTheDatabaseIsAsked(t *testing.T) {
 				switch {
 				case c.says == "":
 				case c.command == Release:
-					contains(t, "way back", r.WayBack.Reason, c.says)
+					contains(t, "way back", r.RollbackTarget.Reason, c.says)
 				default:
 					contains(t, "failure", summary(r.Failure), c.says)
 				}

@@ -74,7 +74,7 @@ func (d *Deployer) Recover(ctx context.Context) *Report {
 	// disk.
 	r.failed(r.plan.Target, died)
 	r.reconsider(ctx)
-	if r.wayBack().Verdict == rollback.Safe && d.Automatic {
+	if r.rollbackTarget().Verdict == rollback.Safe && d.Automatic {
 		return r.rollBackToFirstHealthy(ctx, died)
 	}
 	return r.rollForward(ctx)
@@ -97,7 +97,7 @@ func (d *Deployer) RecoverStuck(ctx context.Context) *Report {
 		return r.putOff(err)
 	}
 	swapped := slices.Contains(u.Intents, journal.Change{Step: string(StepSwap), Version: current})
-	if verdict.Outcome != Stuck || !swapped || current != u.Requested && current != r.wayBack().Version {
+	if verdict.Outcome != Stuck || !swapped || current != u.Requested && current != r.rollbackTarget().Version {
 		return nil
 	}
 	if err := r.placed(ctx); err != nil {
@@ -146,7 +146,7 @@ func (d *Deployer) RecoverLink() (moved release.Version, err error) {
 	if err != nil {
 		return "", err
 	}
-	way := r.wayBack()
+	way := r.rollbackTarget()
 	if settled(*u, current) != "" || way.Verdict != rollback.Safe || !d.Automatic || current == way.Version {
 		return "", nil
 	}
@@ -179,17 +179,17 @@ func (d *Deployer) take(which func(journal.History) (journal.Deploy, bool)) (*ru
 		Invocation: u.Invocation, Healthy: u.Healthy, Before: []*gate.Finding{},
 	}
 	if p.Command != Restart {
-		schemas := &rollback.Schemas{Dir: d.Tree.Dir, History: h}
-		p.waysGiven = func(applied map[string]bool) []rollback.WayBack {
+		schemas := &rollback.Compatibility{Dir: d.Tree.Dir, History: h}
+		p.candidatesGiven = func(applied map[string]bool) []rollback.Target {
 			schemas.Applied = applied
-			return p.upTo(d.ways(h, onDisk, schemas, u.Requested, []release.Version{u.Requested}))
+			return p.upTo(d.candidates(h, onDisk, schemas, u.Requested, []release.Version{u.Requested}))
 		}
-		p.Ways = p.waysGiven(nil)
+		p.Candidates = p.candidatesGiven(nil)
 	}
-	way := p.WayBack()
-	r.plan, r.ways, r.reloaded = p, p.Ways, d.Reload
+	way := p.RollbackTarget()
+	r.plan, r.candidates, r.reloaded = p, p.Candidates, d.Reload
 	r.begun = true
-	r.report.DeployID, r.report.Requested, r.report.Previous, r.report.WayBack = u.ID, u.Requested, u.Previous, &way
+	r.report.DeployID, r.report.Requested, r.report.Previous, r.report.RollbackTarget = u.ID, u.Requested, u.Previous, &way
 	return r, &u, nil
 }
 

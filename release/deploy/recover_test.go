@@ -198,8 +198,8 @@ func (h *host) recovered(d death, r *Report, before release.Version, boot bool, 
 	if want, possible := ends[h.link()]; !untouched && (!possible || want != r.Outcome) {
 		h.t.Errorf("%s: %s, with %s live (%v)", d.at, r.Outcome, h.link(), r.Failure)
 	}
-	if r.Command != Recover || r.WayBack == nil || r.DeployID == "" {
-		h.t.Errorf("%s: report of %s %s, way back %v", d.at, r.Command, r.DeployID, r.WayBack)
+	if r.Command != Recover || r.RollbackTarget == nil || r.DeployID == "" {
+		h.t.Errorf("%s: report of %s %s, way back %v", d.at, r.Command, r.DeployID, r.RollbackTarget)
 	}
 	last, _ := h.historyOf(d)
 	if !last.Finished() || last.ID != r.DeployID {

@@ -16,22 +16,22 @@ type Rehearsal interface {
 	// Possible says why v can't be rehearsed, as far as that can be told without doing it.
 	Possible(ctx context.Context, v release.Version) error
 	// Begin boots v and gives what judges it. End has to be called after an error as well.
-	Begin(ctx context.Context, v release.Version) (Stage, error)
+	Begin(ctx context.Context, v release.Version) (Candidate, error)
 	// End stops whatever a rehearsal has left, that of a deploy whose process died too.
 	End()
 }
 
-// Stage is where a release is rehearsed.
-type Stage struct {
+// Candidate is where a release is rehearsed.
+type Candidate struct {
 	Gate   *gate.Gate
-	Expect gate.Expect
-	// Witness is as Deployer's.
-	Witness Witness
+	Expect gate.Target
+	// CaptureEvidence is as Deployer's.
+	CaptureEvidence CaptureEvidence
 }
 
-// Witness looks at once at what a failure leaves to see, and gives what finds the reason in the logs, for when there is
+// CaptureEvidence looks at once at what a failure leaves to see, and gives what finds the reason in the logs, for when there is
 // time. e is what should have been running since then.
-type Witness func(f *gate.Finding, e gate.Expect, since time.Time) (diagnose func() []*gate.Finding)
+type CaptureEvidence func(f *gate.Finding, e gate.Target, since time.Time) (diagnose func() []*gate.Finding)
 
 // rehearses tells whether a deploy of p has a rehearsal: going back is not delayed by one, and a release that is live
 // already has nothing to be kept from.
@@ -41,7 +41,7 @@ func (d *Deployer) rehearses(p Plan) bool {
 
 // rehearse has the release pass its gate beside the live one.
 func (r *run) rehearse(ctx context.Context) error {
-	return r.beside(ctx, func(ctx context.Context, s Stage, say gate.Progress) (string, error) {
+	return r.beside(ctx, func(ctx context.Context, s Candidate, say gate.Progress) (string, error) {
 		return fmt.Sprintf("healthy for %s beside the live release", s.Gate.Stable), s.Gate.Await(ctx, s.Expect, say)
 	})
 }
@@ -49,7 +49,7 @@ func (r *run) rehearse(ctx context.Context) error {
 // boot has the release boot beside the live one, on the schema as it is before the hooks: any answer will do, since a view may
 // need the schema that they bring. So may the boot itself, and then it is for after them as well.
 func (r *run) boot(ctx context.Context) error {
-	return r.beside(ctx, func(ctx context.Context, s Stage, say gate.Progress) (string, error) {
+	return r.beside(ctx, func(ctx context.Context, s Candidate, say gate.Progress) (string, error) {
 		boots := *s.Gate
 		boots.Health.Any, boots.Stable = true, 0
 		began := time.Now()
@@ -58,7 +58,7 @@ func (r *run) boot(ctx context.Context) error {
 		if !failed || ctx.Err() != nil {
 			return "boots beside the live release; its health is for after the hooks", err
 		}
-		for _, cause := range s.Witness(f, s.Expect, began)() {
+		for _, cause := range s.CaptureEvidence(f, s.Expect, began)() {
 			if cause.Cause == gate.MigrationUnapplied {
 				return "does not boot on the schema as it is: " + cause.Summary + "; the hooks may change that", errSkipped
 			}
@@ -68,7 +68,7 @@ func (r *run) boot(ctx context.Context) error {
 }
 
 // beside runs the release beside the live one, for as long as it is looked at.
-func (r *run) beside(ctx context.Context, look func(context.Context, Stage, gate.Progress) (string, error)) error {
+func (r *run) beside(ctx context.Context, look func(context.Context, Candidate, gate.Progress) (string, error)) error {
 	return r.step(StepRehearse, r.plan.Target, func(say gate.Progress) (detail string, err error) {
 		say("booting it beside the live release")
 		began := time.Now()
@@ -83,10 +83,10 @@ func (r *run) beside(ctx context.Context, look func(context.Context, Stage, gate
 		case err == nil, errors.Is(err, errSkipped):
 			return detail, err
 		}
-		r.trial = trial{stage.Witness, stage.Expect, began}
-		r.witness(err)
+		r.attempt = attempt{stage.CaptureEvidence, stage.Expect, began}
+		r.capture(err)
 		if r.hooksEnded {
-			r.waysOut = []string{"nothing was swapped; what the before_swap hooks did stays"}
+			r.remedies = []string{"nothing was swapped; what the before_swap hooks did stays"}
 		}
 		return "", err
 	})

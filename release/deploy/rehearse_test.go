@@ -17,21 +17,21 @@ type stage struct{ *host }
 
 func (s stage) Possible(context.Context, release.Version) error { return s.cannotRehearse }
 
-func (s stage) Begin(ctx context.Context, v release.Version) (Stage, error) {
+func (s stage) Begin(ctx context.Context, v release.Version) (Candidate, error) {
 	s.at("rehearse")
 	if ctx.Err() != nil {
-		return Stage{}, context.Cause(ctx)
+		return Candidate{}, context.Cause(ctx)
 	}
 	dir, err := s.tree.RealDir(v)
 	assert.OK(s.t, err)
 	s.staged, s.stagedAt = v, time.Now()
-	return Stage{
+	return Candidate{
 		Gate: &gate.Gate{
-			Unit: s, Direct: s, Health: gate.Expectation{Where: "unix:/run/beside.sock /health/", Status: []int{200}},
+			Unit: s, Direct: s, Health: gate.Want{Where: "unix:/run/beside.sock /health/", Status: []int{200}},
 			Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second,
 		},
-		Expect: gate.Expect{Version: string(v), Dir: dir},
-		Witness: func(f *gate.Finding, e gate.Expect, _ time.Time) func() []*gate.Finding {
+		Expect: gate.Target{Version: string(v), Dir: dir},
+		CaptureEvidence: func(f *gate.Finding, e gate.Target, _ time.Time) func() []*gate.Finding {
 			if s.staged == "" {
 				s.t.Error("it was ended before it was looked at")
 			}

@@ -105,9 +105,9 @@ type Report struct {
 	FinishedAt time.Time `json:"finished_at"`
 	Seconds    float64   `json:"duration_seconds"`
 
-	Steps   []Step            `json:"steps"`
-	Failure *gate.Finding     `json:"failure"`
-	WayBack *rollback.WayBack `json:"way_back"`
+	Steps          []Step           `json:"steps"`
+	Failure        *gate.Finding    `json:"failure"`
+	RollbackTarget *rollback.Target `json:"way_back"`
 	// Before is what was broken before anything was touched, and so is not the release's doing.
 	Before []*gate.Finding `json:"before"`
 	// Unfinished: a recovery changed nothing, and the deploy that it was for has no verdict yet.

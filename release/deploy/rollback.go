@@ -16,7 +16,7 @@ func (r *run) rollBack(ctx context.Context, failure error) *Report {
 	r.reload, r.reloaded = false, r.reload
 	r.hangs = hangs(failure)
 	r.reconsider(ctx)
-	if r.wayBack().Verdict != rollback.Safe || !r.Automatic {
+	if r.rollbackTarget().Verdict != rollback.Safe || !r.Automatic {
 		if interrupted {
 			return r.rollForward(ctx)
 		}
@@ -27,8 +27,8 @@ func (r *run) rollBack(ctx context.Context, failure error) *Report {
 
 // reconsider asks the database, where that is wanted, whether what blocks the way back was applied at all.
 func (r *run) reconsider(ctx context.Context) {
-	way := r.wayBack()
-	if r.Applied == nil || r.plan.waysGiven == nil || way.Verdict != rollback.Blocked {
+	way := r.rollbackTarget()
+	if r.Applied == nil || r.plan.candidatesGiven == nil || way.Verdict != rollback.Blocked {
 		return
 	}
 	applied, err := r.askApplied(ctx, r.plan.Target, way.Version)
@@ -36,20 +36,20 @@ func (r *run) reconsider(ctx context.Context) {
 		r.warn("%v; so all migrations are taken to be applied", err)
 		return
 	}
-	r.ways = r.plan.waysGiven(applied)
-	if way = r.wayBack(); r.report.WayBack != nil {
-		r.report.WayBack = &way
+	r.candidates = r.plan.candidatesGiven(applied)
+	if way = r.rollbackTarget(); r.report.RollbackTarget != nil {
+		r.report.RollbackTarget = &way
 	}
 }
 
-// wayBack is the first way back as far as is known by now, or the word that there is none.
-func (r *run) wayBack() rollback.WayBack { return firstWay(r.plan.Command, r.ways) }
+// rollbackTarget is the first way back as far as is known by now, or the word that there is none.
+func (r *run) rollbackTarget() rollback.Target { return firstCandidate(r.plan.Command, r.candidates) }
 
 // rollBackToFirstHealthy goes back to the first release that passes its gate. Where the release that was live and healthy
 // before fails as well, the fault is in what they share, and no older one is tried.
 func (r *run) rollBackToFirstHealthy(ctx context.Context, failure error) *Report {
-	r.waysOut = []string{"see how the host is now: deploygate diagnose"}
-	for _, w := range r.ways {
+	r.remedies = []string{"see how the host is now: deploygate diagnose"}
+	for _, w := range r.candidates {
 		if w.Verdict != rollback.Safe {
 			r.warn("%s is not tried: %s", w.Version, w.Reason)
 			break
@@ -60,13 +60,13 @@ func (r *run) rollBackToFirstHealthy(ctx context.Context, failure error) *Report
 			return fmt.Sprintf("%s is live again and passed its gate", w.Version), r.activate(ctx, w.Version)
 		})
 		if err == nil {
-			r.older, r.waysOut = olderPassed, nil
+			r.older, r.remedies = olderPassed, nil
 			_ = r.passed(w.Version)
 			r.afterHooks(ctx, AfterRollback, w.Version, RolledBack)
 			return r.end(RolledBack, failure)
 		}
 		if gate.AsFinding(gate.LayerRelease, err).NeverStarted {
-			r.waysOut = append([]string{fmt.Sprintf("%s could not be put back: %v; remove that obstacle, then: deploygate recover", w.Version, err)}, r.waysOut...)
+			r.remedies = append([]string{fmt.Sprintf("%s could not be put back: %v; remove that obstacle, then: deploygate recover", w.Version, err)}, r.remedies...)
 			break
 		}
 		r.older = olderFailed
@@ -104,9 +104,9 @@ func (r *run) rollForward(ctx context.Context) *Report {
 // hold leaves a failed release in place.
 func (r *run) hold(ctx context.Context, failure error) *Report {
 	r.afterHooks(ctx, OnHeld, r.plan.Target, Held)
-	r.waysOut = r.wayBack().WaysOut(r.manage(r.plan.Target))
+	r.remedies = r.rollbackTarget().Remedies(r.manage(r.plan.Target))
 	if r.plan.Command == Restart {
-		r.waysOut = []string{"put right what was changed since the last start, then: deploygate restart"}
+		r.remedies = []string{"put right what was changed since the last start, then: deploygate restart"}
 	}
 	return r.end(Held, failure)
 }

@@ -34,27 +34,27 @@ type run struct {
 	begun  bool          // the journal knows of it
 	since  time.Time     // the beginning, with its monotonic reading: the clock may be set meanwhile
 
-	trial    trial                  // the latest
+	attempt  attempt                // the latest
 	diagnose func() []*gate.Finding // finds the reason of the first failure
-	waysOut  []string               // of a release that failed and stays
+	remedies []string               // of a release that failed and stays
 
 	hooksEnded bool // all before_swap hooks, well
 
 	// What is learnt on the way.
-	ways     []rollback.WayBack // from the target, in the order in which they are tried
-	reload   bool               // the unit is reloaded, and its processes stay: never on the way back
-	reloaded bool               // it may have been, so that its invocation tells nothing
-	hangs    bool               // what runs gives no answer, and would not end when it is asked to
-	ailing   bool               // what runs was found unhealthy, whichever release it runs: going back starts it again
+	candidates []rollback.Target // from the target, in the order in which they are tried
+	reload     bool              // the unit is reloaded, and its processes stay: never on the way back
+	reloaded   bool              // it may have been, so that its invocation tells nothing
+	hangs      bool              // what runs gives no answer, and would not end when it is asked to
+	ailing     bool              // what runs was found unhealthy, whichever release it runs: going back starts it again
 
 	failure *gate.Finding // why the target failed its gate; nil: it didn't
 	older   comparison    // with it
 }
 
-// trial is a release that was started and has to prove itself.
-type trial struct {
-	witness Witness
-	expect  gate.Expect
+// attempt is a release that was started and has to prove itself.
+type attempt struct {
+	capture CaptureEvidence
+	expect  gate.Target
 	since   time.Time
 }
 
@@ -185,21 +185,21 @@ func (r *run) failed(v release.Version, failure error) {
 		r.failure = f
 	}
 	r.record(v, f, gate.BlamesUnknown)
-	r.witness(failure)
+	r.capture(failure)
 }
 
 func (r *run) record(v release.Version, failure *gate.Finding, blames gate.Blame) {
 	_ = r.write(journal.Record{Event: journal.Failed, Version: v, Error: failure.Summary, Blames: string(blames)})
 }
 
-// witness has the first failure looked at.
-func (r *run) witness(failure error) {
+// capture has the first failure looked at.
+func (r *run) capture(failure error) {
 	if r.diagnose != nil {
 		return
 	}
 	r.diagnose = func() []*gate.Finding { return nil }
-	if f, is := errors.AsType[*gate.Finding](failure); is && r.trial.witness != nil {
-		r.diagnose = r.trial.witness(f, r.trial.expect, r.trial.since)
+	if f, is := errors.AsType[*gate.Finding](failure); is && r.attempt.capture != nil {
+		r.diagnose = r.attempt.capture(f, r.attempt.expect, r.attempt.since)
 	}
 }
 
@@ -258,7 +258,7 @@ func (r *run) explained(failure *gate.Finding) *gate.Finding {
 			}
 		}
 	}
-	failure.Advice = append(append([]string{}, r.waysOut...), failure.Advice...)
+	failure.Advice = append(append([]string{}, r.remedies...), failure.Advice...)
 	return failure
 }
 

@@ -479,7 +479,7 @@ func TestFirstRelease(t *testing.T) {
 				assert.Equal(t, "link", h.link(), "v1")
 				assert.Equal(t, "previous", r.Previous, "")
 				assert.Equal(t, "before", len(r.Before), 0)
-				assert.Equal(t, "way back", string(r.WayBack.Verdict), "none")
+				assert.Equal(t, "way back", string(r.RollbackTarget.Verdict), "none")
 				h.wellWritten()
 			})
 		})
@@ -1032,7 +1032,7 @@ func TestWitness(t *testing.T) {
 	witnessed := func(h *host, found ...*gate.Finding) (calls *[]call) {
 		calls = new([]call)
 		began := time.Now()
-		h.d.Witness = func(f *gate.Finding, e gate.Expect, since time.Time) func() []*gate.Finding {
+		h.d.CaptureEvidence = func(f *gate.Finding, e gate.Target, since time.Time) func() []*gate.Finding {
 			at, _ := h.d.Tree.Current()
 			*calls = append(*calls, call{f.Summary, e.Version, string(at), since.Sub(began)})
 			return func() []*gate.Finding {

@@ -101,7 +101,7 @@ func (r *run) point(ctx context.Context, v release.Version) error {
 }
 
 // restart restarts or reloads the unit, unless it runs v already, and gives what must be running from then on.
-func (r *run) restart(ctx context.Context, v release.Version) (e gate.Expect, err error) {
+func (r *run) restart(ctx context.Context, v release.Version) (e gate.Target, err error) {
 	err = r.step(StepRestart, v, func(say gate.Progress) (detail string, err error) {
 		unit, err := r.Service.Ready(ctx)
 		if err == nil {
@@ -133,7 +133,7 @@ func (r *run) restart(ctx context.Context, v release.Version) (e gate.Expect, er
 			}
 		}
 		r.report.Changed = true
-		r.trial = trial{r.Witness, e, time.Now()}
+		r.attempt = attempt{r.CaptureEvidence, e, time.Now()}
 		return detail, change(ctx, say)
 	})
 	return e, err
@@ -159,14 +159,14 @@ func hangs(failure error) bool {
 }
 
 // passHealth asks the app itself.
-func (r *run) passHealth(ctx context.Context, e gate.Expect, health func(context.Context, gate.Expect, gate.Progress) error) error {
+func (r *run) passHealth(ctx context.Context, e gate.Target, health func(context.Context, gate.Target, gate.Progress) error) error {
 	return r.step(StepHealth, release.Version(e.Version), func(say gate.Progress) (string, error) {
 		return fmt.Sprintf("healthy for %s without interruption", r.Gate.Stable), health(ctx, e, say)
 	})
 }
 
 // passProxy fails a release for what it broke in the proxy, and not for what was broken before.
-func (r *run) passProxy(ctx context.Context, e gate.Expect) error {
+func (r *run) passProxy(ctx context.Context, e gate.Target) error {
 	return r.step(StepProxy, release.Version(e.Version), func(say gate.Progress) (string, error) {
 		if r.Gate.Proxy == nil && r.Gate.Through == nil {
 			return "no proxy", errSkipped
@@ -206,7 +206,7 @@ func (r *run) passProxy(ctx context.Context, e gate.Expect) error {
 }
 
 // passChecks runs the user's own checks.
-func (r *run) passChecks(ctx context.Context, e gate.Expect) error {
+func (r *run) passChecks(ctx context.Context, e gate.Target) error {
 	return r.step(StepChecks, release.Version(e.Version), func(say gate.Progress) (string, error) {
 		if len(r.Checks) == 0 {
 			return "none configured", errSkipped

@@ -130,8 +130,8 @@ func BenchmarkTenYears(b *testing.B) {
 	run("Past", func() error { _, err := journal.Past(d.StateDir, 20); return err })
 	run("Candidates", func() error { rollback.Candidates(h, onDisk, current); return nil })
 	none := func(release.Version) bool { return false }
-	run("Crossings to the oldest", func() error { rollback.Crossings(h, version(1), current, onDisk, none); return nil })
-	run("Crossings to a stranger", func() error { rollback.Crossings(h, "0", current, onDisk, none); return nil })
+	run("Crossings to the oldest", func() error { rollback.ReleasesSince(h, version(1), current, onDisk, none); return nil })
+	run("Crossings to a stranger", func() error { rollback.ReleasesSince(h, "0", current, onDisk, none); return nil })
 	shelf := deploy.Shelf{
 		History: h, OnDisk: onDisk, Current: current, Keep: 5, Directories: map[release.Version]release.Identity{},
 		Changed: func(release.Version, time.Time) string { return "" },

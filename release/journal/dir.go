@@ -14,7 +14,7 @@ import (
 // makeDir returns: a record is no use in a directory that a power cut takes away.
 func makeDir(dir string) error {
 	if err := makeDirs(dir); err != nil {
-		return fmt.Errorf("cannot make the state directory %s: %w", dir, release.Reason(err))
+		return fmt.Errorf("cannot make the state directory %s: %w", dir, release.Cause(err))
 	}
 	return nil
 }

@@ -89,7 +89,7 @@ func openLock(dir string) (*os.File, error) {
 	name := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the lock %s: %w", name, release.Reason(err))
+		return nil, fmt.Errorf("cannot open the lock %s: %w", name, release.Cause(err))
 	}
 	return f, nil
 }

@@ -26,7 +26,7 @@ func newLink(name, release string) *link {
 
 // Point gives where a path of the live unit's settings leads for the candidate: what goes through the live link, to its
 // directory.
-func (s Stage) Point(link, path string) string { return newLink(link, s.Release).point(path) }
+func (s Candidate) Point(link, path string) string { return newLink(link, s.Release).point(path) }
 
 // name is how the operator knows it.
 func (l *link) name() string { return l.names[0] }

@@ -55,7 +55,7 @@ func (w *work) script(file string) error {
 		return nil // systemd will say so
 	}
 	if err != nil {
-		return uncertain("%s can't be read: %v", file, release.Reason(err))
+		return uncertain("%s can't be read: %v", file, release.Cause(err))
 	}
 	line, found := strings.CutPrefix(line, "#!")
 	python, rest, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(line, "\t", " ")), " ")

@@ -7,7 +7,7 @@
 //
 // Guaranteed of a command that Rewrite gives: gunicorn listens on Stage.Bind alone, writes Stage.PIDFile and no other,
 // runs Stage.Workers workers, stays in the foreground, logs to its standard streams, keeps its control socket beside
-// Stage.PIDFile, and calls no hook of the configuration file. What else is left out says how a server restarts or reports
+// Candidate.PIDFile, and calls no hook of the configuration file. What else is left out says how a server restarts or reports
 // itself, or has it speak anything but plain HTTP, which probes don't: reloading, StatsD, syslog, TLS. All else is as in
 // the live unit. Tests see that by gunicorn 20.1 and 23.0 themselves; what 24 to 26 add is taken from their source.
 //
@@ -52,8 +52,8 @@ type Live struct {
 	Link  string   // the live link, /srv/app/current
 }
 
-// Stage is where a candidate runs.
-type Stage struct {
+// Candidate is where a candidate runs.
+type Candidate struct {
 	Release string // the candidate's directory, every link resolved
 	Bind    string // in gunicorn's syntax, unix:/run/deploygate-rehearsal-app/gunicorn.sock
 	PIDFile string // its directory is private too: the candidate's XDG_RUNTIME_DIR
@@ -76,7 +76,7 @@ func uncertain(format string, args ...any) error {
 //
 // The unit that runs it can't be of Type=forking, even if the live one is, must not have sockets of a .socket unit, and
 // needs the directory of Stage.PIDFile to be its user's.
-func Rewrite(ctx context.Context, l Live, s Stage) (Command, error) {
+func Rewrite(ctx context.Context, l Live, s Candidate) (Command, error) {
 	return rewriter{python: python.Find()}.rewrite(ctx, l, s)
 }
 
@@ -85,7 +85,7 @@ type rewriter struct {
 	python string // the path of a python3, "" for none
 }
 
-func (r rewriter) rewrite(ctx context.Context, l Live, s Stage) (Command, error) {
+func (r rewriter) rewrite(ctx context.Context, l Live, s Candidate) (Command, error) {
 	w := &work{rewriter: r, stage: s, link: newLink(l.Link, s.Release)}
 	for _, step := range []func() error{
 		func() error { return w.directory(l.Dir) },
@@ -109,7 +109,7 @@ func (r rewriter) rewrite(ctx context.Context, l Live, s Stage) (Command, error)
 // work is one command while it is rewritten.
 type work struct {
 	rewriter
-	stage Stage
+	stage Candidate
 	link  *link
 
 	live, dir   string   // the working directory, of the live release and of the candidate
@@ -220,7 +220,7 @@ func (w *work) verify(c Command) error {
 // The arguments are the operator's words, without variables; the result has them in systemd's syntax, as Command.Args.
 //
 // An error says why the command can't run beside the live release.
-func Fill(run []string, s Stage) ([]string, error) {
+func Fill(run []string, s Candidate) ([]string, error) {
 	all := strings.Join(run, "\x00")
 	socket, isUnix := strings.CutPrefix(s.Bind, "unix:")
 	switch {

@@ -19,7 +19,7 @@ import (
 type site struct {
 	root  string
 	link  string
-	stage Stage
+	stage Candidate
 }
 
 func newSite(tb testing.TB) site {
@@ -28,7 +28,7 @@ func newSite(tb testing.TB) site {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := site{root: root, link: root + "/current", stage: Stage{
+	s := site{root: root, link: root + "/current", stage: Candidate{
 		Release: root + "/releases/v42",
 		Bind:    "unix:" + root + "/run/private/gunicorn.sock",
 		PIDFile: root + "/run/private/gunicorn.pid",
@@ -634,21 +634,21 @@ func TestRewriteEndsWithItsContext(t *testing.T) {
 }
 
 func TestFill(t *testing.T) {
-	stage := Stage{Release: "/srv/app/releases/v42", Bind: "unix:/run/x/g.sock"}
+	stage := Candidate{Release: "/srv/app/releases/v42", Bind: "unix:/run/x/g.sock"}
 	for _, c := range []struct {
 		name  string
 		run   string
-		stage Stage
+		stage Candidate
 		want  string
 		err   string
 	}{
 		{"bind", "{release}/bin/serve --bind={bind} {other}", stage, "/srv/app/releases/v42/bin/serve --bind=unix:/run/x/g.sock {other}", ""},
 		{"socket", "/usr/bin/uvicorn --uds {socket}", stage, "/usr/bin/uvicorn --uds /run/x/g.sock", ""},
-		{"socket of a URL", "serve {socket}", Stage{Bind: "unix:///run/g.sock"}, "serve /run/g.sock", ""},
+		{"socket of a URL", "serve {socket}", Candidate{Bind: "unix:///run/g.sock"}, "serve /run/g.sock", ""},
 		{"no variables", "serve {bind} $HOME ${A} $$", stage, "serve unix:/run/x/g.sock $$HOME $${A} $$$$", ""},
-		{"what is filled in isn't filled again", "serve {bind}", Stage{Bind: "unix:{release}", Release: "/x"}, "serve unix:{release}", ""},
-		{"port", "serve {bind}", Stage{Bind: "127.0.0.1:9"}, "serve 127.0.0.1:9", ""},
-		{"no socket", "serve {socket}", Stage{Bind: "127.0.0.1:9"}, "", "there is no {socket} where 127.0.0.1:9 is bound"},
+		{"what is filled in isn't filled again", "serve {bind}", Candidate{Bind: "unix:{release}", Release: "/x"}, "serve unix:{release}", ""},
+		{"port", "serve {bind}", Candidate{Bind: "127.0.0.1:9"}, "serve 127.0.0.1:9", ""},
+		{"no socket", "serve {socket}", Candidate{Bind: "127.0.0.1:9"}, "", "there is no {socket} where 127.0.0.1:9 is bound"},
 		{"neither", "serve {release}", stage, "", "neither {bind} nor {socket} is in it, so that it would listen where the live release does"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -410,7 +410,7 @@ func (u Unit) failed(ctx context.Context, p map[string]any, started bool, what, 
 	case result == "dependency":
 		f.Summary = fmt.Sprintf("%s was not started, since a unit that it needs could not be started%s", u.name, u.missing(ctx, p))
 	case started:
-		if crash := gate.Crash(st, gate.Expect{}); err == nil && crash != nil {
+		if crash := gate.Crash(st, gate.Target{}); err == nil && crash != nil {
 			f = crash
 		}
 	case failed != "" && get[string](p, "Result") == "timeout":

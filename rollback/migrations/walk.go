@@ -80,13 +80,13 @@ func walkThrough(ctx context.Context, dir string) *listing {
 	l := &listing{dir: dir, files: map[string]*file{}, apps: map[string]*app{}}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		l.err = fmt.Errorf("cannot read %s: %w", dir, release.Reason(err))
+		l.err = fmt.Errorf("cannot read %s: %w", dir, release.Cause(err))
 		return l
 	}
 	defer root.Close()
 	top, err := root.Open(".")
 	if err != nil {
-		l.err = fmt.Errorf("cannot read %s: %w", dir, release.Reason(err))
+		l.err = fmt.Errorf("cannot read %s: %w", dir, release.Cause(err))
 		return l
 	}
 	defer top.Close()
@@ -147,7 +147,7 @@ func (w *walk) inside(d *os.File, p string, depth int) error {
 	case errors.Is(err, fs.ErrNotExist) && p != "":
 		return nil
 	case err != nil:
-		return fmt.Errorf("cannot read %s: %w", path.Join(w.dir, p), release.Reason(err))
+		return fmt.Errorf("cannot read %s: %w", path.Join(w.dir, p), release.Cause(err))
 	case w.entries > maxEntries:
 		return fmt.Errorf("%s has more than %d files", w.dir, maxEntries)
 	case depth > maxDepth && len(entries) > 0:

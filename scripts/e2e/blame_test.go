@@ -35,7 +35,7 @@ func (h *host) marked() (versions []string) {
 	return versions
 }
 
-// wayBack asserts what status offers as the way back; "" is none.
+// rollbackTarget asserts what status offers as the way back; "" is none.
 func (h *host) wayBack(version string) {
 	h.t.Helper()
 	var s struct {

@@ -43,7 +43,7 @@ func (v *evidence) recovery(ctx context.Context) {
 	c := v.Config
 	b := atBoot{
 		app: c.Service.Unit, ofUser: c.Service.Manager == unit.User, state: c.StateDir, known: c.File == "",
-		exists: func(program string) bool { return exists(program) == "" },
+		exists: func(program string) bool { return missingReason(program) == "" },
 	}
 	if file, err := filepath.Abs(c.File); err == nil && c.File != "" {
 		files, err := config.Files(config.Dir)

@@ -151,7 +151,7 @@ func (c *candidate) unit(ctx context.Context) {
 	c.need(diagnosis.Need{Cause: gate.ExecMissing, Why: "ExecStart=" + of + leads, Stops: true}, d.Program,
 		func(f pathfinder) string { return f.program(d.Program, c.dirs) })
 	c.need(diagnosis.Need{Cause: gate.WorkingDirectoryMissing, Why: "WorkingDirectory=" + of + leads, Stops: !d.DirectoryOptional}, d.WorkingDirectory,
-		func(f pathfinder) string { return f.enterable(d.WorkingDirectory, c.who) })
+		func(f pathfinder) string { return f.enterProblem(d.WorkingDirectory, c.who) })
 	for _, p := range needs.Paths {
 		named := c.needed(p)
 		c.need(diagnosis.Need{Cause: named.Cause, Why: p.Setting + of + leads, Stops: true}, named.Path,

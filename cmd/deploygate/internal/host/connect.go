@@ -61,7 +61,7 @@ func Connect(ctx context.Context, c *config.Config, log zerolog.Logger, observer
 	d.Secrets = secrets
 	h.learnOfConfiguration()
 	_, _ = h.describe(ctx, "") // what is wrong with the unit is said where it matters
-	d.Witness, d.ExplainTask, d.Guard = h.witness, h.explainTask, h.guard
+	d.CaptureEvidence, d.ExplainTask, d.Guard = h.captureEvidence, h.explainTask, h.guard
 	d.Look, d.Diagnose = h.look, h.diagnose
 	d.Outside = h.outside
 	d.Rehearsal = newRehearser(h, log)
@@ -80,7 +80,7 @@ func Connect(ctx context.Context, c *config.Config, log zerolog.Logger, observer
 
 func newGate(c *config.Config, u unit.Unit) *gate.Gate {
 	return &gate.Gate{
-		Health: gate.Expectation{
+		Health: gate.Want{
 			Path: c.Health.Path, URL: "http://" + c.Health.Host + c.Health.Path, Host: c.Health.Host,
 			Status: c.Health.Status, Body: c.Health.Body, Setting: "health",
 		},
@@ -211,7 +211,7 @@ func (h *Host) throughProxy(ctx context.Context, g *gate.Gate, log zerolog.Logge
 		}
 		return diagnosis.Certificate(shown, where, c.Proxy.Host, time.Now())
 	}
-	g.Proxied = gate.Expectation{
+	g.Proxied = gate.Want{
 		Where: "GET " + where, URL: c.Proxy.URL, Host: c.Proxy.Host, Status: c.Health.Status, Body: c.Health.Body,
 		Proxy: true, Setting: "proxy",
 	}

@@ -38,13 +38,13 @@ type evidence struct {
 	proxyWorkers []int
 	proxyConfig  proxy.Configuration // nil: it couldn't be read
 	trial        struct {            // that failed, where this is about one
-		gate.Expect
+		gate.Target
 		until time.Time
 	}
 }
 
 // gather begins with what the configuration and the unit's files say.
-func (h *Host) gather(ctx context.Context, e gate.Expect) *evidence {
+func (h *Host) gather(ctx context.Context, e gate.Target) *evidence {
 	c := h.Config
 	v := &evidence{Host: h}
 	v.Asked, v.Path, v.Facts.Host, v.Limit, v.Bind = time.Now(), c.Health.Path, c.Health.Host, c.Health.Timeout, h.bind
@@ -86,7 +86,7 @@ func (v *evidence) readUnit() {
 		}
 	}
 	if d.WorkingDirectory != "" && !d.DirectoryOptional {
-		v.needs(gate.WorkingDirectoryMissing, "WorkingDirectory=", d.WorkingDirectory, v.enterable(d.WorkingDirectory))
+		v.needs(gate.WorkingDirectoryMissing, "WorkingDirectory=", d.WorkingDirectory, v.enterProblem(d.WorkingDirectory))
 	}
 	v.settings(d.Environment)
 	for _, f := range d.EnvironmentFiles {
@@ -105,7 +105,7 @@ func (v *evidence) needs(cause gate.Cause, what, path, problem string) {
 
 // executable says why a program can't be executed, whatever its first line names.
 func executable(program string) string {
-	if problem := exists(program); problem != "" {
+	if problem := missingReason(program); problem != "" {
 		return problem
 	}
 	if info, err := untrusted.Stat(program); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 == 0 {
@@ -120,7 +120,7 @@ func (v *evidence) missing(path string) string {
 		v.unread(path, err, "stat "+path)
 		return ""
 	}
-	return exists(path)
+	return missingReason(path)
 }
 
 // slow reports whether a look did not come back.
@@ -129,8 +129,8 @@ func slow(err error) bool {
 	return is
 }
 
-// exists says what is wrong with a path; "" if it is there, or can't be told.
-func exists(path string) string {
+// missingReason says what is wrong with a path; "" if it is there, or can't be told.
+func missingReason(path string) string {
 	if strings.ContainsAny(path, "*?[") { // EnvironmentFile= takes patterns
 		if found, err := untrusted.Glob(path); err == nil && len(found) > 0 {
 			return ""
@@ -142,8 +142,8 @@ func exists(path string) string {
 	return ""
 }
 
-// enterable says why the unit's user can't work in a directory.
-func (v *evidence) enterable(dir string) string {
+// enterProblem says why the unit's user can't work in a directory.
+func (v *evidence) enterProblem(dir string) string {
 	if problem := v.missing(dir); problem != "" {
 		return problem
 	}
@@ -254,7 +254,7 @@ func (v *evidence) closed(path string) string {
 }
 
 // ask asks the app, on its own socket and through the proxy.
-func (v *evidence) ask(ctx context.Context, e gate.Expect) {
+func (v *evidence) ask(ctx context.Context, e gate.Target) {
 	g := v.Deployer.Gate
 	v.Unit.State, v.Direct.Answer, v.Failed = g.Look(ctx, e)
 	if v.Direct.Answer != nil && (v.Failed == nil || g.Health.Judge(*v.Direct.Answer) != nil) {
@@ -269,7 +269,7 @@ func (v *evidence) ask(ctx context.Context, e gate.Expect) {
 const patience = 5 * time.Second
 
 // askAgain waits longer for an answer that didn't come in time: late is not never.
-func (v *evidence) askAgain(ctx context.Context, e gate.Expect) {
+func (v *evidence) askAgain(ctx context.Context, e gate.Target) {
 	if a := v.Direct.Answer; a == nil || !a.Timeout || v.Unit.State.ActiveState != "active" {
 		return
 	}

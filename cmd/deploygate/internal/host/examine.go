@@ -15,7 +15,7 @@ import (
 )
 
 // Examine looks at the host as it is now.
-func (h *Host) Examine(ctx context.Context, e gate.Expect) *evidence {
+func (h *Host) Examine(ctx context.Context, e gate.Target) *evidence {
 	v := h.gather(ctx, e)
 	v.ask(ctx, e)
 	v.nginx(ctx)
@@ -169,8 +169,8 @@ func latestStarts(lines []gate.LogLine, st gate.UnitState) []gate.LogLine {
 	return slices.DeleteFunc(slices.Clone(lines[first:]), func(l gate.LogLine) bool { return l.Invocation != "" && !counts[l.Invocation] })
 }
 
-// witness looks at once at what a failure of a deploy leaves to see, and gives what explains it from the logs.
-func (h *Host) witness(f *gate.Finding, e gate.Expect, since time.Time) func() []*gate.Finding {
+// captureEvidence looks at once at what a failure of a deploy leaves to see, and gives what explains it from the logs.
+func (h *Host) captureEvidence(f *gate.Finding, e gate.Target, since time.Time) func() []*gate.Finding {
 	if f.Layer == gate.LayerRelease && f.Answer == nil && f.State == nil || f.Layer == gate.LayerSchema || f.NeverStarted {
 		return func() []*gate.Finding { return nil } // it says all by itself
 	}
@@ -179,7 +179,7 @@ func (h *Host) witness(f *gate.Finding, e gate.Expect, since time.Time) func() [
 	defer cancel()
 	v := h.gather(ctx, e)
 	v.Failed, v.Asked = f, since
-	v.trial.Expect, v.trial.until = e, time.Now()
+	v.trial.Target, v.trial.until = e, time.Now()
 	var err error
 	if v.Unit.State, err = h.Manager.Unit(v.Unit.Name).State(ctx); err != nil {
 		v.unread("the unit's state", err, "systemctl status "+v.Unit.Name)
@@ -214,7 +214,7 @@ func (h *Host) witness(f *gate.Finding, e gate.Expect, since time.Time) func() [
 func (h *Host) explainTask(t deploy.Task, v release.Version, output string) *gate.Finding {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	e := h.gather(ctx, gate.Expect{Version: string(v), Dir: t.Dir})
+	e := h.gather(ctx, gate.Target{Version: string(v), Dir: t.Dir})
 	e.Asked = time.Time{} // all of its output counts
 	return diagnosis.Task(&e.Facts, strings.Join(t.Run, " "), output)
 }

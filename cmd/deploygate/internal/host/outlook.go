@@ -22,7 +22,7 @@ import (
 const lookLimit = 10 * time.Second
 
 // survey looks at how unit, release and proxy agree, without asking the app.
-func (h *Host) survey(ctx context.Context, e gate.Expect) *evidence {
+func (h *Host) survey(ctx context.Context, e gate.Target) *evidence {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
 	v := h.gather(ctx, e)
@@ -74,7 +74,7 @@ func (v *evidence) starts(ctx context.Context, n unit.Needs) {
 	}
 	names, err := rehearsal.Read(v.command())
 	if err == nil && names.Given {
-		v.needs(gate.BadOption, "--config", names.Config, exists(names.Config))
+		v.needs(gate.BadOption, "--config", names.Config, missingReason(names.Config))
 	}
 	if err == nil && names.Chdir {
 		v.needs(gate.BadOption, "--chdir", names.Dir, now.directory(names.Dir))

@@ -171,8 +171,8 @@ func (f pathfinder) inPath(name string, dirs []string) bool {
 	})
 }
 
-// enterable says why a user can't work in a directory.
-func (f pathfinder) enterable(dir string, who socket.Identity) string {
+// enterProblem says why a user can't work in a directory.
+func (f pathfinder) enterProblem(dir string, who socket.Identity) string {
 	if problem := f.directory(dir); problem != "" || who.Name == "" {
 		return problem
 	}

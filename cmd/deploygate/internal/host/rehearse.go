@@ -42,10 +42,10 @@ func (s rehearser) Possible(ctx context.Context, v release.Version) error {
 }
 
 // Begin implements deploy.Rehearsal.
-func (s rehearser) Begin(ctx context.Context, v release.Version) (deploy.Stage, error) {
+func (s rehearser) Begin(ctx context.Context, v release.Version) (deploy.Candidate, error) {
 	c, err := s.command(ctx, v)
 	if err != nil {
-		return deploy.Stage{}, err
+		return deploy.Candidate{}, err
 	}
 	beside := *s.Host // the same host, but for the unit and where it listens
 	own, deployer := *s.Config, *s.Deployer
@@ -54,12 +54,12 @@ func (s rehearser) Begin(ctx context.Context, v release.Version) (deploy.Stage, 
 	deployer.Gate = g
 	beside.Config, beside.Deployer, beside.rehearsedFor, beside.proxy = &own, &deployer, c.live, nil
 	if err := beside.direct(ctx, g, s.Manager.Unit(c.Name), s.log); err != nil {
-		return deploy.Stage{}, err
+		return deploy.Candidate{}, err
 	}
-	if err := s.Manager.Unit(s.Config.Service.Unit).StartBeside(ctx, c.Beside); err != nil {
-		return deploy.Stage{}, err
+	if err := s.Manager.Unit(s.Config.Service.Unit).StartCandidate(ctx, c.Candidate); err != nil {
+		return deploy.Candidate{}, err
 	}
-	return deploy.Stage{Gate: g, Expect: c.expect, Witness: beside.witness}, nil
+	return deploy.Candidate{Gate: g, Expect: c.expect, CaptureEvidence: beside.captureEvidence}, nil
 }
 
 // End implements deploy.Rehearsal.
@@ -79,15 +79,15 @@ func (s rehearser) bindTo() string {
 	return "unix:" + filepath.Join(s.runtimeDirectory(), "gunicorn.sock")
 }
 
-// besideCommand is what runs there, and what is to be seen of it.
-type besideCommand struct {
-	unit.Beside
+// candidateCommand is what runs there, and what is to be seen of it.
+type candidateCommand struct {
+	unit.Candidate
 	live   unit.Description
-	expect gate.Expect
+	expect gate.Target
 }
 
 // command makes it of the live unit's.
-func (s rehearser) command(ctx context.Context, v release.Version) (c besideCommand, err error) {
+func (s rehearser) command(ctx context.Context, v release.Version) (c candidateCommand, err error) {
 	if _, err := probe.ParseBind(s.bindTo()); err != nil {
 		return c, gate.NewFinding(gate.LayerSocket, gate.Unknown, fmt.Sprintf("cannot rehearse: %v", err)).Advise("give the app a shorter name")
 	}
@@ -99,7 +99,7 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c besideComm
 	if err != nil {
 		return c, err
 	}
-	to := rehearsal.Stage{
+	to := rehearsal.Candidate{
 		Release: dir, Bind: s.bindTo(), PIDFile: filepath.Join(s.runtimeDirectory(), "gunicorn.pid"), Workers: s.Config.Rehearse.Workers,
 	}
 	live := rehearsal.Live{Command: rehearsal.Command{
@@ -114,7 +114,7 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c besideComm
 	}
 	c.live = d
 	c.Name, c.RuntimeDirectory, c.Limit = s.unitName(), s.name, s.Config.Health.Deadline+rehearseGrace
-	c.expect = gate.Expect{Version: string(v), Dir: dir, Releases: filepath.Dir(dir)}
+	c.expect = gate.Target{Version: string(v), Dir: dir, Releases: filepath.Dir(dir)}
 	for _, p := range []string{strings.TrimPrefix(s.bind, "unix:"), d.PIDFile, d.Option("--pid", "-p")} {
 		if filepath.IsAbs(p) {
 			c.Protect = append(c.Protect, p)

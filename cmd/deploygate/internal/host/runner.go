@@ -24,14 +24,16 @@ type runner struct {
 // pointed has what goes through the live link lead to a release's directory: a hook of the candidate has the candidate's
 // settings and code, as it will when it is live.
 func pointed(tree *release.Tree) func(dir, path string) string {
-	return func(dir, path string) string { return rehearsal.Stage{Release: dir}.Point(tree.CurrentPath(), path) }
+	return func(dir, path string) string {
+		return rehearsal.Candidate{Release: dir}.Point(tree.CurrentPath(), path)
+	}
 }
 
 // pointAt is where a path of the unit's settings leads for a task of the release in dir: into that release, or, where it isn't
 // there yet and a hook may be about to make it, where it leads now.
 func (r runner) pointAt(dir, path string) string {
 	to := r.point(dir, path)
-	if to != path && filepath.IsAbs(path) && exists(to) != "" {
+	if to != path && filepath.IsAbs(path) && missingReason(to) != "" {
 		return path
 	}
 	return to

@@ -94,7 +94,7 @@ func missing(files ...socketunit.File) error {
 }
 
 func cannotWrite(path string, err error) error {
-	return fmt.Errorf("cannot write %s: %w", path, release.Reason(err))
+	return fmt.Errorf("cannot write %s: %w", path, release.Cause(err))
 }
 
 // makeDirs makes a directory and those above it, as far as they are missing, and gives those that it made.

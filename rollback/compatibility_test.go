@@ -235,7 +235,7 @@ func TestCrossings(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var s story
 			c.tell(&s)
-			if d := cmp.Diff(c.want, Crossings(s.history().Seen(c.current), c.target, c.current, c.onDisk, func(v release.Version) bool { return c.has == v })); d != "" {
+			if d := cmp.Diff(c.want, ReleasesSince(s.history().Seen(c.current), c.target, c.current, c.onDisk, func(v release.Version) bool { return c.has == v })); d != "" {
 				t.Error(d)
 			}
 		})
@@ -307,12 +307,12 @@ func TestWayBackReadsWhatTheReleasesSay(t *testing.T) {
 		{versions{"gone"}, Inspect, Blocked, "its directory is gone"},
 		{versions{"same", "more"}, Inspect, Blocked, "shop.0002"},
 	} {
-		w := (&Schemas{History: journal.Replay(nil), Dir: s.path}).WayBack("v1", c.crossed, c.policy)
+		w := (&Compatibility{History: journal.Replay(nil), Dir: s.path}).RollbackTo("v1", c.crossed, c.policy)
 		if w.Version != "v1" || w.Verdict != c.want || !strings.Contains(w.Reason, c.reason) {
 			t.Errorf("across %v, %s: %+v; want %s …%s…", c.crossed, c.policy, w, c.want, c.reason)
 		}
 	}
-	w := (&Schemas{History: journal.Replay(nil), Dir: s.path}).WayBack("gone", versions{"same"}, Inspect)
+	w := (&Compatibility{History: journal.Replay(nil), Dir: s.path}).RollbackTo("gone", versions{"same"}, Inspect)
 	if w.Verdict != Blocked || !strings.Contains(w.Reason, "can't be compared") {
 		t.Errorf("to a release that is gone: %+v", w)
 	}
@@ -342,7 +342,7 @@ func TestOlder(t *testing.T) {
 		{"gone", "v2", false},
 		{"v1", "gone", false},
 	} {
-		if got := (&Schemas{History: journal.Replay(nil), Dir: s.path}).Older(c.v, c.than); got != c.want {
+		if got := (&Compatibility{History: journal.Replay(nil), Dir: s.path}).Older(c.v, c.than); got != c.want {
 			t.Errorf("%s older than %s: %t", c.v, c.than, got)
 		}
 	}
@@ -369,7 +369,7 @@ func TestWhatWasDeployedCountsToo(t *testing.T) {
 			s.add("v2", c.now)
 			var told story
 			told.deploy("release", "v2", "v1", passed, &c.was)
-			w := (&Schemas{Dir: s.path, History: told.history()}).WayBack("v1", versions{"v2"}, Inspect)
+			w := (&Compatibility{Dir: s.path, History: told.history()}).RollbackTo("v1", versions{"v2"}, Inspect)
 			if w.Verdict != c.want || !strings.Contains(w.Reason, c.reason) {
 				t.Errorf("%+v, want %s …%s…", w, c.want, c.reason)
 			}
@@ -388,14 +388,14 @@ func TestHooksThatRanAreCrossed(t *testing.T) {
 	}
 	h := journal.Replay(records)
 	none := func(release.Version) bool { return false }
-	if got := Crossings(h, "v0", "v1", nil, none); !slices.Equal(got, versions{"v2", "v1"}) {
+	if got := ReleasesSince(h, "v0", "v1", nil, none); !slices.Equal(got, versions{"v2", "v1"}) {
 		t.Errorf("crossings to v0 %v, want v2 and v1", got)
 	}
-	if got := Crossings(h, "v1", "v1", nil, none); len(got) > 0 {
+	if got := ReleasesSince(h, "v1", "v1", nil, none); len(got) > 0 {
 		t.Errorf("crossings to v1 %v, want none: it isn't known what the hooks have done", got)
 	}
 	h = journal.Replay(append(records, journal.Record{Event: journal.Done, Deploy: "2", Step: "before_swap", Version: "v2"}))
-	if got := Crossings(h, "v1", "v1", nil, none); !slices.Equal(got, versions{"v2"}) {
+	if got := ReleasesSince(h, "v1", "v1", nil, none); !slices.Equal(got, versions{"v2"}) {
 		t.Errorf("crossings to v1 %v, want v2, whose hooks ran to their end", got)
 	}
 	if got := Candidates(h, versions{"v0", "v1", "v2"}, "v1"); !slices.Equal(got, versions{"v0"}) {
@@ -426,7 +426,7 @@ func TestThePrunedAreRemembered(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var told story
 			told.deploy("release", "v2", "v1", passed, c.schema)
-			w := (&Schemas{Dir: s.path, History: told.history()}).WayBack("v1", versions{"v2"}, c.policy)
+			w := (&Compatibility{Dir: s.path, History: told.history()}).RollbackTo("v1", versions{"v2"}, c.policy)
 			if w.Verdict != c.want || !strings.Contains(w.Reason, c.reason) {
 				t.Errorf("%+v, want %s …%s…", w, c.want, c.reason)
 			}
@@ -451,17 +451,17 @@ func TestDescribeIsWhatIsRememberedOfARelease(t *testing.T) {
 		{"marked", "v1", &release.Schema{Marker: "blocked", Reason: "r", Migrations: []string{"m"}}},
 		{"v1", "", &release.Schema{Unknown: "there was no release before it"}},
 	} {
-		got, err := (&Schemas{History: journal.Replay(nil), Dir: s.path}).Describe(c.v, c.previous)
+		got, err := (&Compatibility{History: journal.Replay(nil), Dir: s.path}).Describe(c.v, c.previous)
 		assert.OK(t, err)
 		if d := cmp.Diff(c.want, got); d != "" {
 			t.Errorf("%s after %s: %s", c.v, c.previous, d)
 		}
 	}
-	got, err := (&Schemas{History: journal.Replay(nil), Dir: s.path}).Describe("v2", "gone")
+	got, err := (&Compatibility{History: journal.Replay(nil), Dir: s.path}).Describe("v2", "gone")
 	if err != nil || got.Unknown == "" {
 		t.Errorf("after one that is gone: %+v, %v", got, err)
 	}
-	if got, err := (&Schemas{History: journal.Replay(nil), Dir: s.path}).Describe("odd", "v1"); err == nil {
+	if got, err := (&Compatibility{History: journal.Replay(nil), Dir: s.path}).Describe("odd", "v1"); err == nil {
 		t.Errorf("an unreadable marker must refuse the release: %+v", got)
 	}
 }
@@ -470,15 +470,15 @@ func TestEachReleaseIsWalkedOnce(t *testing.T) {
 	s := newSite(t)
 	s.add("v1", "", "0001")
 	s.add("v2", "", "0001", "0002")
-	schemas := &Schemas{History: journal.Replay(nil), Dir: s.path}
-	before := schemas.WayBack("v1", versions{"v2"}, Inspect)
+	schemas := &Compatibility{History: journal.Replay(nil), Dir: s.path}
+	before := schemas.RollbackTo("v1", versions{"v2"}, Inspect)
 	assert.OK(t, os.RemoveAll(filepath.Join(s.path("v1"), "shop")))
 	assert.OK(t, os.RemoveAll(filepath.Join(s.path("v2"), "shop")))
-	if d := cmp.Diff(before, schemas.WayBack("v1", versions{"v2"}, Inspect)); d != "" {
+	if d := cmp.Diff(before, schemas.RollbackTo("v1", versions{"v2"}, Inspect)); d != "" {
 		t.Error(d)
 	}
 	s.add("v3", "", "0001")
-	if w := schemas.WayBack("v3", versions{"v2"}, Inspect); w.Verdict != Blocked || !strings.Contains(w.Reason, "shop.0002") {
+	if w := schemas.RollbackTo("v3", versions{"v2"}, Inspect); w.Verdict != Blocked || !strings.Contains(w.Reason, "shop.0002") {
 		t.Errorf("to another release: %+v", w)
 	}
 }
@@ -489,7 +489,7 @@ func TestAPairIsJudgedByWhatIsApplied(t *testing.T) {
 	s := newSite(t)
 	s.add("v1", "", "0001")
 	s.add("v2", "", "0001", "0002", "0003")
-	schemas := &Schemas{History: journal.Replay(nil), Dir: s.path}
+	schemas := &Compatibility{History: journal.Replay(nil), Dir: s.path}
 	described, err := schemas.Describe("v2", "v1")
 	assert.OK(t, err)
 	for _, c := range []struct {
@@ -505,7 +505,7 @@ func TestAPairIsJudgedByWhatIsApplied(t *testing.T) {
 		{map[string]bool{"shop.0001": true}, Safe, ""},
 	} {
 		schemas.Applied = c.applied
-		w := schemas.WayBack("v1", versions{"v2"}, Inspect)
+		w := schemas.RollbackTo("v1", versions{"v2"}, Inspect)
 		step := ""
 		if len(w.TakeBack) > 0 {
 			step = w.TakeBack[0].To
@@ -533,10 +533,10 @@ func TestAMarkerMadeAgainstAnotherRelease(t *testing.T) {
 	assert.OK(t, err)
 	assert.OK(t, WriteMarker(s.path("v3"), MarkerOf(migrations.Judge(newer, older, nil))))
 	for _, policy := range []Policy{Inspect, Block} {
-		if w := (&Schemas{History: journal.Replay(nil), Dir: s.path}).WayBack("v2", versions{"v3"}, policy); w.Verdict != Safe || !strings.Contains(w.Reason, "marked safe") {
+		if w := (&Compatibility{History: journal.Replay(nil), Dir: s.path}).RollbackTo("v2", versions{"v3"}, policy); w.Verdict != Safe || !strings.Contains(w.Reason, "marked safe") {
 			t.Errorf("%s: to the release that it was made against: %+v", policy, w)
 		}
-		if w := (&Schemas{History: journal.Replay(nil), Dir: s.path}).WayBack("v1", versions{"v3"}, policy); w.Verdict != Blocked {
+		if w := (&Compatibility{History: journal.Replay(nil), Dir: s.path}).RollbackTo("v1", versions{"v3"}, policy); w.Verdict != Blocked {
 			t.Errorf("%s: to an older one: %+v", policy, w)
 		}
 	}

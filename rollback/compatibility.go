@@ -78,12 +78,12 @@ func succession(lives []release.Activation) []release.Activation {
 	return slices.DeleteFunc(line, func(l release.Activation) bool { return l.Version == "" })
 }
 
-// Crossings lists the releases whose schema target's code would meet, newest first: every one that a release command
+// ReleasesSince lists the releases whose schema target's code would meet, newest first: every one that a release command
 // made live after target was last live, or whose hooks ran then; those that ran to their end while target was live count
 // too. A target that was never live is taken to be older than all whose migrations it doesn't have, and the releases on
 // disk that lie between it and current by name are counted as well. has reports whether target has all of a release's
 // migrations: where a person has said of such a release that it may run on the schema as it is, what came before is settled.
-func Crossings(h History, target, current release.Version, onDisk []release.Version, has func(release.Version) bool) []release.Version {
+func ReleasesSince(h History, target, current release.Version, onDisk []release.Version, has func(release.Version) bool) []release.Version {
 	var crossed, hooks, ended []release.Version
 	known := map[release.Version]bool{}
 	add := func(vs ...release.Version) {
@@ -128,9 +128,9 @@ func Crossings(h History, target, current release.Version, onDisk []release.Vers
 	return crossed
 }
 
-// Schemas reads what releases say of their schema, from their directories or, for those that are gone, from the
+// Compatibility reads what releases say of their schema, from their directories or, for those that are gone, from the
 // journal. It walks through each directory once and judges each pair of releases once, whatever they become meanwhile.
-type Schemas struct {
+type Compatibility struct {
 	Dir     func(release.Version) string
 	History History
 	// Applied has the migrations that the database has, as app.name; nil: not known, so that all are taken to be there.
@@ -154,24 +154,24 @@ type judgement struct {
 // readLimit bounds the reading of one or two releases' migrations.
 const readLimit = time.Minute
 
-// Crossings is the package's, of the history.
-func (s *Schemas) Crossings(h History, target, current release.Version, onDisk []release.Version) []release.Version {
-	return Crossings(h, target, current, onDisk, func(v release.Version) bool {
+// ReleasesSince is the package's, of the history.
+func (s *Compatibility) ReleasesSince(h History, target, current release.Version, onDisk []release.Version) []release.Version {
+	return ReleasesSince(h, target, current, onDisk, func(v release.Version) bool {
 		j := s.between(v, target, nil)
 		return j.err == nil && len(j.New) == 0
 	})
 }
 
 // Older reports whether v's code is older than that of another release, by the migrations that it knows.
-func (s *Schemas) Older(v, than release.Version) bool {
+func (s *Compatibility) Older(v, than release.Version) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
 	defer cancel()
 	return s.read().Older(ctx, s.Dir(v), s.Dir(than))
 }
 
-// WayBack decides whether target's code may run after the crossed releases.
-func (s *Schemas) WayBack(target release.Version, crossed []release.Version, policy Policy) WayBack {
-	var facts []Crossed
+// RollbackTo decides whether target's code may run after the crossed releases.
+func (s *Compatibility) RollbackTo(target release.Version, crossed []release.Version, policy Policy) Target {
+	var facts []Intervening
 	for _, v := range crossed {
 		if v != target {
 			facts = append(facts, s.crossed(v, target, policy))
@@ -184,8 +184,8 @@ func (s *Schemas) WayBack(target release.Version, crossed []release.Version, pol
 	return w
 }
 
-func (s *Schemas) crossed(v, target release.Version, policy Policy) Crossed {
-	c := Crossed{Version: v}
+func (s *Compatibility) crossed(v, target release.Version, policy Policy) Intervening {
+	c := Intervening{Version: v}
 	was := s.History.Schema(v)
 	if was != nil && was.Marker != "" {
 		c.Marker = &Marker{Rollback: Verdict(was.Marker), Reason: was.Reason, Migrations: was.Migrations}
@@ -218,7 +218,7 @@ func (s *Schemas) crossed(v, target release.Version, policy Policy) Crossed {
 }
 
 // judge reads what v brings that target has not.
-func (s *Schemas) judge(c *Crossed, target release.Version, was *release.Schema) {
+func (s *Compatibility) judge(c *Intervening, target release.Version, was *release.Schema) {
 	j := s.between(c.Version, target, s.Applied)
 	c.New, c.Blocking, c.Err = names(j.New), blocks(j.Blocking), j.err
 	if c.Err != nil || was == nil || len(was.NewMigrations) == 0 {
@@ -236,7 +236,7 @@ func (s *Schemas) judge(c *Crossed, target release.Version, was *release.Schema)
 }
 
 // remember takes over what was recorded of the migrations that count.
-func (c *Crossed) remember(was *release.Schema, counts func(name string) bool) {
+func (c *Intervening) remember(was *release.Schema, counts func(name string) bool) {
 	for _, name := range was.NewMigrations {
 		if !counts(name) || slices.Contains(c.New, name) {
 			continue
@@ -254,7 +254,7 @@ func (c *Crossed) remember(was *release.Schema, counts func(name string) bool) {
 }
 
 // Describe is what the journal keeps of v's schema, compared with the release that is live before it.
-func (s *Schemas) Describe(v, previous release.Version) (*release.Schema, error) {
+func (s *Compatibility) Describe(v, previous release.Version) (*release.Schema, error) {
 	m, err := ReadMarker(s.Dir(v))
 	if err != nil {
 		return nil, err
@@ -273,7 +273,7 @@ func (s *Schemas) Describe(v, previous release.Version) (*release.Schema, error)
 }
 
 // between judges newer's migrations by older's code. An error is one of a release that can't be read.
-func (s *Schemas) between(newer, older release.Version, applied map[string]bool) judgement {
+func (s *Compatibility) between(newer, older release.Version, applied map[string]bool) judgement {
 	p := pair{newer, older}
 	j, known := s.judged[p]
 	if known && (j.applied == nil) == (applied == nil) && maps.Equal(j.applied, applied) {
@@ -293,13 +293,13 @@ func (s *Schemas) between(newer, older release.Version, applied map[string]bool)
 }
 
 // set reads what one release has.
-func (s *Schemas) set(v release.Version) (*migrations.Set, error) {
+func (s *Compatibility) set(v release.Version) (*migrations.Set, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
 	defer cancel()
 	return s.read().Read(ctx, s.Dir(v))
 }
 
-func (s *Schemas) read() *migrations.Reader {
+func (s *Compatibility) read() *migrations.Reader {
 	if s.reader == nil {
 		s.reader = migrations.NewReader()
 	}
@@ -316,7 +316,7 @@ func has(s *migrations.Set, name string) bool {
 }
 
 // noneApplied tells whether the database is known to have none of some migrations. None named is not none applied.
-func (s *Schemas) noneApplied(names []string) bool {
+func (s *Compatibility) noneApplied(names []string) bool {
 	return s.Applied != nil && len(names) > 0 && !slices.ContainsFunc(names, func(n string) bool { return s.Applied[n] })
 }
 

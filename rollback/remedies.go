@@ -18,7 +18,7 @@ type Step struct {
 
 // takeBack says, for each app with a migration that target's code can't live with, how it would be taken back with the
 // code of the newest release that has it: as far as is needed, since going back destroys.
-func (s *Schemas) takeBack(target release.Version, crossed []release.Version) (steps []Step) {
+func (s *Compatibility) takeBack(target release.Version, crossed []release.Version) (steps []Step) {
 	for _, v := range crossed {
 		j := s.between(v, target, s.Applied)
 		if len(j.Blocking) == 0 {
@@ -59,9 +59,9 @@ func stepBack(first *migrations.Migration, later []migrations.Name, operations [
 	return st
 }
 
-// WaysOut says what may be done about a release that failed and can't be gone back from, as commands. manage runs
+// Remedies says what may be done about a release that failed and can't be gone back from, as commands. manage runs
 // Django's manage.py with the failed release's code.
-func (w WayBack) WaysOut(manage string) []string {
+func (w Target) Remedies(manage string) []string {
 	out := []string{"fix forward: release a corrected version"}
 	switch w.Verdict {
 	case Safe:

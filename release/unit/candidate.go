@@ -16,9 +16,9 @@ import (
 	"deploygate/gate"
 )
 
-// Beside is a service to run beside the app's unit, as that unit runs: the same user, groups, environment files, limits,
+// Candidate is a service to run beside the app's unit, as that unit runs: the same user, groups, environment files, limits,
 // umask and sandbox.
-type Beside struct {
+type Candidate struct {
 	Name             string   // of the unit
 	Args             []string // as in ExecStart=: systemd replaces variables in it
 	Dir              string
@@ -32,9 +32,9 @@ type Beside struct {
 // besideStop is how long it may take to end before it is killed.
 const besideStop = 5 * time.Second
 
-// StartBeside starts a service beside the unit and waits until its program is being executed, or systemd has given up: its
+// StartCandidate starts a service beside the unit and waits until its program is being executed, or systemd has given up: its
 // state says which. It is not restarted when it ends. Discard ends it, and has to be called after an error as well.
-func (u Unit) StartBeside(ctx context.Context, b Beside) error {
+func (u Unit) StartCandidate(ctx context.Context, b Candidate) error {
 	u.m.Discard(b.Name) // what an earlier one left, whose deploy died
 	own, none, err := u.beside(ctx, b.Name)
 	if err == nil {
@@ -94,7 +94,7 @@ func sorted(props settings) (list []sd.Property) {
 	return list
 }
 
-// Discard stops a service that StartBeside started, waits until its processes are gone, and has systemd forget it. One
+// Discard stops a service that StartCandidate started, waits until its processes are gone, and has systemd forget it. One
 // that doesn't exist is fine.
 func (m *Manager) Discard(name string) { m.stop(name) }
 
