@@ -161,7 +161,7 @@ func TestAwait(t *testing.T) {
 		{"the old process's answers count for nothing", notYet, good, "", 5 * time.Second},
 		{"answers without a word of the unit count for nothing", noBus, good, "", 6 * time.Second},
 
-		{"never", alive, refused, "nobody listens on it (not healthy for 2s within 30s)", 30 * time.Second},
+		{"never", alive, refused, "nothing listens on it (not healthy for 2s within 30s)", 30 * time.Second},
 		{"the last reason is told", alive, until(time.Second, refused, func(context.Context, time.Duration) Answer { return Answer{Status: 503} }), "answers 503", 30 * time.Second},
 		{"for a while", alive, until(time.Second, good, refused), "though it was for a while", 30 * time.Second},
 		{"now and then", alive, func(_ context.Context, at time.Duration) Answer {
@@ -233,8 +233,8 @@ func TestVerifyEndsWithTheFirstBadAnswer(t *testing.T) {
 		took  time.Duration
 	}{
 		{"healthy", good, "", 2 * time.Second},
-		{"not", refused, "nobody listens", 0},
-		{"not any more", until(time.Second, good, refused), "nobody listens", time.Second},
+		{"not", refused, "nothing listens", 0},
+		{"not any more", until(time.Second, good, refused), "nothing listens", time.Second},
 	} {
 		took, err := in(t, func(ctx context.Context) error { return newGate(alive, c.probe).Verify(ctx, v42, silent) })
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) || took != c.took {
@@ -244,7 +244,7 @@ func TestVerifyEndsWithTheFirstBadAnswer(t *testing.T) {
 }
 
 func TestGlanceIsOneProbe(t *testing.T) {
-	for name, p := range map[string]prober{"": good, "nobody listens": refused} {
+	for name, p := range map[string]prober{"": good, "nothing listens": refused} {
 		probes := 0
 		_, err := in(t, func(ctx context.Context) error {
 			return newGate(alive, func(ctx context.Context, at time.Duration) Answer { probes++; return p(ctx, at) }).Glance(ctx, v42)
@@ -268,7 +268,7 @@ func TestProgressHearsWhatIsBeingWaitedFor(t *testing.T) {
 	_, err := in(t, func(ctx context.Context) error {
 		return newGate(alive, until(time.Second, refused, good)).Await(ctx, v42, say)
 	})
-	if got := fmt.Sprint(heard); err != nil || len(heard) != 2 || !strings.Contains(got, "nobody listens") || !strings.Contains(got, "healthy, holding for 2s") {
+	if got := fmt.Sprint(heard); err != nil || len(heard) != 2 || !strings.Contains(got, "nothing listens") || !strings.Contains(got, "healthy, holding for 2s") {
 		t.Errorf("%q, %v", heard, err)
 	}
 }

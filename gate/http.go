@@ -117,7 +117,7 @@ func (x Want) judgeError(a Answer) *Finding {
 		return NewFinding(LayerSocket, SocketMissing, x.Where+": the socket does not exist").
 			With("connect", a.Err.Error()).Advise("compare health.bind with the unit's --bind, and see that RuntimeDirectory= makes its directory")
 	case errors.Is(a.Err, syscall.ECONNREFUSED) && strings.Contains(x.Where, "unix:"):
-		return NewFinding(LayerSocket, SocketStale, x.Where+": the socket exists and nobody listens on it").
+		return NewFinding(LayerSocket, SocketStale, x.Where+": the socket exists, and nothing listens on it").
 			With("connect", a.Err.Error())
 	case errors.Is(a.Err, syscall.ECONNREFUSED):
 		return NewFinding(LayerSocket, SocketMissing, x.Where+": nothing listens there").

@@ -125,8 +125,8 @@ func TestJudgeError(t *testing.T) {
 		says string
 	}{
 		{"no socket", direct, Answer{Err: connect(syscall.ENOENT)}, "socket/socket_missing", "does not exist"},
-		{"nobody listens on the socket", direct, Answer{Err: connect(syscall.ECONNREFUSED)}, "socket/socket_stale", "nobody listens"},
-		{"nobody listens at the port", tcp, Answer{Err: connect(syscall.ECONNREFUSED)}, "socket/socket_missing", "nothing listens"},
+		{"nothing listens on the socket", direct, Answer{Err: connect(syscall.ECONNREFUSED)}, "socket/socket_stale", "nothing listens"},
+		{"nothing listens at the port", tcp, Answer{Err: connect(syscall.ECONNREFUSED)}, "socket/socket_missing", "nothing listens"},
 		{"no right", direct, Answer{Err: connect(syscall.EACCES)}, "socket/socket_permission", "root"},
 		{"backlog full", direct, Answer{Err: connect(syscall.EAGAIN)}, "socket/backlog_full", "backlog"},
 		{"time limit", direct, Answer{Err: errors.New("deadline exceeded"), Timeout: true, Took: 2 * time.Second}, "app/unknown", "no answer within 2s"},

@@ -110,7 +110,7 @@ func (w Way) Risk(x Want) *Finding {
 		With("nginx -T", w.Text).Advise(provingAdvice)
 }
 
-const provingAdvice = "set proxy.url to an address that is passed on to the app and nowhere else, or health.body to a text with {version} in it"
+const provingAdvice = "set proxy.url to an address that is passed on to the app and nowhere else, or health.body to a string with {version} in it"
 
 // take asks both ways. The answers count as one where their status is the same, whatever it is.
 func (d *Detour) take(ctx context.Context, x Want) (text string, proved bool, wrong *Finding) {

@@ -154,7 +154,7 @@ func Proof(st UnitState, e Target, answeredBy int) *Finding {
 	return strayAnswer(st, e, answeredBy)
 }
 
-// Unread gives the finding that a reload was in vain: a process that it started runs another release, as does the main
+// Unread gives the finding that a reload had no effect: a process that it started runs another release, as does the main
 // process, which starts them. The processes from before it may still end what they were doing, with helpers of their own.
 func Unread(st UnitState, e Target) *Finding {
 	main := func(p Process) bool { return p.PID == st.MainPID && under(p.Dir, e.Dir) }
@@ -167,7 +167,7 @@ func Unread(st UnitState, e Target) *Finding {
 				fmt.Sprintf("the reload of %s re-read the old release: process %d, which it started, runs in %s", st.Unit, p.PID, p.Dir)).
 				With(fmt.Sprintf("/proc/%d/cwd", p.PID), p.Dir).
 				Advise(`set service.action = "restart"`).
-				Advise("or give gunicorn --chdir with the link's own path, which it follows anew at each reload")
+				Advise("or give gunicorn --chdir with the link's own path, which it follows again at each reload")
 			f.State = &st
 			return f
 		}
@@ -175,7 +175,7 @@ func Unread(st UnitState, e Target) *Finding {
 	return nil
 }
 
-// under tells whether dir is base or below it. A directory that was deleted (and maybe uploaded anew) under a running
+// under tells whether dir is base or below it. A directory that was deleted (and maybe uploaded again) under a running
 // process shows as "… (deleted)" and is not.
 func under(dir, base string) bool {
 	return base != "" && !strings.HasSuffix(dir, " (deleted)") && (dir == base || strings.HasPrefix(dir, base+"/"))

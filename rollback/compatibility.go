@@ -14,7 +14,7 @@ import (
 	"deploygate/rollback/migrations"
 )
 
-var errUnknown = errors.New("its directory is gone, and the record has no word of it")
+var errUnknown = errors.New("its directory is gone, and the record doesn't mention it")
 
 // History is what is recorded of an app's releases.
 type History interface {
@@ -191,7 +191,7 @@ func (s *Compatibility) crossed(v, target release.Version, policy Policy) Interv
 		c.Marker = &Marker{Rollback: Verdict(was.Marker), Reason: was.Reason, Migrations: was.Migrations}
 	}
 	_, gone := untrusted.Lstat(s.Dir(v))
-	// What was deployed counts, not only what the directory holds now: it may have been emptied or uploaded anew, and a
+	// What was deployed counts, not only what the directory holds now: it may have been emptied or uploaded again, and a
 	// word that blocked when the migrations ran is overridden by name, not by an edit.
 	if gone == nil && (c.Marker == nil || c.Marker.Rollback == Safe) {
 		c.Marker, c.MarkerErr = ReadMarker(s.Dir(v))

@@ -348,7 +348,7 @@ func TestOlder(t *testing.T) {
 	}
 }
 
-// A directory that was emptied, or uploaded anew, doesn't take back what was said when it was deployed.
+// A directory that was emptied, or uploaded again, doesn't take back what was said when it was deployed.
 func TestWhatWasDeployedCountsToo(t *testing.T) {
 	for _, c := range []struct {
 		name, now string
@@ -483,7 +483,7 @@ func TestEachReleaseIsWalkedOnce(t *testing.T) {
 	}
 }
 
-// What the database has is asked for when the files forbid the way back: the pair is then judged anew, and what the
+// What the database has is asked for when the files forbid the way back: the pair is then judged again, and what the
 // journal keeps of the release is not.
 func TestAPairIsJudgedByWhatIsApplied(t *testing.T) {
 	s := newSite(t)
@@ -521,7 +521,7 @@ func TestAPairIsJudgedByWhatIsApplied(t *testing.T) {
 	}
 }
 
-// A marker that was made against one release says nothing of an older one: that is judged anew.
+// A marker that was made against one release says nothing of an older one: that is judged again.
 func TestAMarkerMadeAgainstAnotherRelease(t *testing.T) {
 	s := newSite(t)
 	s.add("v1", "", "0001")

@@ -69,7 +69,7 @@ func TestHeartbeat(t *testing.T) {
 	})
 }
 
-// On a terminal the line of the step that is waited for is drawn anew.
+// On a terminal the line of the step that is waited for is drawn again.
 func TestProgressOnATerminal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer

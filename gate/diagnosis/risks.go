@@ -228,7 +228,7 @@ func notEnabled(f *Facts) []*match {
 		enable, also = s.Name, ", and neither is "+s.Name
 	}
 	if u.SocketUnit && len(u.Sockets) == 0 {
-		return nil // nobody knows of it
+		return nil // it is not known
 	}
 	return []*match{newMatch("enable", enable, "wanted", also)}
 }

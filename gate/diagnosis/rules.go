@@ -212,7 +212,7 @@ var appRules = []rule{
 	},
 	{
 		gate.LayerSocket, gate.SocketStale, stale,
-		"{socket} exists and nobody listens on it",
+		"{socket} exists, and nothing listens on it",
 		advice{"{restart}: gunicorn replaces the file"},
 	},
 	{

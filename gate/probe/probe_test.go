@@ -345,7 +345,7 @@ func TestWhyAConnectFailed(t *testing.T) {
 		want syscall.Errno
 	}{
 		{"no socket", Address{"unix", filepath.Join(dir, "gone.sock")}, syscall.ENOENT},
-		{"nobody listens", Address{"unix", stale}, syscall.ECONNREFUSED},
+		{"nothing listens", Address{"unix", stale}, syscall.ECONNREFUSED},
 		{"nothing at the port", closedPort(t), syscall.ECONNREFUSED},
 		{"backlog full", fullBacklog(t), syscall.EAGAIN},
 	} {

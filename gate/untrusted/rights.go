@@ -80,7 +80,7 @@ func become(u User) error {
 	return nil
 }
 
-// userOf is a user with the groups of /etc/group; one whom nobody knows has none.
+// userOf is a user with the groups of /etc/group; one who is not known has none.
 func userOf(uid int) *User {
 	const nogroup = 65534
 	u := &User{UID: uid, GID: nogroup}

@@ -66,7 +66,7 @@ type host struct {
 	stale     bool  // the unit's files have changed
 	look      Look  // what a look at the host and the target finds
 	lookAfter Look  // and after the hooks
-	notReady  error // why a deploy would be in vain, as the unit has it
+	notReady  error // why a deploy would have no effect, as the unit has it
 	// Of the proxy: whether its configuration was invalid before, is invalid now, and has changed.
 	invalidBefore, invalid error
 	reconfigured           bool

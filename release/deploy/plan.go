@@ -201,7 +201,7 @@ func (p Plan) summary() string {
 	return fmt.Sprintf("%s → %s; %s", from, p.Target, back)
 }
 
-// refusals collects every reason at once, so that they can be mended at once.
+// refusals collects every reason at once, so that they can be fixed at once.
 type refusals []*gate.Finding
 
 func (r *refusals) add(layer gate.Layer, err error) {

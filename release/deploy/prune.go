@@ -242,7 +242,7 @@ func (s Shelf) leftover(t release.Trash) Fate {
 			return f
 		}
 	}
-	f.keep(OtherDirectory, "not known to be what a removal has left; if nobody needs it, remove it by hand")
+	f.keep(OtherDirectory, "not known to be what a removal has left; if it isn't needed, remove it by hand")
 	return f
 }
 

@@ -128,7 +128,7 @@ func verdictOf(u journal.Deploy) (verdict Report) {
 	return verdict
 }
 
-// putOff ends a recovery that couldn't be begun. Nothing is written: the next one begins anew.
+// putOff ends a recovery that couldn't be begun. Nothing is written: the next one begins again.
 func (r *run) putOff(why error) *Report {
 	r.begun = false
 	r.report.Unfinished = true
@@ -214,6 +214,6 @@ func (r *run) guard(ctx context.Context) (stop func(), err error) {
 	case r.GuardRequired:
 		return nil, err
 	}
-	r.warn("nobody finishes this deploy if its process dies, until the next one: %v", err)
+	r.warn("nothing finishes this deploy if its process dies, until the next one: %v", err)
 	return func() {}, nil
 }

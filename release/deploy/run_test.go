@@ -156,7 +156,7 @@ func TestOutcomes(t *testing.T) {
 		back("crash at once", "app.service failed (exit status 3)", does("v2", behaviour{crash: time.Nanosecond}), "restart !health"),
 		back("crash when it had been healthy for a while", "app.service failed (exit status 3)", does("v2", behaviour{crash: time.Second}), "restart !health"),
 		back("500", "answers 500", does("v2", behaviour{status: 500}), "restart !health"),
-		back("never boots", "nobody listens", does("v2", behaviour{boot: time.Hour}), "restart !health"),
+		back("never boots", "nothing listens", does("v2", behaviour{boot: time.Hour}), "restart !health"),
 		back("restart fails", "broken", does("v2", behaviour{restart: errBroken}), "!restart"),
 		back("the proxy does not reach it", "answers 502", does("v2", behaviour{proxied: 502}), "restart health !proxy"),
 		back("it breaks the proxy's configuration", "nginx", on("restart", func(h *host) {
@@ -1116,7 +1116,7 @@ func TestGuard(t *testing.T) {
 		{"a failing release", nil, false, false, "bad", RolledBack, 1, 1, nil},
 		{"nothing to do", nil, true, false, "v1", Unchanged, 0, 0, nil},
 		{"refused", nil, true, false, "v9", Refused, 0, 0, nil},
-		{"none to be had", errBroken, false, false, "v2", Released, 1, 0, []string{"nobody finishes this deploy if its process dies"}},
+		{"none to be had", errBroken, false, false, "v2", Released, 1, 0, []string{"nothing finishes this deploy if its process dies"}},
 		{"none to be had, and required", errBroken, true, false, "v2", Refused, 1, 0, nil},
 		{"interrupted", errBroken, false, true, "v2", Refused, 0, 0, nil},
 	} {

@@ -10,7 +10,7 @@ import (
 type Service interface {
 	// Name is the unit's.
 	Name() string
-	// Ready describes the unit, or says why a deploy would be in vain: it doesn't exist, is masked, or doesn't go
+	// Ready describes the unit, or says why a deploy would have no effect: it doesn't exist, is masked, or doesn't go
 	// through the live link.
 	Ready(ctx context.Context) (Unit, error)
 	// Restart restarts the unit, and waits until systemd says that it is done. With kill, what runs is not given the time to

@@ -6,7 +6,7 @@
 // deploy may have done can be told. A torn last line, which a power cut can leave, is left out when reading.
 //
 // The journal alone counts. So that not all of it has to be read each time, a snapshot beside it keeps what it tells up to
-// the last deploy; whoever holds the lock makes it anew with each verdict. It is used only where it was made of the very
+// the last deploy; whoever holds the lock makes it again with each verdict. It is used only where it was made of the very
 // bytes that the journal still begins with; where it is missing, damaged or of another journal, all of that is read.
 //
 // The lock is flock(2): the kernel frees it when its holder dies. Its file is never removed, since a file that is
@@ -337,7 +337,7 @@ type backward struct {
 func (b *backward) line() (at int64, line []byte, err error) {
 	end := bytes.LastIndexByte(b.block, '\n')
 	for end < 0 && b.start > 0 {
-		b.chunk = min(max(64<<10, 2*b.chunk), b.start) // twice, since a line without an end is searched anew each time
+		b.chunk = min(max(64<<10, 2*b.chunk), b.start) // twice, since a line without an end is searched again each time
 		b.start -= b.chunk
 		b.block = append(make([]byte, b.chunk), b.block...)
 		if _, err := b.from.ReadAt(b.block[:b.chunk], b.start); err != nil {

@@ -114,7 +114,7 @@ func replay(f *os.File, s *snapshot, end int64) (History, error) {
 	return h, nil
 }
 
-// snapshot writes the snapshot anew. The last deploy is left out of it, so that whatever may still be recorded of it is
+// snapshot writes the snapshot again. The last deploy is left out of it, so that whatever may still be recorded of it is
 // read with its beginning.
 func (j *Journal) snapshot() error {
 	now, err := sealOf(j.file)

@@ -224,7 +224,7 @@ func (c *chance) noise(line string) string {
 	})
 }
 
-// A snapshot may be of any point, made anew or from an older one, and the journal that it is found beside may end
+// A snapshot may be of any point, made again or from an older one, and the journal that it is found beside may end
 // anywhere, before that point too: what is read is what a replay of the whole says.
 func TestLoadGivesWhatAReplayOfTheWholeDoes(t *testing.T) {
 	for seed := range uint64(8) {

@@ -40,7 +40,7 @@ func (w *work) arguments() error {
 	return w.changeVariable(variable)
 }
 
-// join enters a directory from another one; "" is one that nobody knows.
+// join enters a directory from another one; "" is one that is not known.
 func join(dir, p string) string {
 	switch {
 	case strings.Contains(p, unknown):

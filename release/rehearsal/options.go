@@ -14,7 +14,7 @@ const (
 	dropped             // it is left out, and does no harm where it can't be
 	shared              // it is left out, and must not be where it can't be
 	control             // it is left out: it says that this gunicorn has a control socket
-	refused             // nobody knows what it brings
+	refused             // what it brings is not known
 )
 
 // option is one of gunicorn's.
@@ -86,7 +86,7 @@ var byName = func() map[string]*option {
 
 // argument is an option with its value, or another word.
 type argument struct {
-	option *option // nil for none, or one that nobody knows
+	option *option // nil for none, or one that is not known
 	head   string  // what stands before the value: "--bind", "--bind=", "-b", ""
 	value  word
 	valued bool

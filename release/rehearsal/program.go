@@ -62,7 +62,7 @@ func (w *work) script(file string) error {
 	rest = strings.TrimSpace(rest) // the kernel makes one argument of it
 	switch {
 	case !found:
-		return uncertain("%s is not a script, so that nobody knows what it does", file)
+		return uncertain("%s is not a script, so that what it does is not known", file)
 	case filepath.Base(python) == "env" && pythonName.MatchString(rest):
 		return nil // $PATH finds it, which is pointed at the candidate
 	case !pythonName.MatchString(filepath.Base(python)):

@@ -121,7 +121,7 @@ type work struct {
 	kept        []string // what of them stays
 
 	config, chdir  argument // the last --config and --chdir
-	liveRoot, root string   // where gunicorn goes by --chdir; "" if nobody knows
+	liveRoot, root string   // where gunicorn goes by --chdir; "" if it is not known
 	control        bool     // this gunicorn has a control socket, and so an option against it
 	accesslog      bool     // something else than the command line sets an access log
 }

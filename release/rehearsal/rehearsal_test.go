@@ -357,7 +357,7 @@ var doubtful = []row{
 		set: func(tb testing.TB, s site) { s.write(tb, "releases/v42/venv/bin/gunicorn", "#!/bin/bash\n") },
 	},
 	{
-		name: "a binary", exec: g + "app:app", why: "{root}/venv/bin/gunicorn is not a script, so that nobody knows what it does",
+		name: "a binary", exec: g + "app:app", why: "{root}/venv/bin/gunicorn is not a script, so that what it does is not known",
 		set: func(tb testing.TB, s site) { s.write(tb, "venv/bin/gunicorn", "\x7fELF"+strings.Repeat("x", 1<<20)) },
 	},
 	{
@@ -477,7 +477,7 @@ var doubtful = []row{
 	{name: "an equals sign after a flag", exec: g + "-R=b:80 app:app", why: "its ExecStart has -R…, with an option that is not known"},
 	{name: "an equals sign in a variable", exec: g + "-t${T} app:app", env: []string{"T=={root}/etc/g.py"}, why: "its ExecStart has -t…, with an option that is not known"},
 	{name: "a module for configuration", exec: g + "-c python:conf app:app", why: "its --config is a Python module, which may do anything"},
-	{name: "a variable for configuration", exec: g + "-c ${CONF} app:app", why: "its --config has a variable that nobody knows"},
+	{name: "a variable for configuration", exec: g + "-c ${CONF} app:app", why: "its --config has a variable that is not known"},
 	{
 		name: "a configuration file with a hook", exec: g + "app:app", conf: "bind = ':80'\n\ndef post_fork(server, worker):\n    pass\n",
 		why: "{new}/gunicorn.conf.py, line 3, defines post_fork",

@@ -49,7 +49,7 @@ func (w *work) configuration(ctx context.Context) error {
 		scheme, p := cutScheme(w.text(w.config))
 		switch {
 		case !w.config.value.known():
-			return uncertain("its --config has a variable that nobody knows")
+			return uncertain("its --config has a variable that is not known")
 		case scheme == "python:":
 			return uncertain("its --config is a Python module, which may do anything")
 		}
@@ -150,7 +150,7 @@ func (w *work) judge(s statement, all []statement) string {
 	case "nothing":
 	case "import":
 		if slices.Contains(s.Names, "*") {
-			return "imports names that nobody knows"
+			return "imports names that are not known"
 		}
 	case "assign":
 		if len(s.Calls) > 0 {

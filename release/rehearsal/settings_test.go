@@ -54,7 +54,7 @@ func TestConfigurationFile(t *testing.T) {
 		{"an expression", "\na and b()\n", "line 2, does more than set something: expr"},
 		{"exec", "a = exec('s3cret')\n", "line 1, calls exec, which may set anything"},
 		{"globals", "a = globals().update(daemon=True)\n", "line 1, calls globals, which may set anything"},
-		{"everything", "from shop.common import *\n", "line 1, imports names that nobody knows"},
+		{"everything", "from shop.common import *\n", "line 1, imports names that are not known"},
 		{"daemon", "daemon = True\n", "line 1, sets daemon, which puts gunicorn into the background"},
 		{"daemon, perhaps", "daemon = not DEBUG\n", "line 1, sets daemon, which puts gunicorn into the background"},
 		{"daemon, imported", "import daemon\n", "line 1, sets daemon, which puts gunicorn into the background"},

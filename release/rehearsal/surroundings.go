@@ -15,7 +15,7 @@ func (w *work) surroundings() error {
 		}
 	}
 	if w.root == "" || below(w.root, w.stage.Release) {
-		return nil // nobody knows, or it is the candidate's own
+		return nil // it is not known, or it is the candidate's own
 	}
 	// gunicorn 25.1 alone has it there, and removes the one that it finds.
 	info, err := untrusted.Lstat(filepath.Join(w.root, "gunicorn.ctl"))

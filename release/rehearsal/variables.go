@@ -8,14 +8,14 @@ import (
 // variables are those that systemd puts into a unit's ExecStart=: from Environment=, and EnvironmentFile=, which beats it.
 type variables map[string]string
 
-// unknown stands in a text for what a variable holds that nobody knows. No argument can have that byte.
+// unknown stands in a text for what a variable holds that is not known. No argument can have that byte.
 const unknown = "\x00"
 
 // word is one word of a command.
 type word struct {
 	raw   string // as the command has it
 	text  string // as the program gets it
-	loose bool   // it is a $NAME that nobody knows: it may be no word, or several
+	loose bool   // it is a $NAME that is not known: it may be no word, or several
 }
 
 // known tells whether all of it is known.

@@ -197,7 +197,7 @@ func (u Unit) settings(ctx context.Context) (settings, error) {
 	if call.Err != nil {
 		return nil, fmt.Errorf("cannot ask systemd about %s: %w", u.name, plain(call.Err))
 	}
-	for _, body := range call.Body { // as it came: Store would make the types of structs anew, and wrong
+	for _, body := range call.Body { // as it came: Store would make the types of structs again, and wrong
 		if props, is := body.(map[string]dbus.Variant); is {
 			return props, nil
 		}

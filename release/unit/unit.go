@@ -74,7 +74,7 @@ func (m *Manager) Close() {
 	}
 }
 
-// dialled gives the connection, made anew if it was lost.
+// dialled gives the connection, made again if it was lost.
 func (m *Manager) dialled() (*sd.Conn, *dbus.Conn, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

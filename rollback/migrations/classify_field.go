@@ -139,7 +139,7 @@ func judgeRemoveField(e *env, o Operation) verdict {
 	return verdict{false, "the older code selects the column"}
 }
 
-// dropNewColumn forgets it: a column that gets its name later is judged anew.
+// dropNewColumn forgets it: a column that gets its name later is judged again.
 func (e *env) dropNewColumn(m *model, name string) verdict {
 	table, _ := m.table()
 	column, _ := newField(m.fields[name]).column(name)

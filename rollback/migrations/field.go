@@ -235,7 +235,7 @@ var harmless = set(
 	"symmetrical", "through_fields", "auto_created",
 )
 
-// harmlessAnywhere are those of them that say nothing to a class that nobody knows either.
+// harmlessAnywhere are those of them that say nothing to a class that is not known either.
 var harmlessAnywhere = set("verbose_name", "help_text", "validators", "editable", "blank", "default", "error_messages")
 
 // typed are the arguments that belong to the column's type.

@@ -163,7 +163,7 @@ func (j *judging) notSeen() {
 }
 
 // origins tells tables that a CreateModel makes from those that are there already. Django runs one on an older table too,
-// or takes it for done (--fake-initial), where the migrations that made the table were written anew, or there were none.
+// or takes it for done (--fake-initial), where the migrations that made the table were written again, or there were none.
 type origins struct {
 	older      *state
 	tables     map[string]string // the older models' tables, with the models

@@ -27,7 +27,7 @@ const (
 )
 
 const (
-	noPython = "python3 is not installed, so that nobody has read it"
+	noPython = "python3 is not installed, so that it was not read"
 	deadly   = "ends or blocks the Python that parses it"
 	tooMany  = "was not read: too many files of the release end the Python that parses them"
 )

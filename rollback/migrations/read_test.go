@@ -50,8 +50,8 @@ func TestMigrationsAreFoundByTheirFileNames(t *testing.T) {
 	}
 	want := map[string]string{
 		"shop.0001_initial":  "shop/migrations/0001_initial ",
-		"shop.0002_x":        "shop/migrations/0002_x is only compiled, so that nobody can read it",
-		"shop.0003_x":        "shop/migrations/0003_x is only compiled, so that nobody can read it",
+		"shop.0002_x":        "shop/migrations/0002_x is only compiled, so that it can't be read",
+		"shop.0003_x":        "shop/migrations/0003_x is only compiled, so that it can't be read",
 		"shop.0010_dangling": "shop/migrations/0010_dangling is a symbolic link, which is not followed",
 		"blog.squashed":      "deep/er/blog/migrations/squashed ",
 		"0001_top":           "migrations/0001_top ",
@@ -215,7 +215,7 @@ func TestPythons(t *testing.T) {
 					t.Errorf("%s has the problem %q, want %q", name, m.Problem, c.problem)
 				}
 			}
-			if m := s.Migrations[Name{"shop", "0003_old"}]; m.Problem != "is only compiled, so that nobody can read it" {
+			if m := s.Migrations[Name{"shop", "0003_old"}]; m.Problem != "is only compiled, so that it can't be read" {
 				t.Error(m.Problem)
 			}
 		})

@@ -231,7 +231,7 @@ func (w *walk) add(p string, e fs.DirEntry) {
 	f.app.hasFiles = true
 	switch {
 	case !source:
-		f.problem = "is only compiled, so that nobody can read it"
+		f.problem = "is only compiled, so that it can't be read"
 	case e.Type()&fs.ModeSymlink != 0:
 		f.problem = "is a symbolic link, which is not followed"
 	case !e.Type().IsRegular():

@@ -112,7 +112,7 @@ func TestBeliefThroughNginx(t *testing.T) {
 			{"as it is", server("location / { " + pass + " }"), "", whole, "", 200},
 			{"nginx itself", server("location = /health/ { return 200; }\nlocation / { " + pass + " }"), "", detour, "nginx itself answers it (return 200 at " + file + ":4)", 200},
 			{"a static file", server("root /srv/www;\nlocation = /health/ { try_files /ok.html =404; }\nlocation / { " + pass + " }"), "", detour, "nginx serves it from /srv/www/ok.html (try_files at " + file + ":5)", 200},
-			{"a static directory", server("location /health/ { root /srv/www; }\nlocation / { " + pass + " }"), "", detour, "nginx itself answers it, and passes it to nobody (" + file + ":4)", 200},
+			{"a static directory", server("location /health/ { root /srv/www; }\nlocation / { " + pass + " }"), "", detour, "nginx itself answers it, and passes it on to nothing (" + file + ":4)", 200},
 			{"a file before the app", server("root /srv/www;\nlocation / { try_files /ok.html @app; }\nlocation @app { " + pass + " }\nlocation /live/ { " + pass + " }"), "", strings.Replace(detour, "GET / answers 200", "GET /live/ answers 404", 1), "nginx serves it from /srv/www/ok.html (try_files at " + file + ":5)", 200},
 			{"a file before the app that isn't there", server("root /srv/www;\nlocation / { try_files /down.html @app; }\nlocation @app { " + pass + " }"), "", whole, "", 200},
 			{"an error page that says 200", server("root /srv/www;\nerror_page 502 =200 /ok.html;\nlocation = /ok.html { }\nlocation / { " + pass + " }"), "", open, "nginx answers as well where the app doesn't (error_page at " + file + ":5)", 200},

@@ -6,7 +6,7 @@ import (
 	"deploygate/scripts/testbed"
 )
 
-// chdir has gunicorn follow the link anew at each reload.
+// chdir has gunicorn follow the link again at each reload.
 const chdir = " --chdir /srv/app/current"
 
 // A reload that truly reads the new release loses nobody's request, and no process of the old one is left.

@@ -92,7 +92,7 @@ func Missing() string {
 // $DEPLOYGATE_TESTBED, or else /var/cache/deploygate-testbed. Only a complete
 // one is ever returned, and only one process builds it. The progress of a
 // build goes to log, which may be nil. Each set of extra packages has a file
-// system of its own, so that the plain one is not built anew for them.
+// system of its own, so that the plain one is not built again for them.
 func Root(ctx context.Context, suite string, log io.Writer, extra ...string) (string, error) {
 	if known := append(slices.Clone(Suites), Testing); !slices.Contains(known, suite) {
 		return "", fmt.Errorf("cannot build a root of %q: not one of %s", suite, strings.Join(known, ", "))
@@ -122,7 +122,7 @@ func Root(ctx context.Context, suite string, log io.Writer, extra ...string) (st
 	return root, nil
 }
 
-// rootKey changes whenever a root must be built anew.
+// rootKey changes whenever a root must be built again.
 func rootKey(extra []string) string {
 	sum := sha256.Sum256([]byte(strings.Join(slices.Concat(packages, extra, hooks), "\n")))
 	return fmt.Sprintf("%x", sum[:4])

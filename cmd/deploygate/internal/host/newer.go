@@ -61,7 +61,7 @@ func (v *evidence) changes(n unit.Needs) {
 	}
 }
 
-// oldestWorker is when the oldest of the processes beside the main one was started: it may have loaded the code anew.
+// oldestWorker is when the oldest of the processes beside the main one was started: it may have loaded the code again.
 func (v *evidence) oldestWorker() (oldest time.Time) {
 	for _, p := range v.Unit.State.Processes {
 		if at := processStart(p.PID); p.PID != v.Unit.State.MainPID && !at.IsZero() && (oldest.IsZero() || at.Before(oldest)) {

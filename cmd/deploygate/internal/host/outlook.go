@@ -148,7 +148,7 @@ func (v *evidence) forgive() {
 	}
 }
 
-// noUser names the user or group that the unit runs as, if nobody knows it.
+// noUser names the user or group that the unit runs as, if it is not known.
 func (v *evidence) noUser(ctx context.Context) string {
 	d := v.files
 	if d.DynamicUser || v.Unit.OfUser {

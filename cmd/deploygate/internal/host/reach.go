@@ -149,7 +149,7 @@ func (f follower) follow(request proxy.Request, hops int) gate.Way {
 	case route.Returns != "":
 		return gate.Way{Known: true, Text: fmt.Sprintf("nginx itself answers it (%s at %s)", route.Returns, place)}
 	case route.Pass == "":
-		return gate.Way{Known: true, Text: fmt.Sprintf("nginx itself answers it, and passes it to nobody (%s)", place)}
+		return gate.Way{Known: true, Text: fmt.Sprintf("nginx itself answers it, and passes it on to nothing (%s)", place)}
 	case route.Masks != "":
 		return gate.Way{Known: true, Text: fmt.Sprintf("nginx answers as well where the app doesn't (%s)", route.Masks)}
 	case route.Cache != "":

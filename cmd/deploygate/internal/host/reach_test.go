@@ -81,7 +81,7 @@ func TestWhereARequestEnds(t *testing.T) {
 		{"a directory", "unix:" + app, "root " + dir + "/www; location / { try_files $uri $uri/ @app; } location @app { " + pass + " }", "serves it from " + dir + "/www/health/", true},
 		{"a file that isn't there", "unix:" + app, "root " + dir + "/www; location / { try_files /up.html @app; } location @app { " + pass + " }", "app", true},
 		{"a file that may be anywhere", "unix:" + app, "root " + dir + "/$http_x; location / { try_files $uri @app; } location @app { " + pass + " }", "may serve a file instead", false},
-		{"files", "unix:" + app, "location / { root /srv; }", "passes it to nobody", true},
+		{"files", "unix:" + app, "location / { root /srv; }", "passes it on to nothing", true},
 		{"a cache", "unix:" + app, "location / { proxy_cache z; " + pass + " }", "from its cache", true},
 		{"an error page", "unix:" + app, "error_page 502 =200 /ok; location / { " + pass + " }", "as well where the app doesn't", true},
 		{"a variable", "unix:" + app, "location / { proxy_pass http://$http_x; }", "is not known", false},

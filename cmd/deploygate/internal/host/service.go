@@ -60,7 +60,7 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 	case s.reloads() && !strings.Contains(s.config.Health.Body, "{version}"):
 		// A master that has preloaded the app goes to the new directory, and forks workers with the old code.
 		return refuse(fmt.Sprintf("what %s runs after a reload can't be verified: no answer names its release", d.Name),
-			`set health.body to a text with {version} in it, or service.action = "restart"`)
+			`set health.body to a string with {version} in it, or service.action = "restart"`)
 	case s.bindErr != nil:
 		return deploy.Unit{}, s.bindErr
 	case s.proxyErr != nil:

@@ -59,7 +59,7 @@ func TestRouteOnDebian(t *testing.T) {
 			proxy.Route{Known: true, Server: shop + ":12", Location: shop + ":20", ErrorLogs: []string{shopLog}},
 		},
 		{
-			"a port that nobody listens on",
+			"a port that nothing listens on",
 			proxy.Request{Port: 8080, Host: "shop.example", Path: "/"},
 			proxy.Route{Why: "nginx listens nowhere on port 8080", ErrorLogs: []string{main}},
 		},

@@ -148,7 +148,7 @@ func (f *Facts) refusePath() error {
 	case d.DynamicUser:
 		return fmt.Errorf("%s has DynamicUser=yes, whose directories a socket can't outlive: give it a User= of its own, or a TCP bind", d.Name)
 	case d.RuntimeDirectoryLinks:
-		return fmt.Errorf("%s has a RuntimeDirectory= with a symlink, which this can't write anew: make it a plain one", d.Name)
+		return fmt.Errorf("%s has a RuntimeDirectory= with a symlink, which this can't write again: make it a plain one", d.Name)
 	case below(d.PIDFile, dir):
 		return fmt.Errorf("%s has its PIDFile= beside its socket, in %s, which will be the socket unit's and closed to it: systemd needs no pid file of gunicorn, take it and --pid out", d.Name, dir)
 	case f.Seen != nil && len(f.Seen.Beside) > 0:
@@ -304,7 +304,7 @@ func (s *socket) dropIn(directories []string, mode uint32, taken bool) string {
 func escaped(s string) string { return strings.ReplaceAll(s, "%", "%%") }
 
 // Steps are those to a socket unit whose files are there. The service is stopped before systemd knows of the drop-in, so
-// that it still removes the runtime directory that isn't the service's any more: the socket unit makes it anew, as
+// that it still removes the runtime directory that isn't the service's any more: the socket unit makes it again, as
 // root's. While the service runs the socket could not be started.
 func Steps(scope unit.Scope, service, socket string) []string {
 	systemctl := systemctl(scope)
