@@ -106,7 +106,7 @@ func (t *Tree) emptied(version, other Version, vital []string) (Emptied, error) 
 		return nil
 	})
 	if err != nil {
-		return Emptied{}, fmt.Errorf("cannot read release %s: %w", version, Cause(err))
+		return Emptied{}, fmt.Errorf("cannot read release %s: %w", version, untrusted.Cause(err))
 	}
 	return e, nil
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"deploygate/gate/untrusted"
 )
 
 // Identity tells a directory from another one that has, or had, the same name.
@@ -62,7 +64,7 @@ func identify(fd int, name string) (Identity, error) {
 func (t *Tree) Identify(v Version) (Identity, error) {
 	d, err := t.openReleases()
 	if err != nil {
-		return Identity{}, fmt.Errorf("cannot look at release %s: %w", v, Cause(err))
+		return Identity{}, fmt.Errorf("cannot look at release %s: %w", v, untrusted.Cause(err))
 	}
 	defer d.Close()
 	id, err := identify(int(d.Fd()), string(v))

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"deploygate/gate/untrusted"
 )
 
 // trashName begins the names of what is being removed. It can't begin a version's, so that a process that dies here leaves
@@ -32,7 +34,7 @@ func trashOf(v Version) string { return trashName + "." + string(v) }
 func (t *Tree) Leftovers() ([]Trash, error) {
 	entries, err := t.entries()
 	if err != nil {
-		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), Cause(err))
+		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), untrusted.Cause(err))
 	}
 	var left []Trash
 	for _, e := range entries {
@@ -44,7 +46,7 @@ func (t *Tree) Leftovers() ([]Trash, error) {
 		trash := Trash{Name: e.Name(), Version: v}
 		releases, err := t.openReleases()
 		if err != nil {
-			return nil, fmt.Errorf("cannot open %s: %w", filepath.Join(t.root, releasesName), Cause(err))
+			return nil, fmt.Errorf("cannot open %s: %w", filepath.Join(t.root, releasesName), untrusted.Cause(err))
 		}
 		trash.Identity, err = identify(int(releases.Fd()), e.Name())
 		releases.Close()
@@ -77,7 +79,7 @@ func (t *Tree) live(v Version) error {
 func (t *Tree) SetAside(v Version, is Identity) (Trash, error) {
 	trash := Trash{Name: trashOf(v), Version: v, Identity: is}
 	cannot := func(err error) (Trash, error) {
-		return Trash{}, fmt.Errorf("cannot remove release %s: %w", v, Cause(err))
+		return Trash{}, fmt.Errorf("cannot remove release %s: %w", v, untrusted.Cause(err))
 	}
 	if err := t.live(v); err != nil {
 		return Trash{}, err
@@ -130,7 +132,7 @@ func (t *Tree) PutBack(trash Trash) error {
 		err = rename(int(releases.Fd()), trash.Name, string(trash.Version))
 	}
 	if err != nil {
-		return fmt.Errorf("cannot put release %s back: %w: it is %s", trash.Version, Cause(err), t.trashPath(trash))
+		return fmt.Errorf("cannot put release %s back: %w: it is %s", trash.Version, untrusted.Cause(err), t.trashPath(trash))
 	}
 	return nil
 }
@@ -165,7 +167,7 @@ func (t *Tree) Delete(ctx context.Context, trash Trash) error {
 	}
 	releases, err := t.openReleases()
 	if err != nil {
-		return cannot(Cause(err))
+		return cannot(untrusted.Cause(err))
 	}
 	defer releases.Close()
 	d := &deletion{ctx: ctx}

@@ -45,11 +45,11 @@ func Open(root string) (*Tree, error) {
 		return nil, fmt.Errorf("root %q is not an absolute path", root)
 	}
 	if _, err := untrusted.Stat(root); err != nil { // which ends, whatever its file system does
-		return nil, fmt.Errorf("cannot open root %s: %w", root, Cause(err))
+		return nil, fmt.Errorf("cannot open root %s: %w", root, untrusted.Cause(err))
 	}
 	dir, err := os.OpenRoot(root)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open root %s: %w", root, Cause(err))
+		return nil, fmt.Errorf("cannot open root %s: %w", root, untrusted.Cause(err))
 	}
 	return &Tree{root: filepath.Clean(root), dir: dir}, nil
 }
@@ -70,7 +70,7 @@ func (t *Tree) Dir(v Version) string { return filepath.Join(t.root, releasesName
 func (t *Tree) RealDir(v Version) (string, error) {
 	dir, err := untrusted.EvalSymlinks(t.Dir(v))
 	if err != nil {
-		return "", fmt.Errorf("cannot resolve %s: %w", t.Dir(v), Cause(err))
+		return "", fmt.Errorf("cannot resolve %s: %w", t.Dir(v), untrusted.Cause(err))
 	}
 	return dir, nil
 }
@@ -83,14 +83,14 @@ func (t *Tree) Current() (Version, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
 	case err != nil:
-		return "", fmt.Errorf("cannot read %s: %w", t.CurrentPath(), Cause(err))
+		return "", fmt.Errorf("cannot read %s: %w", t.CurrentPath(), untrusted.Cause(err))
 	case info.Mode()&fs.ModeSymlink == 0:
 		return "", fmt.Errorf("%s is a %s, not a symbolic link; move it to %s/VERSION and link to it",
 			t.CurrentPath(), kind(info), filepath.Join(t.root, releasesName))
 	}
 	target, err := t.dir.Readlink(currentName)
 	if err != nil {
-		return "", fmt.Errorf("cannot read %s: %w", t.CurrentPath(), Cause(err))
+		return "", fmt.Errorf("cannot read %s: %w", t.CurrentPath(), untrusted.Cause(err))
 	}
 	v, ok := t.versionOf(target)
 	if !ok {
@@ -123,7 +123,7 @@ func (t *Tree) versionOf(target string) (Version, bool) {
 func (t *Tree) Releases() ([]Version, error) {
 	entries, err := t.entries()
 	if err != nil {
-		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), Cause(err))
+		return nil, fmt.Errorf("cannot list %s: %w", filepath.Join(t.root, releasesName), untrusted.Cause(err))
 	}
 	var vs []Version
 	for _, e := range entries {
@@ -164,7 +164,7 @@ func (t *Tree) Inspect(v Version, require []string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("release %s does not exist: there is no %s%s", v, t.Dir(v), t.present())
 	case err != nil:
-		return fmt.Errorf("cannot read release %s: %w", v, Cause(err))
+		return fmt.Errorf("cannot read release %s: %w", v, untrusted.Cause(err))
 	case !info.IsDir():
 		return fmt.Errorf("%s is a %s; a release is a real directory", t.Dir(v), kind(info))
 	}
@@ -177,7 +177,7 @@ func (t *Tree) Inspect(v Version, require []string) error {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 			missing = append(missing, name)
 		case err != nil:
-			return fmt.Errorf("cannot read %s of release %s: %w", name, v, Cause(err))
+			return fmt.Errorf("cannot read %s of release %s: %w", name, v, untrusted.Cause(err))
 		}
 	}
 	if len(missing) > 0 {
@@ -236,11 +236,11 @@ func (t *Tree) Swap(v Version) error {
 	}
 	root, err := t.dir.Open(".")
 	if err != nil {
-		return fmt.Errorf("cannot open %s: %w", t.root, Cause(err))
+		return fmt.Errorf("cannot open %s: %w", t.root, untrusted.Cause(err))
 	}
 	defer root.Close()
 	if err := root.Sync(); err != nil {
-		return fmt.Errorf("cannot write %s to disk: %w", t.root, Cause(err))
+		return fmt.Errorf("cannot write %s to disk: %w", t.root, untrusted.Cause(err))
 	}
 	return nil
 }
@@ -256,7 +256,7 @@ func (t *Tree) rename(v Version) error {
 	}
 	if err := t.dir.Rename(link, currentName); err != nil {
 		_ = t.removeLink(tempName)
-		return fmt.Errorf("cannot point %s at %s: %w", t.CurrentPath(), v, Cause(err))
+		return fmt.Errorf("cannot point %s at %s: %w", t.CurrentPath(), v, untrusted.Cause(err))
 	}
 	return nil
 }
@@ -280,14 +280,14 @@ func (t *Tree) openRelease(v Version) (*os.File, error) {
 	name := path.Join(releasesName, string(v))
 	info, err := t.dir.Lstat(name)
 	if err != nil {
-		return nil, Cause(err)
+		return nil, untrusted.Cause(err)
 	}
 	if v == "" || !info.IsDir() {
 		return nil, fmt.Errorf("%s is a %s, not a release", t.Dir(v), kind(info))
 	}
 	d, err := t.dir.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, Cause(err)
+		return nil, untrusted.Cause(err)
 	}
 	return d, nil
 }
@@ -316,12 +316,12 @@ func (t *Tree) reserved(v Version) string {
 func (t *Tree) Free() error {
 	root, err := t.dir.Open(".")
 	if err != nil {
-		return fmt.Errorf("cannot open %s: %w", t.root, Cause(err))
+		return fmt.Errorf("cannot open %s: %w", t.root, untrusted.Cause(err))
 	}
 	defer root.Close()
 	names, err := root.Readdirnames(-1)
 	if err != nil {
-		return fmt.Errorf("cannot list %s: %w", t.root, Cause(err))
+		return fmt.Errorf("cannot list %s: %w", t.root, untrusted.Cause(err))
 	}
 	for _, name := range names {
 		if strings.HasPrefix(name, reservedPrefix) {
@@ -349,7 +349,7 @@ func (t *Tree) replaceLink(name string, v Version) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("cannot create a link in %s: %w", t.root, Cause(err))
+		return fmt.Errorf("cannot create a link in %s: %w", t.root, untrusted.Cause(err))
 	}
 	return nil
 }
@@ -361,12 +361,12 @@ func (t *Tree) removeLink(name string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return Cause(err)
+		return untrusted.Cause(err)
 	case info.Mode()&fs.ModeSymlink == 0:
 		return fmt.Errorf("%s is in the way; it is not a link that deploygate made", filepath.Join(t.root, name))
 	}
 	if err := t.dir.Remove(name); err != nil {
-		return fmt.Errorf("cannot remove %s: %w", filepath.Join(t.root, name), Cause(err))
+		return fmt.Errorf("cannot remove %s: %w", filepath.Join(t.root, name), untrusted.Cause(err))
 	}
 	return nil
 }
@@ -390,15 +390,4 @@ func kind(info fs.FileInfo) string {
 	default:
 		return "special file"
 	}
-}
-
-// Cause drops the operation and the path that os puts before the cause: the caller's sentence has them.
-func Cause(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
-	}
-	if le, ok := errors.AsType[*os.LinkError](err); ok {
-		return le.Err
-	}
-	return err
 }

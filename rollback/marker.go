@@ -21,7 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploygate/gate/untrusted"
-	"deploygate/release"
 )
 
 // MarkerName is the file in a release's directory that says whether the previous code may run after it.
@@ -66,7 +65,7 @@ func readRegular(file string) ([]byte, error) {
 	case errors.Is(err, unix.ELOOP):
 		return nil, errors.New("it is a symbolic link; a marker is a file of the release itself")
 	case err != nil:
-		return nil, release.Cause(err)
+		return nil, untrusted.Cause(err)
 	case len(text) > maxMarker:
 		return nil, fmt.Errorf("it is larger than %d KiB", maxMarker>>10)
 	}

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploygate/gate/untrusted"
-	"deploygate/release"
 	"deploygate/rollback/migrations"
 )
 
@@ -58,7 +57,7 @@ func (m Marker) Text() []byte {
 func WriteMarker(dir string, m Marker) error {
 	root, err := openDirectory(dir)
 	if err != nil {
-		return fmt.Errorf("cannot write the marker: %w", release.Cause(err))
+		return fmt.Errorf("cannot write the marker: %w", untrusted.Cause(err))
 	}
 	defer root.Close()
 	// It is looked at and written in the directory that was opened: another one, or a link, that is put in its place
@@ -77,7 +76,7 @@ func WriteMarker(dir string, m Marker) error {
 	_ = root.Remove(temporary) // of one who died at it
 	f, err := root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return fmt.Errorf("cannot write the marker %s/%s: %w", dir, MarkerName, release.Cause(err))
+		return fmt.Errorf("cannot write the marker %s/%s: %w", dir, MarkerName, untrusted.Cause(err))
 	}
 	_, err = f.Write(m.Text())
 	if err == nil {
@@ -94,7 +93,7 @@ func WriteMarker(dir string, m Marker) error {
 	}
 	if err != nil {
 		_ = root.Remove(temporary)
-		return fmt.Errorf("cannot write the marker %s/%s: %w", dir, MarkerName, release.Cause(err))
+		return fmt.Errorf("cannot write the marker %s/%s: %w", dir, MarkerName, untrusted.Cause(err))
 	}
 	return nil
 }

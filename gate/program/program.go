@@ -77,3 +77,16 @@ func Wait(ctx context.Context, cmd *exec.Cmd) error {
 		return fmt.Errorf("%s does not end: %w", cmd.Path, context.Cause(ctx))
 	}
 }
+
+// Head keeps the first bytes of an output, and drops the rest.
+type Head struct {
+	Limit int
+	kept  []byte
+}
+
+func (h *Head) Write(p []byte) (int, error) {
+	h.kept = append(h.kept, p[:min(max(h.Limit-len(h.kept), 0), len(p))]...)
+	return len(p), nil
+}
+
+func (h *Head) String() string { return string(h.kept) }

@@ -1,6 +1,7 @@
 package program
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,5 +55,19 @@ func TestNothingOfTheEnvironmentIsPassedOn(t *testing.T) {
 		if name, _, _ := strings.Cut(line, "="); name != "PATH" && name != "LC_ALL" {
 			t.Errorf("it has %s", line)
 		}
+	}
+}
+
+func TestHeadKeepsTheBeginning(t *testing.T) {
+	const limit = 1000
+	h := Head{Limit: limit}
+	for range 3 {
+		n, err := fmt.Fprint(&h, strings.Repeat("x", limit/2+1))
+		if n != limit/2+1 || err != nil {
+			t.Errorf("Write() = %d, %v: a short write would end the program that writes", n, err)
+		}
+	}
+	if len(h.String()) != limit {
+		t.Errorf("%d bytes were kept", len(h.String()))
 	}
 }

@@ -250,7 +250,7 @@ func (w *walker) look(file string) (node, bool) {
 func inspect(file string) (node, error) {
 	info, err := untrusted.Lstat(file)
 	if err != nil {
-		return node{}, bare(err)
+		return node{}, untrusted.Cause(err)
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -259,17 +259,10 @@ func inspect(file string) (node, error) {
 	n := node{path: file, mode: info.Mode(), uid: int(st.Uid), gid: int(st.Gid)}
 	if n.mode&fs.ModeSymlink != 0 {
 		n.link, err = untrusted.Readlink(file)
-		return n, bare(err)
+		return n, untrusted.Cause(err)
 	}
 	n.acl, err = readACL(file)
 	return n, err
-}
-
-func bare(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
-	}
-	return err
 }
 
 // gone gives the kernel's other word for a process that has ended its usual name.

@@ -168,3 +168,24 @@ func (d dirFS) Stat(name string) (fs.FileInfo, error) {
 	}
 	return Stat(filepath.Join(string(d), filepath.FromSlash(name)))
 }
+
+// Cause drops the operation and the path that package os puts before the cause: the caller's sentence has them.
+func Cause(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	if le, ok := errors.AsType[*os.LinkError](err); ok {
+		return le.Err
+	}
+	return err
+}
+
+// SyncDir writes the names in a directory to disk.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"deploygate/gate/untrusted"
 )
 
 // use is what processes have to do with one directory.
@@ -74,9 +76,9 @@ func (l *look) processes(ctx context.Context) error {
 		case errors.Is(err, fs.ErrPermission) && hidden != nil:
 			hidden.more++
 		case errors.Is(err, fs.ErrPermission):
-			hidden = &unseen{pid: pid, err: bare(err)}
+			hidden = &unseen{pid: pid, err: untrusted.Cause(err)}
 		default:
-			return fmt.Errorf("cannot look at process %d: %w", pid, bare(err))
+			return fmt.Errorf("cannot look at process %d: %w", pid, untrusted.Cause(err))
 		}
 	}
 	for name, u := range l.uses {
@@ -95,13 +97,6 @@ func (l *look) processes(ctx context.Context) error {
 // gone reports whether a process has ended meanwhile: it has no such files any more.
 func gone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
-}
-
-func bare(err error) error {
-	if pe, ok := errors.AsType[*fs.PathError](err); ok {
-		return pe.Err
-	}
-	return err
 }
 
 // numbers lists a directory's entries that are numbers, without a look at each.

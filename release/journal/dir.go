@@ -7,14 +7,14 @@ import (
 	"os"
 	"path/filepath"
 
-	"deploygate/release"
+	"deploygate/gate/untrusted"
 )
 
 // makeDir makes the state directory where it doesn't exist, and those that it lies in. Each is on disk by name when
 // makeDir returns: a record is no use in a directory that a power cut takes away.
 func makeDir(dir string) error {
 	if err := makeDirs(dir); err != nil {
-		return fmt.Errorf("cannot make the state directory %s: %w", dir, release.Cause(err))
+		return fmt.Errorf("cannot make the state directory %s: %w", dir, untrusted.Cause(err))
 	}
 	return nil
 }
@@ -33,10 +33,5 @@ func makeDirs(dir string) error {
 	if err != nil {
 		return err
 	}
-	d, err := os.Open(parent)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return untrusted.SyncDir(parent)
 }

@@ -30,6 +30,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 )
 
@@ -100,7 +101,7 @@ func Open(dir string) (*Journal, error) {
 	name := filepath.Join(dir, fileName)
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the journal %s: %w", name, release.Cause(err))
+		return nil, fmt.Errorf("cannot open the journal %s: %w", name, untrusted.Cause(err))
 	}
 	j := &Journal{file: file, dir: dir}
 	if err := j.mend(); err != nil {
@@ -128,7 +129,7 @@ func Writable(dir string) error {
 func (j *Journal) mend() error {
 	info, err := j.file.Stat()
 	if err != nil {
-		return fmt.Errorf("cannot read the journal %s: %w", j.file.Name(), release.Cause(err))
+		return fmt.Errorf("cannot read the journal %s: %w", j.file.Name(), untrusted.Cause(err))
 	}
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("the journal %s is not a regular file", j.file.Name())
@@ -136,17 +137,12 @@ func (j *Journal) mend() error {
 	last := make([]byte, 1)
 	if info.Size() > 0 {
 		if _, err := j.file.ReadAt(last, info.Size()-1); err != nil {
-			return fmt.Errorf("cannot read the journal %s: %w", j.file.Name(), release.Cause(err))
+			return fmt.Errorf("cannot read the journal %s: %w", j.file.Name(), untrusted.Cause(err))
 		}
 		j.torn = last[0] != '\n'
 	}
-	d, err := os.Open(j.dir)
-	if err != nil {
-		return fmt.Errorf("cannot open the state directory %s: %w", j.dir, release.Cause(err))
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("cannot write the state directory %s to disk: %w", j.dir, release.Cause(err))
+	if err := untrusted.SyncDir(j.dir); err != nil {
+		return fmt.Errorf("cannot write the state directory %s to disk: %w", j.dir, untrusted.Cause(err))
 	}
 	return nil
 }
@@ -165,7 +161,7 @@ func (j *Journal) Reserve() error {
 		j.reserved = err == nil
 		return nil
 	}
-	return fmt.Errorf("cannot reserve space for the journal %s: %w", j.file.Name(), release.Cause(err))
+	return fmt.Errorf("cannot reserve space for the journal %s: %w", j.file.Name(), untrusted.Cause(err))
 }
 
 // free gives back what Reserve set aside and no record has used.
@@ -200,7 +196,7 @@ func (j *Journal) Append(r Record) error {
 		err = j.file.Sync()
 	}
 	if err != nil {
-		return fmt.Errorf("cannot write the journal %s: %w", j.file.Name(), release.Cause(err))
+		return fmt.Errorf("cannot write the journal %s: %w", j.file.Name(), untrusted.Cause(err))
 	}
 	if r.Event == Finished {
 		j.free()         // before the snapshot, which knows the file as it is then
@@ -238,7 +234,7 @@ func openToRead(dir string) (*os.File, error) {
 }
 
 func unreadable(name string, err error) error {
-	return fmt.Errorf("cannot read the journal %s: %w", name, release.Cause(err))
+	return fmt.Errorf("cannot read the journal %s: %w", name, untrusted.Cause(err))
 }
 
 func parse(from io.Reader, name string) (records []Record, torn int, err error) {

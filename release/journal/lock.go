@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 )
 
@@ -89,7 +90,7 @@ func openLock(dir string) (*os.File, error) {
 	name := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the lock %s: %w", name, release.Cause(err))
+		return nil, fmt.Errorf("cannot open the lock %s: %w", name, untrusted.Cause(err))
 	}
 	return f, nil
 }

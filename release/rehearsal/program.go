@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"deploygate/gate/untrusted"
-	"deploygate/release"
 )
 
 // maxLine is more than Linux reads of a script's first line (BINPRM_BUF_SIZE), in bytes.
@@ -55,7 +54,7 @@ func (w *work) script(file string) error {
 		return nil // systemd will say so
 	}
 	if err != nil {
-		return uncertain("%s can't be read: %v", file, release.Cause(err))
+		return uncertain("%s can't be read: %v", file, untrusted.Cause(err))
 	}
 	line, found := strings.CutPrefix(line, "#!")
 	python, rest, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(line, "\t", " ")), " ")

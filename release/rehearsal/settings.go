@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"deploygate/release"
+	"deploygate/gate/untrusted"
 	"deploygate/release/python"
 )
 
@@ -63,7 +63,7 @@ func (w *work) configuration(ctx context.Context) error {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
 		return nil // gunicorn has none, or will say so
 	case err != nil:
-		return uncertain("%s can't be read: %v", file, release.Cause(err))
+		return uncertain("%s can't be read: %v", file, untrusted.Cause(err))
 	case more:
 		return uncertain("%s is longer than %d KiB", file, maxSettings>>10)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"regexp"
 	"strconv"
 	"time"
@@ -27,27 +26,19 @@ var logged = regexp.MustCompile(`^\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4})\]
 func LogFile(file string, as *untrusted.User) ([]gate.LogLine, error) {
 	f, err := untrusted.Open(file, as)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", file, bare(err))
+		return nil, fmt.Errorf("cannot read %s: %w", file, untrusted.Cause(err))
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", file, bare(err))
+		return nil, fmt.Errorf("cannot read %s: %w", file, untrusted.Cause(err))
 	}
 	tail := make([]byte, maxTail)
 	n, err := untrusted.Within(file, func() (int, error) { return f.ReadAt(tail, max(0, info.Size()-maxTail)) })
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("cannot read %s: %w", file, bare(err))
+		return nil, fmt.Errorf("cannot read %s: %w", file, untrusted.Cause(err))
 	}
 	return parseLogFile(bytes.NewReader(tail[:n])), nil
-}
-
-// bare drops the call and the path that package os puts before the cause.
-func bare(err error) error {
-	if pe, is := errors.AsType[*fs.PathError](err); is {
-		return pe.Err
-	}
-	return err
 }
 
 func parseLogFile(r io.Reader) (lines []gate.LogLine) {

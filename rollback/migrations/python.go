@@ -11,11 +11,12 @@ import (
 	"strings"
 	"sync"
 
+	"deploygate/gate/program"
 	"deploygate/release/python"
 )
 
 //go:embed inspect.py
-var program string
+var parser string
 
 const (
 	// maxLine bounds one answer of the program, which keeps to 4 MiB.
@@ -91,7 +92,7 @@ func (r *Reader) askAll(ctx context.Context, jobs []job) error {
 
 // run gives jobs to one Python, and tells how many it answered before it ended.
 func (r *Reader) run(ctx context.Context, jobs []job) (done int, err error) {
-	cmd := python.Command(ctx, r.python, program)
+	cmd := python.Command(ctx, r.python, parser)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return 0, err
@@ -100,7 +101,7 @@ func (r *Reader) run(ctx context.Context, jobs []job) (done int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	said := &firstLine{}
+	said := &program.Head{Limit: 200}
 	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
 		return 0, err
@@ -115,24 +116,16 @@ func (r *Reader) run(ctx context.Context, jobs []job) (done int, err error) {
 	}
 	wait.Wait()
 	if err := cmd.Wait(); !runs {
-		return 0, fmt.Errorf("it does not start: %w%s", errors.Join(err, errNothing), said)
+		return 0, fmt.Errorf("it does not start: %w%s", errors.Join(err, errNothing), firstLine(said.String()))
 	}
 	return done, nil
 }
 
 var errNothing = errors.New("it says nothing")
 
-// firstLine keeps the beginning of what a Python that doesn't start says.
-type firstLine struct{ text []byte }
-
-func (f *firstLine) Write(p []byte) (int, error) {
-	const enough = 200
-	f.text = append(f.text, p[:min(len(p), max(0, enough-len(f.text)))]...)
-	return len(p), nil
-}
-
-func (f *firstLine) String() string {
-	line, _, _ := strings.Cut(strings.ToValidUTF8(string(f.text), "?"), "\n")
+// firstLine is what a Python that doesn't start says, as the end of a sentence.
+func firstLine(said string) string {
+	line, _, _ := strings.Cut(strings.ToValidUTF8(said, "?"), "\n")
 	if line == "" {
 		return ""
 	}

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploygate/gate/untrusted"
-	"deploygate/release"
 	"deploygate/release/python"
 )
 
@@ -149,7 +148,7 @@ func (r *Reader) parse(ctx context.Context, listings ...*listing) {
 func (r *Reader) load(l *listing) error {
 	root, err := untrusted.Within(l.dir, func() (*os.Root, error) { return os.OpenRoot(l.dir) })
 	if err != nil {
-		return fmt.Errorf("cannot read %s: %w", l.dir, release.Cause(err))
+		return fmt.Errorf("cannot read %s: %w", l.dir, untrusted.Cause(err))
 	}
 	defer root.Close()
 	for _, a := range l.sortedApps() {
@@ -217,7 +216,7 @@ func (l *listing) readFile(root *os.Root, p string) (text []byte, problem string
 	case errors.Is(err, untrusted.ErrNotRegular):
 		return nil, "is not a regular file"
 	case err != nil:
-		return nil, fmt.Sprintf("cannot be read: %v", release.Cause(err))
+		return nil, fmt.Sprintf("cannot be read: %v", untrusted.Cause(err))
 	case len(text) > maxFile:
 		return nil, fmt.Sprintf("is larger than %d MiB", maxFile>>20)
 	case l.text+len(text) > maxText:

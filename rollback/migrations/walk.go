@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"deploygate/gate/untrusted"
-	"deploygate/release"
 )
 
 const (
@@ -80,13 +79,13 @@ func walkThrough(ctx context.Context, dir string) *listing {
 	l := &listing{dir: dir, files: map[string]*file{}, apps: map[string]*app{}}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		l.err = fmt.Errorf("cannot read %s: %w", dir, release.Cause(err))
+		l.err = fmt.Errorf("cannot read %s: %w", dir, untrusted.Cause(err))
 		return l
 	}
 	defer root.Close()
 	top, err := root.Open(".")
 	if err != nil {
-		l.err = fmt.Errorf("cannot read %s: %w", dir, release.Cause(err))
+		l.err = fmt.Errorf("cannot read %s: %w", dir, untrusted.Cause(err))
 		return l
 	}
 	defer top.Close()
@@ -147,7 +146,7 @@ func (w *walk) inside(d *os.File, p string, depth int) error {
 	case errors.Is(err, fs.ErrNotExist) && p != "":
 		return nil
 	case err != nil:
-		return fmt.Errorf("cannot read %s: %w", path.Join(w.dir, p), release.Cause(err))
+		return fmt.Errorf("cannot read %s: %w", path.Join(w.dir, p), untrusted.Cause(err))
 	case w.entries > maxEntries:
 		return fmt.Errorf("%s has more than %d files", w.dir, maxEntries)
 	case depth > maxDepth && len(entries) > 0:

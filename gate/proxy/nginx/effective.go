@@ -24,7 +24,7 @@ import (
 func (n *Nginx) Effective(ctx context.Context) (*conf.Config, error) {
 	limited, cancel := context.WithTimeout(ctx, timeLimit)
 	defer cancel()
-	var said head
+	said := program.Head{Limit: maxOutput}
 	reader, writer := io.Pipe()
 	cmd := program.Command(limited, n.Program, "-T", "-q")
 	cmd.Stdout, cmd.Stderr = writer, &said
@@ -45,7 +45,7 @@ func (n *Nginx) Effective(ctx context.Context) (*conf.Config, error) {
 	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil:
-		return nil, n.judgeDump(said.buf.String(), err, os.Geteuid() == 0)
+		return nil, n.judgeDump(said.String(), err, os.Geteuid() == 0)
 	case got.err != nil:
 		return nil, gate.NewFinding(gate.LayerProxy, gate.Unknown, "cannot understand nginx's configuration: "+gate.Clean(got.err.Error()))
 	}

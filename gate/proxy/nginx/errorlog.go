@@ -51,7 +51,7 @@ func ReadErrorLog(ctx context.Context, file string, since time.Time, limit int) 
 	}
 	defer f.Close()
 	if err := l.plain(f, info.Size()); err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", file, withoutPath(err))
+		return nil, fmt.Errorf("cannot read %s: %w", file, untrusted.Cause(err))
 	}
 	for n := 1; n <= rotations && !l.done; n++ {
 		l.rotated(file+"."+strconv.Itoa(n), info)
@@ -64,22 +64,14 @@ func ReadErrorLog(ctx context.Context, file string, since time.Time, limit int) 
 func openLog(file string) (*os.File, fs.FileInfo, error) {
 	f, err := untrusted.Open(file, nil) // where a link to it isn't root's, with the rights of whoever made it
 	if err != nil {
-		return nil, nil, withoutPath(err)
+		return nil, nil, untrusted.Cause(err)
 	}
 	info, err := f.Stat()
 	if err != nil {
 		f.Close()
-		return nil, nil, withoutPath(err)
+		return nil, nil, untrusted.Cause(err)
 	}
 	return f, info, nil
-}
-
-// withoutPath gives the error that a *fs.PathError wraps, since the file is named already.
-func withoutPath(err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		return e.Err
-	}
-	return err
 }
 
 // logReader collects entries, the youngest first.

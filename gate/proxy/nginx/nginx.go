@@ -206,18 +206,9 @@ func children(pid int) ([]int, error) {
 func (n *Nginx) run(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeLimit)
 	defer cancel()
-	var out head
+	out := program.Head{Limit: maxOutput}
 	cmd := program.Command(ctx, n.Program, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := program.Run(ctx, cmd)
-	return out.buf.String(), err
-}
-
-// head keeps the first maxOutput bytes and drops the rest. The buffer is no embedded field: its ReadFrom would be
-// found by io.Copy and go past Write.
-type head struct{ buf bytes.Buffer }
-
-func (h *head) Write(p []byte) (int, error) {
-	h.buf.Write(p[:min(max(maxOutput-h.buf.Len(), 0), len(p))])
-	return len(p), nil
+	return out.String(), err
 }

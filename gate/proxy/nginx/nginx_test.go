@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,19 +90,6 @@ func TestAProgramThatCannotBeRunIsNoInvalidConfiguration(t *testing.T) {
 	var f *gate.Finding
 	if !errors.As(err, &f) || f.Cause != gate.Unknown || !strings.Contains(f.Summary, "cannot run") {
 		t.Errorf("Begin() = %v", err)
-	}
-}
-
-func TestHeadKeepsTheBeginning(t *testing.T) {
-	var h head
-	for range 3 {
-		n, err := fmt.Fprint(&h, strings.Repeat("x", maxOutput/2+1))
-		if n != maxOutput/2+1 || err != nil {
-			t.Errorf("Write() = %d, %v: a short write would end the program that writes", n, err)
-		}
-	}
-	if h.buf.Len() != maxOutput {
-		t.Errorf("%d bytes were kept", h.buf.Len())
 	}
 }
 

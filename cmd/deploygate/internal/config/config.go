@@ -16,7 +16,6 @@ import (
 
 	"deploygate/gate/probe"
 	"deploygate/gate/untrusted"
-	"deploygate/release"
 	"deploygate/release/deploy"
 	"deploygate/release/unit"
 	"deploygate/rollback"
@@ -308,7 +307,7 @@ func findConfig(app, dir string) (string, error) {
 		case err == nil:
 			return file, nil
 		case !errors.Is(err, fs.ErrNotExist):
-			return "", fmt.Errorf("cannot read the configuration %s: %w", file, release.Cause(err))
+			return "", fmt.Errorf("cannot read the configuration %s: %w", file, untrusted.Cause(err))
 		case app == DefaultApp && len(found) == 0:
 			return "", nil
 		}
@@ -332,7 +331,7 @@ func Several(files []string) error {
 func Files(dir string) (files []string, err error) {
 	entries, err := untrusted.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cannot list the configurations in %s: %w", dir, release.Cause(err))
+		return nil, fmt.Errorf("cannot list the configurations in %s: %w", dir, untrusted.Cause(err))
 	}
 	for _, e := range entries {
 		if app, isConfig := strings.CutSuffix(e.Name(), ".toml"); isConfig && ValidApp(app) == nil {
@@ -363,7 +362,7 @@ func readConfig(file string) ([]byte, error) {
 	case errors.Is(err, untrusted.ErrNotRegular):
 		return nil, fmt.Errorf("cannot read the configuration %s: it is not a file", file)
 	case err != nil:
-		return nil, fmt.Errorf("cannot read the configuration %s: %w", file, release.Cause(err))
+		return nil, fmt.Errorf("cannot read the configuration %s: %w", file, untrusted.Cause(err))
 	case more:
 		return nil, fmt.Errorf("cannot read the configuration %s: it is larger than %d KiB", file, maxConfig>>10)
 	}

@@ -1,7 +1,6 @@
 package host
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	_ "embed"
@@ -13,6 +12,7 @@ import (
 
 	"deploygate/gate"
 	"deploygate/gate/diagnosis"
+	"deploygate/gate/program"
 	"deploygate/release"
 	"deploygate/release/unit"
 )
@@ -35,7 +35,7 @@ const (
 // applied asks the app's databases, with the settings of release v, as the unit's user and with its environment, which
 // migrations they have. It changes nothing.
 func (h *Host) applied(ctx context.Context, v release.Version) (map[string]bool, error) {
-	var out bounded
+	out := program.Head{Limit: maxAnswer}
 	dir := h.Deployer.Tree.Dir(v)
 	err := h.Manager.Unit(h.Config.Service.Unit).Run(ctx, unit.Command{
 		Point: func(path string) string { return pointed(h.tree)(dir, path) },
@@ -87,13 +87,3 @@ func (h *Host) base(ctx context.Context) string {
 	}
 	return strings.Trim(below, "/")
 }
-
-// bounded keeps the beginning of an output. The buffer is no embedded field: io.Copy would go past Write.
-type bounded struct{ buf bytes.Buffer }
-
-func (b *bounded) Write(p []byte) (int, error) {
-	b.buf.Write(p[:min(max(maxAnswer-b.buf.Len(), 0), len(p))])
-	return len(p), nil
-}
-
-func (b *bounded) String() string { return b.buf.String() }

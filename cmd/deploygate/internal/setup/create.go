@@ -10,7 +10,6 @@ import (
 
 	"deploygate/cmd/deploygate/internal/setup/socketunit"
 	"deploygate/gate/untrusted"
-	"deploygate/release"
 )
 
 // InputError is a mistake in what a person asked for, as far as this host can tell.
@@ -66,7 +65,7 @@ func Create(files ...socketunit.File) (err error) {
 		}
 		if err == nil {
 			made = append(made, f.Path)
-			err = syncDir(filepath.Dir(f.Path))
+			err = untrusted.SyncDir(filepath.Dir(f.Path))
 		}
 		if err != nil {
 			return cannotWrite(f.Path, err)
@@ -94,7 +93,7 @@ func missing(files ...socketunit.File) error {
 }
 
 func cannotWrite(path string, err error) error {
-	return fmt.Errorf("cannot write %s: %w", path, release.Cause(err))
+	return fmt.Errorf("cannot write %s: %w", path, untrusted.Cause(err))
 }
 
 // makeDirs makes a directory and those above it, as far as they are missing, and gives those that it made.
@@ -116,7 +115,7 @@ func makeDirs(dir string) (made []string, err error) {
 		if err := os.Chmod(at, 0o755); err != nil { // whatever the umask
 			return made, err
 		}
-		if err := syncDir(filepath.Dir(at)); err != nil {
+		if err := untrusted.SyncDir(filepath.Dir(at)); err != nil {
 			return made, err
 		}
 	}
@@ -137,14 +136,4 @@ func stage(f socketunit.File) (name string, err error) {
 		err = file.Sync()
 	}
 	return file.Name(), err
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -18,7 +18,6 @@ import (
 	"deploygate/gate/probe"
 	"deploygate/gate/socket"
 	"deploygate/gate/untrusted"
-	"deploygate/release"
 	"deploygate/release/unit"
 )
 
@@ -125,7 +124,7 @@ func lookAt(d unit.Description, bind string) (listen string, seen *socketunit.Se
 	}
 	entries, err := untrusted.ReadDir(filepath.Dir(listen))
 	if err != nil {
-		return "", nil, fmt.Errorf("cannot list %s: %w", filepath.Dir(listen), release.Cause(err))
+		return "", nil, fmt.Errorf("cannot list %s: %w", filepath.Dir(listen), untrusted.Cause(err))
 	}
 	for _, e := range entries {
 		if e.Name() != filepath.Base(listen) {
@@ -139,7 +138,7 @@ func lookAt(d unit.Description, bind string) (listen string, seen *socketunit.Se
 func rightsOf(file string, kind fs.FileMode) (r socketunit.Rights, err error) {
 	info, err := untrusted.Lstat(file)
 	if err != nil {
-		return r, fmt.Errorf("cannot look at %s: %w", file, release.Cause(err))
+		return r, fmt.Errorf("cannot look at %s: %w", file, untrusted.Cause(err))
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || info.Mode()&fs.ModeType != kind {
