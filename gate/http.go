@@ -108,7 +108,8 @@ func (x Want) judgeError(a Answer) *Finding {
 		}
 		if untrusted, is := errors.AsType[*tls.CertificateVerificationError](a.Err); is {
 			return NewFinding(LayerProxy, CertificateInvalid, fmt.Sprintf("%s: its certificate is refused: %s", x.Where, Clean(untrusted.Err.Error()))).
-				With("http", a.Err.Error()).Advise("correct ssl_certificate of its server, or ask at this host: proxy.url = \"https://127.0.0.1/…\", where it isn't verified")
+				With("http", a.Err.Error()).Advise("correct ssl_certificate of its server, or ask at this host: proxy.url = \"https://127.0.0.1/…\", where it " +
+				"isn't verified")
 		}
 		return NewFinding(LayerProxy, Unknown, fmt.Sprintf("%s gives no answer", x.Where)).With("http", a.Err.Error())
 	}

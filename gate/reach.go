@@ -129,7 +129,8 @@ func (d *Detour) take(ctx context.Context, x Want) (text string, proved bool, wr
 		return text + ", from " + d.Elsewhere, false, nil
 	case through.badGateway() && direct.Err == nil && !direct.badGateway():
 		return text, false, NewFinding(LayerProxy, Unknown,
-			fmt.Sprintf("the site is down: GET %s answers %s through the proxy and %s at the app, though %s is answered well", d.Path, through.brief(), direct.brief(), x.Where)).
+			fmt.Sprintf("the site is down: GET %s answers %s through the proxy and %s at the app, though %s "+
+				"is answered well", d.Path, through.brief(), direct.brief(), x.Where)).
 			With("http", text).
 			Advise("compare the proxy's upstream with the unit's --bind; the reason is in the proxy's error log")
 	case through.Err == nil && direct.Err == nil && through.Status == direct.Status:

@@ -29,7 +29,8 @@ func (s *session) goOn(ctx context.Context, h *host.Host, request deploy.Request
 	cannot := func(why error) error {
 		return gate.NewFinding(gate.LayerService, gate.Unknown,
 			fmt.Sprintf("this command runs in %s, which the restart of %s stops, and can't move to a unit of its own: %v", own, h.Config.Service.Unit, why)).
-			Advise("start it from outside of that unit, or as a unit of its own: systemd-run --wait --pipe deploygate " + strings.TrimSpace(string(request.Command)+" "+request.Version))
+			Advise("start it from outside of that unit, or as a unit of its own: systemd-run --wait " +
+				"--pipe deploygate " + strings.TrimSpace(string(request.Command)+" "+request.Version))
 	}
 	if os.Getenv(moved) != "" {
 		return 0, false, cannot(errors.New("it has moved already"))

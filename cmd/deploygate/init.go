@@ -27,7 +27,8 @@ func (c *commands) init() *cli.Command {
 		Usage: "write a configuration from what this host's unit and nginx say, or a socket unit in front of the app",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "unit", Usage: "the app's `UNIT` (default: gunicorn.service, or the only one that runs gunicorn)"},
-			&cli.BoolFlag{Name: "socket-activation", Usage: "write a socket unit instead, with which no request is lost while the app restarts, and print the steps to it and back"},
+			&cli.BoolFlag{Name: "socket-activation", Usage: "write a socket unit instead, with which no request is lost while the app restarts, and print the " +
+				"steps to it and back"},
 			&cli.BoolFlag{Name: "print", Aliases: []string{"dry-run"}, Usage: "print what would be written, and write nothing"},
 		},
 		Action: func(ctx *cli.Context) error {
@@ -92,7 +93,8 @@ func (s *session) init(ctx context.Context, r initReport, unitName string, look 
 		fmt.Fprint(s.out, r.Text)
 		return nil
 	}
-	fmt.Fprintln(s.out, gate.OneLine(fmt.Sprintf("written: %s, for %s in %s; whether it fits: deploygate check%s", r.File, f.Unit, f.Root, setup.Flags(r.App, r.File))))
+	fmt.Fprintln(s.out, gate.OneLine(fmt.Sprintf("written: %s, for %s in %s; whether it fits: "+
+		"deploygate check%s", r.File, f.Unit, f.Root, setup.Flags(r.App, r.File))))
 	return nil
 }
 

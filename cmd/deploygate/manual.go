@@ -46,7 +46,10 @@ var (
 // manuals has one for each command, by its name.
 var manuals = map[string]manual{
 	"release": {
-		"Points the live link at VERSION, restarts the app's unit, and has the release pass its gate: the unit runs and runs this release, its health path answers on its own socket or port without interruption, nginx's configuration is valid, the same request is answered through nginx, and your own checks pass. Otherwise the release that was live is put back, and has to pass the same gate, unless the migrations of VERSION forbid running the older code. Where VERSION is live and healthy, nothing is done.",
+		"Points the live link at VERSION, restarts the app's unit, and has the release pass its gate: the unit runs and runs this release, its health path " +
+			"answers on its own socket or port without interruption, nginx's configuration is valid, the same request is answered through nginx, and your own " +
+			"checks pass. Otherwise the release that was live is put back, and has to pass the same gate, unless the migrations of VERSION forbid running the " +
+			"older code. Where VERSION is live and healthy, nothing is done.",
 		deployExits,
 		[]example{
 			{"deploygate release v42", "make /srv/app/releases/v42 live, or say why not"},
@@ -54,7 +57,8 @@ var manuals = map[string]manual{
 		},
 	},
 	"rollback": {
-		"Without VERSION it goes back to the last release that passed its gate; called twice, one release further. A release that is rolled back from is not gone back to until it is released again.",
+		"Without VERSION it goes back to the last release that passed its gate; called twice, one release further. A release that is rolled back from is " +
+			"not gone back to until it is released again.",
 		deployExits,
 		[]example{
 			{"deploygate rollback", "go back one release"},
@@ -62,7 +66,8 @@ var manuals = map[string]manual{
 		},
 	},
 	"restart": {
-		"Has systemd read the unit's files again if they have changed, restarts the unit, and gates it. What ran before can't be brought back, since it is the same release: a failure is held.",
+		"Has systemd read the unit's files again if they have changed, restarts the unit, and gates it. What ran before can't be brought back, since it is " +
+			"the same release: a failure is held.",
 		deployExits,
 		[]example{
 			{"deploygate restart", "bring in a changed environment file"},
@@ -78,7 +83,8 @@ var manuals = map[string]manual{
 		},
 	},
 	"diagnose": {
-		"Looks at the unit, its log, its socket, nginx and the host, and asks the app directly and through nginx. The cause comes before what follows from it; what isn't known is called unknown, with what was seen. Changes nothing.",
+		"Looks at the unit, its log, its socket, nginx and the host, and asks the app directly and through nginx. The cause comes before what follows from " +
+			"it; what isn't known is called unknown, with what was seen. Changes nothing.",
 		lookExits,
 		[]example{
 			{"deploygate diagnose", "why does the site answer 502?"},
@@ -94,7 +100,8 @@ var manuals = map[string]manual{
 		},
 	},
 	"marker": {
-		"Reads the migrations of a release, without running them, and says whether the code before it may run after them. A marker written by hand is never replaced. Two directories need no host.",
+		"Reads the migrations of a release, without running them, and says whether the code before it may run after them. A marker written by hand is never " +
+			"replaced. Two directories need no host.",
 		[]int{0, 1, exitUsage},
 		[]example{
 			{"deploygate marker v42", "compare with the live release, and write releases/v42/.migration-compat.toml"},
@@ -102,7 +109,8 @@ var manuals = map[string]manual{
 		},
 	},
 	"init": {
-		"Writes /etc/deploygate/NAME.toml with what differs from the defaults, each value with where it was read. Nothing that is there is written over, and nothing is switched.",
+		"Writes /etc/deploygate/NAME.toml with what differs from the defaults, each value with where it was read. Nothing that is there is written over, " +
+			"and nothing is switched.",
 		[]int{0, 1, exitUsage, 7},
 		[]example{
 			{"deploygate init --print", "show what would be written"},
@@ -126,7 +134,8 @@ var manuals = map[string]manual{
 		},
 	},
 	"prune": {
-		"Keeps the last good releases (keep in the configuration), the newest that failed, the live one and the way back, whatever a mount, a process or one of these needs, and whatever deploygate never deployed.",
+		"Keeps the last good releases (keep in the configuration), the newest that failed, the live one and the way back, whatever a mount, a process or " +
+			"one of these needs, and whatever deploygate never deployed.",
 		[]int{0, 1, exitUsage, 6, 7},
 		[]example{
 			{"deploygate prune --dry-run", "say what would go, and why each of the others stays"},
@@ -134,7 +143,8 @@ var manuals = map[string]manual{
 		},
 	},
 	"recover": {
-		"Decides from the record, the link and the unit as they are: back if the schema allows it, else forward, and gated either way. One that ended stuck is tried again.",
+		"Decides from the record, the link and the unit as they are: back if the schema allows it, else forward, and gated either way. One that ended stuck " +
+			"is tried again.",
 		deployExits,
 		[]example{
 			{"deploygate recover", "after a power cut, or when what was in the way of the way back is gone"},
@@ -298,7 +308,8 @@ func page(app *cli.App) string {
 	fmt.Fprintf(&b, "%% DEPLOYGATE 1\n\n# NAME\n\ndeploygate - %s\n\n# SYNOPSIS\n\n**deploygate** *COMMAND* [*FLAGS*] [*VERSION*]\n\n# DESCRIPTION\n\n", app.Usage)
 	b.WriteString("Releases stand in *ROOT*/releases/*VERSION*, and the symlink *ROOT*/current names the live one, through which a systemd unit runs the app. " +
 		"Progress and what is wrong go to standard error; the verdict is one line on standard output, or with **--output json** one document. " +
-		"An interruption after the swap counts as a failed gate: no deploy ends half-way, and one whose process dies is finished by a guard, by the next deploy, or at boot.\n\n# COMMANDS\n\n")
+		"An interruption after the swap counts as a failed gate: no deploy ends half-way, and one whose process dies is finished by a guard, by the next " +
+		"deploy, or at boot.\n\n# COMMANDS\n\n")
 	definitions := func(lines [][2]string) {
 		for _, l := range lines {
 			fmt.Fprintf(&b, "**%s**\n: %s\n\n", l[0], l[1])
@@ -322,7 +333,8 @@ func page(app *cli.App) string {
 	definitions(exitsOf(deployExits))
 	b.WriteString("# EXAMPLES\n\n")
 	definitions(examples)
-	fmt.Fprintf(&b, "# FILES\n\n**%s/NAME.toml**\n: the configuration of app NAME, see **deploygate.toml**(5)\n\n**/var/lib/deploygate/NAME**\n: the record of its deploys, and their lock\n\n", config.Dir)
+	fmt.Fprintf(&b, "# FILES\n\n**%s/NAME.toml**\n: the configuration of app NAME, see **deploygate.toml**(5)\n\n**/var/lib/deploygate/NAME**\n: the "+
+		"record of its deploys, and their lock\n\n", config.Dir)
 	b.WriteString("# SEE ALSO\n\n**deploygate.toml**(5), **systemd.service**(5), **nginx**(8)\n")
 	return b.String()
 }

@@ -32,7 +32,8 @@ func (c *commands) initSocket(ctx *cli.Context) error {
 		return err
 	}
 	if ctx.IsSet("unit") {
-		return usagef("--socket-activation is for the configured unit, %s: set service.unit, or write a configuration with deploygate init --unit UNIT", s.config.Service.Unit)
+		return usagef("--socket-activation is for the configured unit, %s: set service.unit, or write a configuration with deploygate "+
+			"init --unit UNIT", s.config.Service.Unit)
 	}
 	run, stop := interruptible(false)
 	defer stop()
@@ -123,7 +124,8 @@ func (s *session) printSocket(r socketReport) {
 // printSteps prints them so that they can be pasted.
 func (s *session) printSteps(r socketReport) {
 	if len(r.Steps) > 0 {
-		fmt.Fprintf(s.out, "\nto switch to it (requests fail once more, until the app has booted; the last command passes when it has):\n\n%s", indented(strings.Join(r.Steps, "\n")))
+		fmt.Fprintf(s.out, "\nto switch to it (requests fail once more, until the app has booted; the last command passes when "+
+			"it has):\n\n%s", indented(strings.Join(r.Steps, "\n")))
 	}
 	if len(r.Back) > 0 {
 		fmt.Fprintf(s.out, "\nto go back:\n\n%s", indented(strings.Join(r.Back, "\n")))

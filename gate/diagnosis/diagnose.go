@@ -71,7 +71,8 @@ func (f *Facts) unexplained() (app, proxy *gate.Finding) {
 	}
 	if app != nil && app.Layer == gate.LayerSocket && f.restarted() { // where its log can't be read
 		st := f.Unit.State
-		app = gate.NewFinding(gate.LayerApp, gate.Unknown, fmt.Sprintf("%s crashes again and again: systemd has started it again %d times", f.Unit.Name, st.NRestarts)).
+		app = gate.NewFinding(gate.LayerApp, gate.Unknown, fmt.Sprintf("%s crashes again and again: systemd has started it "+
+			"again %d times", f.Unit.Name, st.NRestarts)).
 			With("systemd", st.String()).Advise("why: " + f.words()["journal"])
 	}
 	if app != nil && app.Cause == gate.SocketMissing && f.LogUnread {

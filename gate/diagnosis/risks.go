@@ -58,7 +58,8 @@ var risks = []risk{
 	{
 		gate.LayerService, gate.UnitChanged, onlyNow, one(func(f *Facts) bool { return f.Unit.StaleOnDisk && !f.Unit.FileGone }),
 		"the files of {unit} were changed, and systemd still uses the old ones",
-		advice{"deploygate restart has systemd read them, and brings them in through the gate", "what is in use: {systemctl} show {unit}; what is not yet: {systemctl} cat {unit}"},
+		advice{"deploygate restart has systemd read them, and brings them in through the gate", "what is in use: {systemctl} show {unit}; what is not yet: " +
+			"{systemctl} cat {unit}"},
 	},
 	{
 		gate.LayerService, "", onlyNow, newer,

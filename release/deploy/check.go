@@ -23,7 +23,7 @@ func (d *Deployer) Live(ctx context.Context) (release.Version, gate.Target, erro
 	if err != nil {
 		return current, gate.Target{}, gate.AsFinding(gate.LayerService, err)
 	}
-	e, err := d.expect(current, Plan{InLink: unit.InLink, Socket: unit.Socket}, "")
+	e, err := d.expect(current, Plan{InLink: unit.InLink, Socket: unit.Socket})
 	if err != nil {
 		return current, e, gate.AsFinding(gate.LayerRelease, err)
 	}

@@ -160,7 +160,7 @@ func (r *run) gate(ctx context.Context, e gate.Target, health func(context.Conte
 // verify asks whether v, live already, is healthy as it is. If not, that is how things were before.
 func (r *run) verify(ctx context.Context, v release.Version) error {
 	steps := r.report.Steps
-	expect, err := r.expect(v, r.plan, "")
+	expect, err := r.expect(v, r.plan)
 	if err == nil {
 		err = r.gate(ctx, expect, r.Gate.Verify)
 	}

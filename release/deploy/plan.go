@@ -348,7 +348,7 @@ func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *re
 	if p.Previous == "" {
 		return // nothing is live that could be healthy
 	}
-	expect, err := d.expect(p.Previous, *p, "")
+	expect, err := d.expect(p.Previous, *p)
 	if err == nil && !unit.Running {
 		err = gate.NewFinding(gate.LayerService, gate.ServiceStopped, unit.Name+" is not running")
 	}
@@ -401,14 +401,14 @@ func already(f *gate.Finding) *gate.Finding {
 }
 
 // expect is what the unit must run when v is live.
-func (d *Deployer) expect(v release.Version, p Plan, previousInvocation string) (gate.Target, error) {
+func (d *Deployer) expect(v release.Version, p Plan) (gate.Target, error) {
 	dir, err := d.Tree.RealDir(v)
 	if err != nil {
 		return gate.Target{}, err
 	}
 	return gate.Target{
 		Version: string(v), Dir: dir, Releases: strings.TrimSuffix(dir, "/"+string(v)),
-		InDir: p.InLink, Socket: p.Socket, Previous: previousInvocation,
+		InDir: p.InLink, Socket: p.Socket,
 	}, nil
 }
 

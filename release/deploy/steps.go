@@ -105,7 +105,7 @@ func (r *run) restart(ctx context.Context, v release.Version) (e gate.Target, er
 	err = r.step(StepRestart, v, func(say gate.Progress) (detail string, err error) {
 		unit, err := r.Service.Ready(ctx)
 		if err == nil {
-			e, err = r.expect(v, r.plan, "")
+			e, err = r.expect(v, r.plan)
 		}
 		if err != nil {
 			return "", neverRun(err)

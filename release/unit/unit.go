@@ -414,7 +414,8 @@ func (u Unit) failed(ctx context.Context, p map[string]any, started bool, what, 
 			f = crash
 		}
 	case failed != "" && get[string](p, "Result") == "timeout":
-		f.Summary = fmt.Sprintf("%s was not started: its %s=%s took too long and was stopped%s", u.name, failed, pre.name, allows(p, "TimeoutStartUSec", "TimeoutStartSec"))
+		f.Summary = fmt.Sprintf("%s was not started: its %s=%s took too long "+
+			"and was stopped%s", u.name, failed, pre.name, allows(p, "TimeoutStartUSec", "TimeoutStartSec"))
 	case failed != "":
 		f.Summary = fmt.Sprintf("%s was not started: its %s=%s failed (%s)", u.name, failed, pre.name, pre)
 		f.State = &st

@@ -44,7 +44,7 @@ func (e *env) judgeColumn(m *model, name string, f field) verdict {
 	if !e.isNew(m) && f.class == "" && !plainColumns[f.call] {
 		return blocked("what its class %s does to the table is not known", strings.TrimPrefix(f.call, "?"))
 	}
-	if why := e.relationFails(m, name, f); why != "" {
+	if why := e.relationFails(m, f); why != "" {
 		return verdict{false, why}
 	}
 	if e.isNew(m) {

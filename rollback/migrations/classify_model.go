@@ -36,7 +36,7 @@ func judgeCreateModel(e *env, o Operation) verdict {
 		return verdict{false, why}
 	}
 	for _, f := range slices.Sorted(maps.Keys(fields)) {
-		if why := inner.relationFails(m, f, newField(fields[f])); why != "" {
+		if why := inner.relationFails(m, newField(fields[f])); why != "" {
 			return blocked("its field %s: %s", f, why)
 		}
 	}
@@ -71,7 +71,7 @@ func cannotDelete(model string) string {
 
 // relationFails says why a field of a table that may be new makes the older code's DELETE fail: by a foreign key to a
 // table that the older code has.
-func (e *env) relationFails(m *model, name string, f field) string {
+func (e *env) relationFails(m *model, f field) string {
 	switch {
 	case f.inexact:
 		return "the field's arguments are not all constants"

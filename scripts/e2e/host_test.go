@@ -7,10 +7,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -124,7 +128,23 @@ url = "http://127.0.0.1:%d/health/"
 host = %q
 stable = "600ms"
 %s
-`, strings.Join(top, "\n"), h.site.Root, h.site.Unit, h.site.Host(), h.site.Port, h.site.Host(), text), 0o644))
+`, strings.Join(top, "\n"), h.site.Root, h.site.Unit, h.site.Host(), h.site.Port, h.site.Host(), onThisMachine(text)), 0o644))
+}
+
+var deadline = regexp.MustCompile(`deadline = "(\d+)s"`)
+
+// onThisMachine stretches the deadlines of a configuration by how many processes wait for each of this machine's cores. On a busy
+// one the boot of a healthy release takes that much longer, and would be taken for a hang.
+func onThisMachine(text string) string {
+	var load float64
+	average, err := os.ReadFile("/proc/loadavg")
+	if err == nil {
+		_, _ = fmt.Sscan(string(average), &load)
+	}
+	return deadline.ReplaceAllStringFunc(text, func(found string) string {
+		seconds, _ := strconv.Atoi(deadline.FindStringSubmatch(found)[1])
+		return fmt.Sprintf("deadline = \"%ds\"", int(math.Ceil(float64(seconds)*max(1, load/float64(runtime.NumCPU())))))
+	})
 }
 
 // reconfigure replaces text in the site's configuration.
@@ -136,7 +156,7 @@ func (h *host) reconfigure(old, new string) {
 	if !strings.Contains(config, old) {
 		h.t.Fatalf("%s has no %q", file, old)
 	}
-	h.must(h.WriteFile(file, strings.ReplaceAll(config, old, new), 0o644))
+	h.must(h.WriteFile(file, strings.ReplaceAll(config, old, onThisMachine(new)), 0o644))
 }
 
 // verdict is the JSON that a deploy prints, and its exit code.

@@ -72,10 +72,12 @@ var purposes = map[string]string{
 
 	"release.require": "Files that a release must have, relative to it. One without is partial, and refused.",
 
-	"service.unit":            "The app's unit. Its working directory, command or environment goes through the link current.",
-	"service.manager":         "Whose service manager runs it: the system's, or that of the user who runs deploygate.",
-	"service.action":          "What is done to the unit after the swap. A reload has to make it read the new release, and needs {version} in health.body, since nothing else would prove that it did. The way back is always a restart.",
-	"service.restart_timeout": "How long a restart may take. \"\" is what the unit itself allows for stopping and starting, with the units that stop and start with it.",
+	"service.unit":    "The app's unit. Its working directory, command or environment goes through the link current.",
+	"service.manager": "Whose service manager runs it: the system's, or that of the user who runs deploygate.",
+	"service.action": "What is done to the unit after the swap. A reload has to make it read the new release, and needs {version} in " +
+		"health.body, since nothing else would prove that it did. The way back is always a restart.",
+	"service.restart_timeout": "How long a restart may take. \"\" is what the unit itself allows for stopping and starting, with the units that stop and " +
+		"start with it.",
 
 	"health.bind":     "Where the app listens, as gunicorn writes it: \"unix:/run/gunicorn/gunicorn.sock\" or \"127.0.0.1:8000\". \"\" reads it from the unit.",
 	"health.path":     "The path that answers well when the app is healthy.",
@@ -99,14 +101,16 @@ var purposes = map[string]string{
 	"rehearse.enabled":      "Whether each release is booted beside the live one first, and has to be healthy there.",
 	"rehearse.before_hooks": "Whether that comes before the before_swap hooks, on the schema as it is.",
 	"rehearse.workers":      "How many workers it has there.",
-	"rehearse.run":          "The command for it, where the unit's own can't be rewritten with certainty: argv; {bind} stands for gunicorn's --bind, {socket} for the path of that socket, {release} for the release's directory.",
+	"rehearse.run": "The command for it, where the unit's own can't be rewritten with certainty: argv; {bind} stands for gunicorn's --bind, " +
+		"{socket} for the path of that socket, {release} for the release's directory.",
 
 	"rollback.automatic": "Whether a failed release is rolled back without being asked. Otherwise it is held.",
 	"rollback.no_marker": "What a release without a marker means: its migrations are read, or the older code may run after it, or it may not.",
 	"rollback.applied":   "Whether all migrations are taken to be applied, or the database is asked, with the release's settings.",
 	"rollback.guard":     "Whether a deploy goes on where no guard can be started, which finishes it if its process dies, or is refused.",
 
-	"hooks.before_swap":         "Commands before the swap, in the new release's directory: migrations, for one. One that fails ends the release; what it did stays.",
+	"hooks.before_swap": "Commands before the swap, in the new release's directory: migrations, for one. One that fails ends the release; " +
+		"what it did stays.",
 	"hooks.before_swap.run":     "The command: argv, no shell.",
 	"hooks.before_swap.user":    "Who runs it. \"\" is the unit's user, with the unit's groups, limits and sandbox; another user has its environment alone.",
 	"hooks.before_swap.timeout": "How long it may take.",
@@ -132,9 +136,12 @@ func sameAsBeforeSwap(key string) bool {
 func Page() string {
 	var b strings.Builder
 	b.WriteString("% DEPLOYGATE.TOML 5\n\n# NAME\n\ndeploygate.toml - configuration of an app that deploygate deploys\n\n# DESCRIPTION\n\n")
-	fmt.Fprintf(&b, "%s/NAME.toml is the configuration of app NAME, in TOML. If there is only one, **--app** isn't needed; without any, the defaults below hold, for an app called %q. "+
-		"A key that isn't known, a value of the wrong type and one that makes no sense are errors: all of them are told at once, each with its line and column, and nothing is done. "+
-		"Durations are like \"100ms\", \"30s\" or \"1m30s\". Run as root, a file that others than root can change is refused, and so is a program outside of the releases that it has root run and that others can write.\n\n", Dir, DefaultApp)
+	fmt.Fprintf(&b, "%s/NAME.toml is the configuration of app NAME, in TOML. If there is only one, **--app** isn't needed; without any, the defaults "+
+		"below hold, for an app called %q. "+
+		"A key that isn't known, a value of the wrong type and one that makes no sense are errors: all of them are told at once, each with its line and "+
+		"column, and nothing is done. "+
+		"Durations are like \"100ms\", \"30s\" or \"1m30s\". Run as root, a file that others than root can change is refused, and so is a program outside "+
+		"of the releases that it has root run and that others can write.\n\n", Dir, DefaultApp)
 	table := ""
 	for _, s := range settings() {
 		at, name := "", s.key
@@ -161,9 +168,11 @@ func Page() string {
 		}
 		fmt.Fprintf(&b, "**%s**\n: %s%s.\n: %s%s\n\n", name, strings.ToUpper(s.kind[:1]), s.kind[1:], purposes[s.key], fallback)
 	}
-	b.WriteString("# ENVIRONMENT OF HOOKS AND CHECKS\n\nThey run as transient units of systemd, in the directory of the release. They have **DEPLOYGATE_APP**, **DEPLOYGATE_DEPLOY**, **DEPLOYGATE_VERSION** and **DEPLOYGATE_PREVIOUS**; " +
+	b.WriteString("# ENVIRONMENT OF HOOKS AND CHECKS\n\nThey run as transient units of systemd, in the directory of the release. They have " +
+		"**DEPLOYGATE_APP**, **DEPLOYGATE_DEPLOY**, **DEPLOYGATE_VERSION** and **DEPLOYGATE_PREVIOUS**; " +
 		"hooks that come after the outcome is known have **DEPLOYGATE_OUTCOME** too.\n\n# FILES\n\n" +
-		"*ROOT*/releases/*VERSION*/.migration-compat.toml, a release's marker: **rollback** = \"safe\" or \"blocked\" says whether the code before it may run on the schema that it leaves, **reason** why, and **migrations** lists those that decide it.\n\n" +
+		"*ROOT*/releases/*VERSION*/.migration-compat.toml, a release's marker: **rollback** = \"safe\" or \"blocked\" says whether the code before it may " +
+		"run on the schema that it leaves, **reason** why, and **migrations** lists those that decide it.\n\n" +
 		"# SEE ALSO\n\n**deploygate**(1), **systemd.exec**(5)\n")
 	return b.String()
 }

@@ -154,14 +154,16 @@ func (b atBoot) late() diagnosis.Recovery {
 			case slices.Contains(m.Before, "remote-fs.target"):
 				// It needs the network, which needs what bootUnit comes before.
 				return diagnosis.Recovery{
-					Problem: b.app + " is started on the release that failed, and put right after that: " + path + " is on " + m.Name + ", which comes with the network, after " + bootUnit,
-					Fix:     "let " + path + " be on a local file system",
+					Problem: b.app + " is started on the release that failed, and put " +
+						"right after that: " + path + " is on " + m.Name + ", which comes with the network, after " + bootUnit,
+					Fix: "let " + path + " be on a local file system",
 				}
 			default:
 				dropIn := "/etc/systemd/system/" + bootUnit + ".d"
 				return diagnosis.Recovery{
-					Problem: b.app + " is started on the release that failed, and put right after that: " + bootUnit + " does not wait for " + m.Name + ", which " + path + " is on",
-					Fix:     `mkdir -p ` + dropIn + `; printf '[Unit]\nRequiresMountsFor=` + path + `\n' > ` + dropIn + `/mounts.conf; systemctl daemon-reload`,
+					Problem: b.app + " is started on the release that failed, and put " +
+						"right after that: " + bootUnit + " does not wait for " + m.Name + ", which " + path + " is on",
+					Fix: `mkdir -p ` + dropIn + `; printf '[Unit]\nRequiresMountsFor=` + path + `\n' > ` + dropIn + `/mounts.conf; systemctl daemon-reload`,
 				}
 			}
 		}

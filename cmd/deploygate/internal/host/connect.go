@@ -72,7 +72,7 @@ func Connect(ctx context.Context, c *config.Config, log zerolog.Logger, observer
 		d.Applied = h.applied
 	}
 	service.bindErr = h.direct(ctx, g, service.unit, log)
-	if err := h.throughProxy(ctx, g, log); err != nil {
+	if err := h.throughProxy(g, log); err != nil {
 		service.proxyErr = err
 	}
 	return h, nil
@@ -168,7 +168,7 @@ func (h *Host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolo
 }
 
 // throughProxy sets nginx and the probe through it up, where there is one.
-func (h *Host) throughProxy(ctx context.Context, g *gate.Gate, log zerolog.Logger) error {
+func (h *Host) throughProxy(g *gate.Gate, log zerolog.Logger) error {
 	c := h.Config
 	found := nginx.Find()
 	switch {

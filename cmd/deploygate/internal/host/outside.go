@@ -62,7 +62,8 @@ func (h *Host) outside(ctx context.Context) error {
 		in = stranger.Unit
 	}
 	return gate.NewFinding(gate.LayerService, gate.StrayProcess,
-		fmt.Sprintf("process %d (%s), which listens on %s, is in %s and not in %s, so it can't be proved which release answers", stranger.PID, stranger.Name, at, in, d.Name)).
+		fmt.Sprintf("process %d (%s), which listens on %s, is in %s and not in %s, so it can't be proved which "+
+			"release answers", stranger.PID, stranger.Name, at, in, d.Name)).
 		With(fmt.Sprintf("/proc/%d/cgroup", stranger.PID), in).
 		Advise(fmt.Sprintf("have ExecStart= of %s run the server itself, so that it is in that unit's control group", d.Name)).
 		Advise("or set service.unit to the unit that the server is in")

@@ -140,7 +140,8 @@ func (s *appService) whereabouts(ctx context.Context, d unit.Description) (w whe
 	case seen.Known && !s.placed: // what a failed release made of it is no reason to leave it there
 		return w, gate.NewFinding(gate.LayerService, gate.Unknown,
 			fmt.Sprintf("%s does not go through %s, so a swap would change nothing", d.Name, s.link)).
-			With("processes", fmt.Sprintf("its main process %d works in %s, and no process of it has the live release in its program, arguments or environment", d.MainPID, seen.Seen)).
+			With("processes", fmt.Sprintf("its main process %d works in %s, and no process of it has the live release in its program, arguments "+
+				"or environment", d.MainPID, seen.Seen)).
 			Advise(advice)
 	case byText:
 		return whereabouts{inLink: d.InLink(s.link)}, nil

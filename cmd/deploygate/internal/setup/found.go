@@ -246,7 +246,8 @@ func (f *found) findUnit(ctx context.Context, manager *unit.Manager, name string
 	for _, d := range running {
 		names = append(names, d.Name)
 	}
-	return d, inputf("there are several services that run gunicorn (%s); say which with --unit UNIT, and what to call the app with --app NAME", strings.Join(names, ", "))
+	return d, inputf("there are several services that run gunicorn (%s); say which with --unit UNIT, and what to call the app "+
+		"with --app NAME", strings.Join(names, ", "))
 }
 
 // currentLink finds a path through a link that is called current.

@@ -45,7 +45,8 @@ func (f *found) through(effective *conf.Config) {
 		f.url, f.urlAt = e.url(path), "where the server at "+route.Server+" listens"
 		return
 	}
-	f.Open = append(f.Open, fmt.Sprintf("nginx leads no request for %s to %s, as far as its configuration shows: set health.host and proxy.url, or proxy.kind = \"none\" if it isn't in front", path, f.bind))
+	f.Open = append(f.Open, fmt.Sprintf("nginx leads no request for %s to %s, as far as its configuration shows: set health.host and proxy.url, or "+
+		"proxy.kind = \"none\" if it isn't in front", path, f.bind))
 }
 
 // sameAddress tells whether two addresses in gunicorn's syntax lead to the same socket of this host.

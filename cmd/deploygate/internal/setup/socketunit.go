@@ -104,7 +104,8 @@ func lookAt(d unit.Description, bind string) (listen string, seen *socketunit.Se
 		if all, err := socket.Listeners(via.Network); err == nil && len(socket.Serving(all, via.Network, via.Addr)) == 0 {
 			return "", nil, fmt.Errorf("%s runs, and nothing listens on %s: have it healthy first, see deploygate diagnose", d.Name, bind)
 		}
-		return "", nil, fmt.Errorf("the main process of %s (%d) doesn't listen on %s itself, and sockets of systemd go to that process alone: start gunicorn without a program between, by exec", d.Name, d.MainPID, bind)
+		return "", nil, fmt.Errorf("the main process of %s (%d) doesn't listen on %s itself, and sockets of systemd go to that process alone: start "+
+			"gunicorn without a program between, by exec", d.Name, d.MainPID, bind)
 	}
 	seen = &socketunit.Seen{}
 	for _, l := range own {

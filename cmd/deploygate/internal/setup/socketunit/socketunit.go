@@ -86,7 +86,8 @@ func Make(f Facts) (Pair, error) {
 			return Pair{}, err
 		}
 		if f.Seen == nil {
-			p.Notes = append(p.Notes, fmt.Sprintf("the socket of %s can't be seen now: its owner and mode are what User=, Group= and gunicorn's --umask make them; compare them once it runs", f.Service.Name))
+			p.Notes = append(p.Notes, fmt.Sprintf("the socket of %s can't be seen now: its owner and mode are what User=, Group= and gunicorn's --umask make "+
+				"them; compare them once it runs", f.Service.Name))
 		}
 	}
 	p.Files = []File{
@@ -110,7 +111,8 @@ func (f *Facts) refuse() error {
 	case len(d.Binds()) > 1 || len(d.Binds()) == 1 && strings.Contains(d.Binds()[0], ","):
 		return fmt.Errorf("%s has several binds (%s), and this makes a socket unit for one: leave one bind in it", d.Name, strings.Join(d.Binds(), ", "))
 	case f.Seen != nil && len(f.Seen.More) > 0:
-		return fmt.Errorf("%s also listens on %s, and with a socket unit gunicorn would listen on that unit's socket alone: leave one bind in it", d.Name, strings.Join(f.Seen.More, ", "))
+		return fmt.Errorf("%s also listens on %s, and with a socket unit gunicorn would listen on that unit's socket alone: leave "+
+			"one bind in it", d.Name, strings.Join(f.Seen.More, ", "))
 	case !plain.MatchString(f.Listen):
 		return fmt.Errorf("%q has a character in it that would need quoting in a unit; bind another address", f.Listen)
 	case !path.IsAbs(f.Listen):
@@ -150,9 +152,11 @@ func (f *Facts) refusePath() error {
 	case d.RuntimeDirectoryLinks:
 		return fmt.Errorf("%s has a RuntimeDirectory= with a symlink, which this can't write again: make it a plain one", d.Name)
 	case below(d.PIDFile, dir):
-		return fmt.Errorf("%s has its PIDFile= beside its socket, in %s, which will be the socket unit's and closed to it: systemd needs no pid file of gunicorn, take it and --pid out", d.Name, dir)
+		return fmt.Errorf("%s has its PIDFile= beside its socket, in %s, which will be the socket unit's and closed to it: systemd needs no pid file of "+
+			"gunicorn, take it and --pid out", d.Name, dir)
 	case f.Seen != nil && len(f.Seen.Beside) > 0:
-		return fmt.Errorf("%s is in %s beside the socket of %s, a directory that will be the socket unit's and closed to it: %s", f.Seen.Beside[0], dir, d.Name, wayOut)
+		return fmt.Errorf("%s is in %s beside the socket of %s, a directory that will be the socket unit's and "+
+			"closed to it: %s", f.Seen.Beside[0], dir, d.Name, wayOut)
 	}
 	for _, word := range f.words() {
 		if strings.Contains(word, dir) && !strings.Contains(word, f.Listen) {
