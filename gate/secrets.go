@@ -39,8 +39,9 @@ var (
 	// secretName is how variables are called whose values must not be shown.
 	secretName = regexp.MustCompile(`(?i)secret|passw|passphrase|passwd|token|key|credential|private|salt|dsn|auth|(database|db)_?ur[il]|cookie`)
 	// harmlessName is how variables are called that are about a secret and hold none.
-	harmlessName = regexp.MustCompile(`(?i)_(file|path|dir|model|backends?|class|classes|header|ttl|timeout|age|prefix|algorithm|host|port|name|server|domain|realm|type|mode|user|username)$`)
-	harmless     = regexp.MustCompile(`(?i)^(true|false|none|null|yes|no|on|off|enabled|disabled|\d{1,5})$`)
+	harmlessName = regexp.MustCompile(`(?i)_(file|path|dir|model|backends?|class|classes|header|ttl|timeout|age|` +
+		`prefix|algorithm|host|port|name|server|domain|realm|type|mode|user|username)$`)
+	harmless = regexp.MustCompile(`(?i)^(true|false|none|null|yes|no|on|off|enabled|disabled|\d{1,5})$`)
 )
 
 // Add makes known what a variable of an environment holds: all of it if the variable is called like a secret, and the
@@ -211,7 +212,8 @@ const hidden = "[hidden]"
 // shapes are how passwords stand in command lines, addresses and headers. The group "value" is not shown.
 var shapes = []*regexp.Regexp{
 	regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@"']*:(?P<value>[^/\s@"']+)@`),
-	regexp.MustCompile(`(?i)(?:^|[^\w-])-{0,2}[\w-]*(?:password|passwd|passphrase|secret|token|api_?key|access_?key|private_?key|credentials?)[\w-]*=(?P<value>"[^"]+"|'[^']+'|[^\s"'&;,()\[\]{}]+)`),
+	regexp.MustCompile(`(?i)(?:^|[^\w-])-{0,2}[\w-]*(?:password|passwd|passphrase|secret|token|api_?key|access_?key|private_?key|credentials?)` +
+		`[\w-]*=(?P<value>"[^"]+"|'[^']+'|[^\s"'&;,()\[\]{}]+)`),
 	regexp.MustCompile(`(?i)--[\w-]*(?:password|passwd|passphrase|secret|token|api-key)\s+(?P<value>"[^"]+"|'[^']+'|[^\s"'-][^\s"']*)`),
 	regexp.MustCompile(`(?i)authorization['"]?[:=]\s*['"]?(?:(?:basic|bearer|token|digest)\s+)?(?P<value>[^\s"']+)`),
 	regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----(?P<value>[^-]+)`),

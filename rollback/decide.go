@@ -129,7 +129,8 @@ func safeReason(target release.Version, crossed []Intervening, policy Policy) st
 	}
 	var parts []string
 	for _, what := range []string{
-		"marked safe: ", "not applied to the database: what the marker forbids of ", `no marker, and no_marker = "allow": `, compatible(target), "no new migrations: ",
+		"marked safe: ", "not applied to the database: what the marker forbids of ", `no marker, and no_marker = "allow": `,
+		compatible(target), "no new migrations: ",
 	} {
 		if len(lists[what]) > 0 {
 			parts = append(parts, what+abbreviate(lists[what]))

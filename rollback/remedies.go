@@ -84,7 +84,8 @@ func (w Target) Remedies(manage string) []string {
 	case len(cannot) > 0:
 		out = append(out, "its migrations can't be taken back: "+strings.Join(cannot, "; "))
 	case len(commands) > 0:
-		text := "or take its migrations back, then the release: " + strings.Join(commands, " && ") + fmt.Sprintf(" && deploygate rollback %s --override-marker REASON", w.Version)
+		commands = append(commands, fmt.Sprintf("deploygate rollback %s --override-marker REASON", w.Version))
+		text := "or take its migrations back, then the release: " + strings.Join(commands, " && ")
 		if len(loses) > 0 {
 			text += " (what is lost: " + strings.Join(loses, "; ") + ")"
 		}

@@ -97,7 +97,8 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			cli.HelpFlag, // which urfave/cli leaves out where there is a command of that name
 		},
 		Commands: []*cli.Command{
-			c.release(), c.rollback(), c.restart(), c.check(), c.diagnose(), c.plan(), c.marker(), c.init(), c.status(), c.history(), c.prune(), c.recover(), c.guard(), c.help(), c.version(),
+			c.release(), c.rollback(), c.restart(), c.check(), c.diagnose(), c.plan(), c.marker(), c.init(), c.status(), c.history(),
+			c.prune(), c.recover(), c.guard(), c.help(), c.version(),
 		},
 		HideHelpCommand: true,
 		Writer:          stdout,

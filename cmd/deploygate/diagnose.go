@@ -48,7 +48,9 @@ func (c *commands) diagnose() *cli.Command {
 
 // judge runs a command that says whether the live release is healthy. For a machine a host that can't be looked at is a
 // finding like any other.
-func (c *commands) judge(ctx *cli.Context, unreachable func(*session, *gate.Finding) error, examine func(context.Context, *session, *host.Host) (show func() error)) error {
+func (c *commands) judge(
+	ctx *cli.Context, unreachable func(*session, *gate.Finding) error, examine func(context.Context, *session, *host.Host) (show func() error),
+) error {
 	s, err := c.begin(ctx, 0)
 	if err != nil {
 		return err

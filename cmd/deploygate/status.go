@@ -108,7 +108,8 @@ func (s *session) lookForStatus(ctx context.Context, h *host.Host) (show func() 
 		return nil, err
 	}
 	r := statusReport{
-		App: s.config.App, Current: current, Good: history.Good(current), Bad: history.Bad(current), Unproven: history.Unproven(current), WayBack: way, TornLines: history.Torn,
+		App: s.config.App, Current: current, WayBack: way, TornLines: history.Torn,
+		Good: history.Good(current), Bad: history.Bad(current), Unproven: history.Unproven(current),
 		Unit: statusUnit{Name: unit.Unit, ActiveState: unit.ActiveState, SubState: unit.SubState, MainPID: unit.MainPID},
 	}
 	for _, p := range unit.Processes {

@@ -27,7 +27,8 @@ const (
 	databaseAway = `connection to server [^:]*?(?:port \d+|failed|")[^:]*(?: failed)?.*|could not translate host name .*|could not connect to server.*|` +
 		`connection failed: .*|failed to resolve host .*|server closed the connection unexpectedly|Connection refused.*|timeout expired|` +
 		`Can't connect to (?:local )?(?:MySQL )?server.*|unable to open database file`
-	schemaBehind = `relation "[^"]+" does not exist|column \S+ (?:of relation \S+ )?does not exist|no such table: \S+|no such column: \S+|has no column named \S+|` +
+	schemaBehind = `relation "[^"]+" does not exist|column \S+ (?:of relation \S+ )?does not exist|no such table: \S+|` +
+		`no such column: \S+|has no column named \S+|` +
 		`Table '[^']+' doesn't exist|Unknown column '[^']+'[^"]*`
 )
 

@@ -40,7 +40,8 @@ var startRules = []rule{
 		advice{"see where it ends: namei -l {workdir}", "correct the link or the rights, or WorkingDirectory= in {file}"},
 	},
 	{
-		gate.LayerService, gate.SandboxPathMissing, step("NAMESPACE", 226, `(?:Failed to set up mount namespacing|set up mount namespacing): (?:/run/systemd/unit-root)?(?P<what>[^:]+): (?P<why>.+)`),
+		gate.LayerService, gate.SandboxPathMissing,
+		step("NAMESPACE", 226, `(?:Failed to set up mount namespacing|set up mount namespacing): (?:/run/systemd/unit-root)?(?P<what>[^:]+): (?P<why>.+)`),
 		"{unit} can't start: its sandbox can't be set up: {what}",
 		advice{"make that directory, or put a - before it in ReadWritePaths= (and the like) in {file}: {systemctl} cat {settings}"},
 	},

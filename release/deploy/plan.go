@@ -295,7 +295,9 @@ func (d *Deployer) askApplied(ctx context.Context, with ...release.Version) (app
 }
 
 // ways are the ways back from a release that is, or would be, the last in the history.
-func (d *Deployer) candidates(h journal.History, onDisk []release.Version, schemas *rollback.Compatibility, from release.Version, not []release.Version) (ways []rollback.Target) {
+func (d *Deployer) candidates(
+	h journal.History, onDisk []release.Version, schemas *rollback.Compatibility, from release.Version, not []release.Version,
+) (ways []rollback.Target) {
 	for _, v := range rollback.Candidates(h, onDisk, not...) {
 		if len(ways) < maxCandidates && d.Tree.Inspect(v, d.Require) == nil {
 			ways = append(ways, schemas.RollbackTo(v, schemas.ReleasesSince(h, v, from, onDisk), d.NoMarker))

@@ -69,7 +69,8 @@ func (h *History) wasDeployed(d *Deploy, at time.Time, proved ...release.Version
 }
 
 func (d Deployed) String() string {
-	return strings.TrimSpace(fmt.Sprint(d.Directory.Device, " ", d.Directory.Inode, " ", d.Directory.Born, " ", nano(d.Began), " ", nano(d.Ended), " ", d.Directory.Handle))
+	i := d.Directory
+	return strings.TrimSpace(fmt.Sprint(i.Device, " ", i.Inode, " ", i.Born, " ", nano(d.Began), " ", nano(d.Ended), " ", i.Handle))
 }
 
 func parseDeployed(text string) (d Deployed) {

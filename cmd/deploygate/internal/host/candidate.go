@@ -203,7 +203,8 @@ var runsScript = regexp.MustCompile(`^(python|pypy)\d*(\.\d+)*$|^(ba|da|z|k)?sh$
 // script is the one that the unit has an interpreter run; "" if it has none, or it isn't known.
 func (c *candidate) script() string {
 	d := c.files
-	if len(d.ExecStart) < 2 || !runsScript.MatchString(filepath.Base(d.Program)) || strings.ContainsAny(d.ExecStart[1], "$ ") || strings.HasPrefix(d.ExecStart[1], "-") {
+	if len(d.ExecStart) < 2 || !runsScript.MatchString(filepath.Base(d.Program)) ||
+		strings.ContainsAny(d.ExecStart[1], "$ ") || strings.HasPrefix(d.ExecStart[1], "-") {
 		return ""
 	}
 	if filepath.IsAbs(d.ExecStart[1]) {

@@ -182,7 +182,8 @@ type editedWalk struct {
 
 func (w *editedWalk) directory(dir string, depth int) {
 	var st unix.Statx_t
-	if depth > maxEditedDepth || unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+	if depth > maxEditedDepth || unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, &st) != nil ||
+		st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return
 	}
 	if dev := unix.Mkdev(st.Dev_major, st.Dev_minor); depth == 0 {
@@ -231,7 +232,8 @@ func (w *editedWalk) entry(file string, e os.DirEntry, depth int) {
 }
 
 // bySystemd are the variables that systemd sets by itself (systemd.exec(5), "Environment variables in spawned processes").
-var bySystemd = regexp.MustCompile(`^(PATH|LANG|LANGUAGE|LC_\w+|USER|LOGNAME|HOME|SHELL|TERM|INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_EXEC_PID|MAINPID|MANAGERPID|` +
+var bySystemd = regexp.MustCompile(`^(PATH|LANG|LANGUAGE|LC_\w+|USER|LOGNAME|HOME|SHELL|TERM|INVOCATION_ID|JOURNAL_STREAM|` +
+	`SYSTEMD_EXEC_PID|MAINPID|MANAGERPID|` +
 	`NOTIFY_SOCKET|LISTEN_\w+|\w+_DIRECTORY|MEMORY_PRESSURE_\w+|WATCHDOG_\w+|FDSTORE|XDG_\w+|DBUS_SESSION_BUS_ADDRESS)$`)
 
 // sameEnvironment tells whether the main process has what the environment files say, and nothing that they may have said
