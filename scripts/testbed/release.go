@@ -131,20 +131,17 @@ func SlowBoot(d time.Duration) Mod {
 }
 
 // HealthyFor has each worker answer 500 to health requests once d has passed
-// since it booted.
+// since it was first asked.
 func HealthyFor(d time.Duration) Mod {
-	return func(f files) {
-		Append("project/__init__.py", "import time\n\nBOOTED = time.monotonic()")(f)
-		Append(viewsFile, `import project
-
-_health = health
+	return Append(viewsFile, `_health = health
+_asked = []
 
 
 def health(request):
-    if time.monotonic() - project.BOOTED > `+seconds(d)+`:
+    _asked.append(time.monotonic())
+    if _asked[-1] - _asked[0] > `+seconds(d)+`:
         return HttpResponse("no longer healthy\n", status=500)
-    return _health(request)`)(f)
-	}
+    return _health(request)`)
 }
 
 // CrashAfter has a worker kill gunicorn's master with SIGKILL once d has
