@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
-	"time"
 
 	"deploygate/gate"
 	"deploygate/release"
@@ -72,90 +70,6 @@ func (d *Deployer) wouldRestart(p Plan) string {
 		return "restart " + d.Service.Name()
 	}
 	return "restart " + d.Service.Name() + " (requests fail meanwhile; behind a socket unit they would wait: deploygate init --socket-activation)"
-}
-
-// swap points the live link at v.
-func (r *run) swap(ctx context.Context, v release.Version) error {
-	return r.step(StepSwap, v, func(gate.Progress) (string, error) { return "current → " + string(v), r.point(ctx, v) })
-}
-
-func (r *run) point(ctx context.Context, v release.Version) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	before, _ := r.Tree.Current()
-	if v == r.report.Requested { // what is gone back to has been on disk for long
-		if err := r.Tree.Flush(v); err != nil {
-			return neverRun(err)
-		}
-	}
-	err := r.Tree.Swap(v)
-	// A swap that failed may have been done all the same: the link as it is decides.
-	if after, lookErr := r.Tree.Current(); lookErr != nil || after != before {
-		r.report.Changed = true
-	}
-	if err != nil {
-		return neverRun(err)
-	}
-	return nil
-}
-
-// restart restarts or reloads the unit, unless it runs v already, and gives what must be running from then on.
-func (r *run) restart(ctx context.Context, v release.Version) (e gate.Target, err error) {
-	err = r.step(StepRestart, v, func(say gate.Progress) (detail string, err error) {
-		unit, err := r.Service.Ready(ctx)
-		if err == nil {
-			e, err = r.expect(v, r.plan)
-		}
-		if err != nil {
-			return "", neverRun(err)
-		}
-		if r.stillRuns(v, e.Dir, unit) {
-			return fmt.Sprintf("%s runs %s already", unit.Name, v), nil
-		}
-		kill := r.hangs && v != r.plan.Target // else systemd would wait for its TimeoutStopSec=, while nobody is served
-		detail = unit.Name
-		change := func(ctx context.Context, say gate.Progress) error { return r.Service.Restart(ctx, kill, say) }
-		if r.reload && unit.Running { // it may have crashed since the preflight
-			change, detail = r.Service.Reload, unit.Name+" was reloaded"
-			e.Reloaded = unit.Processes
-		} else {
-			e.Previous = unit.Invocation
-		}
-		if r.plan.Command == Restart {
-			reread, err := r.Service.Reread(ctx)
-			if err == nil && reread {
-				detail += ", after systemd has read its changed files"
-				_, err = r.Service.Ready(ctx) // what they say now may not work at all
-			}
-			if err != nil {
-				return "", neverRun(err)
-			}
-		}
-		r.report.Changed = true
-		r.attempt = attempt{r.CaptureEvidence, e, time.Now()}
-		return detail, change(ctx, say)
-	})
-	return e, err
-}
-
-// stillRuns tells whether the unit runs v as it is, so that going back to v needs no restart: its process is in v's
-// directory, or, where that tells nothing, v was live and its process from before the deploy is still there.
-func (r *run) stillRuns(v release.Version, dir string, unit Unit) bool {
-	switch {
-	case v == r.plan.Target || !unit.Running || r.ailing:
-		return false
-	case r.plan.InLink:
-		return unit.Dir == dir || strings.HasPrefix(unit.Dir, dir+"/") && !strings.HasSuffix(unit.Dir, " (deleted)")
-	}
-	return v == r.plan.Previous && unit.Invocation == r.plan.Invocation && !r.reloaded
-}
-
-// hangs tells whether a release failed since it gives no answer, or since so many wait for one that nobody gets into the line
-// any more: connect(2) to a unix socket gives EAGAIN then.
-func hangs(failure error) bool {
-	f := gate.AsFinding(gate.LayerHealth, failure)
-	return f.Answer != nil && (f.Answer.Timeout || errors.Is(f.Answer.Err, syscall.EAGAIN)) && !f.Proxied
 }
 
 // passHealth asks the app itself.
