@@ -173,20 +173,10 @@ func (u Unit) listen(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// InLink tells whether the unit's working directory goes through link, so that its processes run in the release that
-// link named when they started.
-func (d Description) InLink(link string) bool {
-	dir := d.WorkingDirectory
-	if to := d.Option("--chdir", ""); filepath.IsAbs(to) {
-		dir = to // gunicorn goes there after systemd's WorkingDirectory=
-	}
-	return through(dir, link)
-}
-
 // UsesLink tells whether the unit goes through link at all: a unit that doesn't is not changed by a swap.
 func (d Description) UsesLink(link string) bool {
 	mentions := func(s string) bool { return mentions(s, link) }
-	return d.InLink(link) || through(d.WorkingDirectory, link) ||
+	return Through(d.WorkingDirectory, link) ||
 		slices.ContainsFunc(d.ExecStart, mentions) || slices.ContainsFunc(d.Environment, mentions)
 }
 
@@ -195,7 +185,7 @@ func mentions(s, link string) bool {
 	for {
 		_, after, found := strings.Cut(s, link)
 		if !found {
-			return through(s, link)
+			return Through(s, link)
 		}
 		if after == "" || !strings.ContainsRune("-._+", rune(after[0])) && !isAlphanumeric(after[0]) {
 			return true
@@ -208,36 +198,8 @@ func isAlphanumeric(b byte) bool {
 	return b >= '0' && b <= '9' || b >= 'A' && b <= 'Z' || b >= 'a' && b <= 'z'
 }
 
-// Option gives the value of the last long (or short) option among gunicorn's arguments, "" if it isn't there.
-func (d Description) Option(long, short string) string {
-	if vs := d.options(long, short); len(vs) > 0 {
-		return vs[len(vs)-1]
-	}
-	return ""
-}
-
-func (d Description) options(long, short string) (values []string) {
-	for i, arg := range d.ExecStart {
-		next := func() string {
-			if i+1 < len(d.ExecStart) {
-				return d.ExecStart[i+1]
-			}
-			return ""
-		}
-		switch {
-		case arg == long, short != "" && arg == short:
-			values = append(values, next())
-		case strings.HasPrefix(arg, long+"="):
-			values = append(values, strings.TrimPrefix(arg, long+"="))
-		case short != "" && strings.HasPrefix(arg, short) && !strings.HasPrefix(arg, "--"):
-			values = append(values, strings.TrimPrefix(strings.TrimPrefix(arg, short), "="))
-		}
-	}
-	return values
-}
-
-// through tells whether p is link or below it, by the path's text or by where link's directory really is.
-func through(p, link string) bool {
+// Through reports whether p is link or below it, by the path's text or by where link's directory really is.
+func Through(p, link string) bool {
 	if !filepath.IsAbs(p) {
 		return false
 	}
@@ -251,56 +213,4 @@ func through(p, link string) bool {
 	}
 	real := filepath.Join(dir, filepath.Base(link))
 	return p == real || strings.HasPrefix(p, real+"/")
-}
-
-// Bind finds where gunicorn listens, in its own syntax: its .socket unit, which beats everything else (sd_listen_fds(3)),
-// else the first --bind or -b of its command line, else of GUNICORN_CMD_ARGS in the unit's Environment=. A bind in a
-// configuration file or behind a variable is not known: ok is false, and why says what was in the way.
-func (d Description) Bind() (bind, why string, ok bool) {
-	if d.Listen != "" {
-		return d.Listen, "", true
-	}
-	binds := d.Binds()
-	switch {
-	case !d.IsGunicorn():
-		return "", "its ExecStart does not name gunicorn", false
-	case len(binds) > 0:
-		bind = strings.TrimSpace(strings.Split(binds[0], ",")[0])
-		if strings.Contains(bind, "$") {
-			return "", "its --bind " + bind + " is a variable", false
-		}
-		if file, isUnix := strings.CutPrefix(bind, "unix:"); isUnix && !strings.HasPrefix(file, "/") && d.WorkingDirectory != "" {
-			dir := d.Option("--chdir", "")
-			if !filepath.IsAbs(dir) {
-				dir = filepath.Join(d.WorkingDirectory, dir)
-			}
-			bind = "unix:" + filepath.Join(dir, file)
-		}
-		return bind, "", true
-	case d.Option("--config", "-c") != "":
-		return "", "its bind is in " + d.Option("--config", "-c"), false
-	}
-	return "", "its ExecStart has no --bind", false
-}
-
-// Binds gives every --bind or -b, as it is written: of the command line, else of GUNICORN_CMD_ARGS in Environment=.
-func (d Description) Binds() []string {
-	binds := d.options("--bind", "-b")
-	if len(binds) > 0 {
-		return binds
-	}
-	for _, e := range d.Environment {
-		if args, found := strings.CutPrefix(e, "GUNICORN_CMD_ARGS="); found {
-			words := strings.Fields(strings.NewReplacer(`'`, "", `"`, "").Replace(args))
-			binds = Description{ExecStart: words}.options("--bind", "-b")
-		}
-	}
-	return binds
-}
-
-// IsGunicorn tells whether ExecStart names gunicorn, itself or as a module.
-func (d Description) IsGunicorn() bool {
-	return slices.ContainsFunc(d.ExecStart, func(arg string) bool {
-		return strings.HasPrefix(filepath.Base(arg), "gunicorn")
-	})
 }

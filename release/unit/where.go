@@ -97,7 +97,7 @@ func (d Description) NamesRelease(releases string) string {
 		if !found || !strings.HasPrefix(p, "-") {
 			value = p
 		}
-		if through(value, releases) && filepath.Clean(value) != releases {
+		if Through(value, releases) && filepath.Clean(value) != releases {
 			return value
 		}
 	}

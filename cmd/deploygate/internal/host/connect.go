@@ -24,6 +24,7 @@ import (
 	"deploygate/gate/proxy/nginx"
 	"deploygate/release"
 	"deploygate/release/deploy"
+	"deploygate/release/server/gunicorn"
 	"deploygate/release/unit"
 )
 
@@ -97,9 +98,10 @@ func unitLog(u unit.Unit, scope unit.Scope) func(context.Context, time.Time) []g
 		if err != nil {
 			return lines
 		}
+		line := lineOf(d)
 		for _, option := range []string{"--error-logfile", "--log-file"} {
-			if file := d.Option(option, ""); filepath.IsAbs(file) {
-				more, _ := unit.LogFile(file, appUser(scope, d))
+			if file := line.Option(option); filepath.IsAbs(file) {
+				more, _ := gunicorn.ReadLog(file, appUser(scope, d))
 				lines = append(lines, within(more, since, time.Now())...)
 			}
 		}
@@ -145,7 +147,7 @@ func (h *Host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolo
 		}
 		var why string
 		var ok bool
-		if bind, why, ok = d.Bind(); !ok {
+		if bind, why, ok = Bind(d); !ok {
 			return gate.NewFinding(gate.LayerSocket, gate.Unknown, fmt.Sprintf("cannot tell where %s listens: %s", u.Name(), why)).
 				Advise(`set health.bind to what gunicorn binds, like "unix:/run/gunicorn/gunicorn.sock" or "127.0.0.1:8000"`)
 		}

@@ -202,7 +202,7 @@ func interpreter(program string) string {
 
 // gunicornTimeout is how long a worker may take; 0 where it isn't known: a configuration file may say it.
 func (v *evidence) gunicornTimeout() time.Duration {
-	if s := v.files.Option("--timeout", "-t"); s != "" {
+	if s := lineOf(v.files).Option("--timeout"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 0 {
 			return 0
@@ -210,7 +210,7 @@ func (v *evidence) gunicornTimeout() time.Duration {
 		return time.Duration(n) * time.Second
 	}
 	_, err := untrusted.Stat(filepath.Join(v.files.WorkingDirectory, "gunicorn.conf.py"))
-	if v.files.Option("--config", "-c") != "" || !errors.Is(err, fs.ErrNotExist) || !v.files.IsGunicorn() {
+	if lineOf(v.files).Option("--config") != "" || !errors.Is(err, fs.ErrNotExist) || !lineOf(v.files).Is {
 		return 0
 	}
 	return 30 * time.Second // gunicorn's default

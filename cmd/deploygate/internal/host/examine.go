@@ -11,6 +11,7 @@ import (
 	"deploygate/gate/diagnosis"
 	"deploygate/release"
 	"deploygate/release/deploy"
+	"deploygate/release/server/gunicorn"
 	"deploygate/release/unit"
 )
 
@@ -95,8 +96,8 @@ func (v *evidence) logs(ctx context.Context, q unit.LogQuery) {
 		}
 	}
 	for _, option := range []string{"--error-logfile", "--log-file"} {
-		if file := v.files.Option(option, ""); strings.HasPrefix(file, "/") {
-			more, err := unit.LogFile(file, appUser(v.Config.Service.Manager, v.files))
+		if file := lineOf(v.files).Option(option); strings.HasPrefix(file, "/") {
+			more, err := gunicorn.ReadLog(file, appUser(v.Config.Service.Manager, v.files))
 			if err != nil {
 				v.unread("gunicorn's log", err, "tail -n 100 "+file)
 			}

@@ -14,7 +14,8 @@ import (
 	"deploygate/gate"
 	"deploygate/gate/diagnosis"
 	"deploygate/gate/untrusted"
-	"deploygate/release/rehearsal"
+	"deploygate/release/server"
+	"deploygate/release/server/gunicorn"
 	"deploygate/release/unit"
 )
 
@@ -72,7 +73,7 @@ func (v *evidence) starts(ctx context.Context, n unit.Needs) {
 		path.Problem = now.needed(p, v.programDirs())
 		u.Paths = append(u.Paths, path)
 	}
-	names, err := rehearsal.Read(v.command())
+	names, err := gunicorn.Read(v.command())
 	if err == nil && names.Given {
 		v.needs(gate.BadOption, "--config", names.Config, missingReason(names.Config))
 	}
@@ -116,9 +117,9 @@ func (f pathfinder) needed(p unit.NeededPath, dirs []string) string {
 }
 
 // command is the unit's command, as it is to be read.
-func (v *evidence) command() rehearsal.Live {
+func (v *evidence) command() server.Live {
 	d := v.files
-	l := rehearsal.Live{Command: rehearsal.Command{Args: d.ExecStart, Dir: d.WorkingDirectory, Environment: d.Environment}, Link: v.tree.CurrentPath()}
+	l := server.Live{Command: server.Command{Args: d.ExecStart, Dir: d.WorkingDirectory, Environment: d.Environment}, Link: v.tree.CurrentPath()}
 	if d.Program != "" && len(d.ExecStart) > 0 {
 		l.Args = append([]string{d.Program}, d.ExecStart[1:]...)
 	}

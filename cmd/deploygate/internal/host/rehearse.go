@@ -16,7 +16,8 @@ import (
 	"deploygate/gate/probe"
 	"deploygate/release"
 	"deploygate/release/deploy"
-	"deploygate/release/rehearsal"
+	"deploygate/release/server"
+	"deploygate/release/server/gunicorn"
 	"deploygate/release/unit"
 )
 
@@ -99,10 +100,10 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c candidateC
 	if err != nil {
 		return c, err
 	}
-	to := rehearsal.Candidate{
+	to := server.Candidate{
 		Release: dir, Bind: s.bindTo(), PIDFile: filepath.Join(s.runtimeDirectory(), "gunicorn.pid"), Workers: s.Config.Rehearse.Workers,
 	}
-	live := rehearsal.Live{Command: rehearsal.Command{
+	live := server.Live{Command: server.Command{
 		Args: d.ExecStart, Dir: d.WorkingDirectory, Environment: d.Environment,
 	}, Link: s.tree.CurrentPath()}
 	if d.Program != "" {
@@ -115,21 +116,21 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c candidateC
 	c.live = d
 	c.Name, c.RuntimeDirectory, c.Limit = s.unitName(), s.name, s.Config.Health.Deadline+rehearseGrace
 	c.expect = gate.Target{Version: string(v), Dir: dir, Releases: filepath.Dir(dir)}
-	for _, p := range []string{strings.TrimPrefix(s.bind, "unix:"), d.PIDFile, d.Option("--pid", "-p")} {
+	for _, p := range []string{strings.TrimPrefix(s.bind, "unix:"), d.PIDFile, lineOf(d).Option("--pid")} {
 		if filepath.IsAbs(p) {
 			c.Protect = append(c.Protect, p)
 		}
 	}
-	var command rehearsal.Command
+	var command server.Command
 	if run := s.Config.Rehearse.Run; len(run) > 0 {
 		command.Dir = c.Point(d.WorkingDirectory)
 		for _, assignment := range d.Environment {
 			command.Environment = append(command.Environment, c.Point(assignment))
 		}
-		command.Args, err = rehearsal.Fill(run, to)
+		command.Args, err = server.Fill(run, to)
 	} else {
-		c.expect.InDir = d.InLink(live.Link)
-		command, err = rehearsal.Rewrite(ctx, live, to)
+		c.expect.InDir = inLink(d, live.Link)
+		command, err = gunicorn.Rewrite(ctx, live, to)
 	}
 	if err != nil {
 		return c, gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("cannot rehearse %s: %v", v, err)).

@@ -10,7 +10,7 @@ import (
 	"deploygate/gate/program"
 	"deploygate/release"
 	"deploygate/release/deploy"
-	"deploygate/release/rehearsal"
+	"deploygate/release/server"
 	"deploygate/release/unit"
 )
 
@@ -25,7 +25,7 @@ type runner struct {
 // settings and code, as it will when it is live.
 func pointed(tree *release.Tree) func(dir, path string) string {
 	return func(dir, path string) string {
-		return rehearsal.Candidate{Release: dir}.Point(tree.CurrentPath(), path)
+		return server.Candidate{Release: dir}.Point(tree.CurrentPath(), path)
 	}
 }
 

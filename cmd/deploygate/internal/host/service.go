@@ -13,6 +13,8 @@ import (
 	"deploygate/gate"
 	"deploygate/gate/untrusted"
 	"deploygate/release/deploy"
+	"deploygate/release/server"
+	"deploygate/release/server/gunicorn"
 	"deploygate/release/unit"
 )
 
@@ -105,6 +107,21 @@ func (s *appService) Reread(ctx context.Context) (bool, error) { return s.unit.R
 
 func (s *appService) reloads() bool { return s.config.Service.Action == config.ActionReload }
 
+// lineOf is what the unit's command tells gunicorn.
+func lineOf(d unit.Description) gunicorn.Line { return gunicorn.Parse(server.CommandOf(d)) }
+
+// Bind returns where the app listens as its unit says, in gunicorn's syntax. Its .socket unit beats everything else
+// (sd_listen_fds(3)). Where ok is false, why says what keeps it from being known.
+func Bind(d unit.Description) (bind, why string, ok bool) {
+	if d.Listen != "" {
+		return d.Listen, "", true
+	}
+	return lineOf(d).Bind()
+}
+
+// inLink reports whether the unit's processes work in what the link named when they started.
+func inLink(d unit.Description, link string) bool { return unit.Through(lineOf(d).Dir(), link) }
+
 // whereabouts is how the app's unit goes through the live link.
 type whereabouts struct {
 	inLink    bool // its main process works in the release that the link names
@@ -144,7 +161,7 @@ func (s *appService) whereabouts(ctx context.Context, d unit.Description) (w whe
 				"or environment", d.MainPID, seen.Seen)).
 			Advise(advice)
 	case byText:
-		return whereabouts{inLink: d.InLink(s.link)}, nil
+		return whereabouts{inLink: inLink(d, s.link)}, nil
 	}
 	return whereabouts{inLink: true, uncertain: true}, nil
 }

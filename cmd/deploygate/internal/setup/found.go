@@ -23,6 +23,8 @@ import (
 	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/journal"
+	"deploygate/release/server"
+	"deploygate/release/server/gunicorn"
 	"deploygate/release/unit"
 )
 
@@ -231,7 +233,7 @@ func (f *found) findUnit(ctx context.Context, manager *unit.Manager, name string
 		if err != nil {
 			return d, err
 		}
-		if d.LoadState == "loaded" && d.IsGunicorn() {
+		if d.LoadState == "loaded" && gunicorn.Parse(server.CommandOf(d)).Is {
 			running = append(running, d)
 		}
 	}
@@ -256,7 +258,7 @@ var currentLink = regexp.MustCompile(`(/[^\s:=,;'"]*?[^\s:=,;'"/])/current(?:[/\
 // rootOf is the directory that holds the link that a unit goes through.
 func rootOf(d unit.Description) (root, at string) {
 	type place struct{ text, at string }
-	places := []place{{d.WorkingDirectory, "WorkingDirectory="}, {d.Option("--chdir", ""), "--chdir"}}
+	places := []place{{d.WorkingDirectory, "WorkingDirectory="}, {gunicorn.Parse(server.CommandOf(d)).Option("--chdir"), "--chdir"}}
 	for _, word := range append([]string{d.Program}, d.ExecStart...) {
 		places = append(places, place{word, "ExecStart="})
 	}
@@ -274,7 +276,7 @@ func rootOf(d unit.Description) (root, at string) {
 // findBind says where the app listens: as its unit says, which is read again at each deploy, or where its main process
 // does.
 func (f *found) findBind(d unit.Description) {
-	bind, why, ok := d.Bind()
+	bind, why, ok := host.Bind(d)
 	if ok {
 		if _, err := probe.ParseBind(bind); err == nil {
 			f.bind, f.bindRead, f.bindAt = bind, true, "not needed: it is read from "+d.Name+" at each deploy"

@@ -14,10 +14,13 @@ import (
 	"syscall"
 
 	"deploygate/cmd/deploygate/internal/config"
+	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/cmd/deploygate/internal/setup/socketunit"
 	"deploygate/gate/probe"
 	"deploygate/gate/socket"
 	"deploygate/gate/untrusted"
+	"deploygate/release/server"
+	"deploygate/release/server/gunicorn"
 	"deploygate/release/unit"
 )
 
@@ -44,14 +47,14 @@ func WriteSocketUnit(ctx context.Context, manager *unit.Manager, d unit.Descript
 
 // SocketUnit collects what a socket unit for the service has to be like.
 func SocketUnit(c *config.Config, d unit.Description) (socketunit.Pair, error) {
-	bind, why, known := d.Bind()
+	bind, why, known := host.Bind(d)
 	if !known {
 		if bind = c.Health.Bind; bind == "" {
 			return socketunit.Pair{}, fmt.Errorf("it isn't known where %s listens: %s; set health.bind to it", d.Name, why)
 		}
 	}
 	f := socketunit.Facts{
-		Service: d, Scope: c.Service.Manager, Gunicorn: d.IsGunicorn() || isGunicorn(d.MainPID),
+		Service: d, Scope: c.Service.Manager, Gunicorn: gunicorn.Parse(server.CommandOf(d)).Is || isGunicorn(d.MainPID),
 		Releases: filepath.Join(c.Root, "releases"), Runtime: "/run", Dir: "/etc/systemd/system",
 	}
 	if real, err := untrusted.EvalSymlinks(f.Releases); err == nil {

@@ -21,6 +21,8 @@ import (
 	"strconv"
 	"strings"
 
+	"deploygate/release/server"
+	"deploygate/release/server/gunicorn"
 	"deploygate/release/unit"
 )
 
@@ -100,16 +102,17 @@ func Make(f Facts) (Pair, error) {
 
 // refuse says why a socket unit would break the service.
 func (f *Facts) refuse() error {
-	d := &f.Service
+	d, line := &f.Service, f.line()
+	binds := line.Binds()
 	switch {
 	case !f.Gunicorn:
 		return fmt.Errorf("%s does not run gunicorn itself, and what else would take a socket of systemd isn't known", d.Name)
 	case !slices.Contains([]string{"simple", "exec", "idle", "notify", "notify-reload"}, d.Type):
 		return fmt.Errorf("%s has Type=%s: gunicorn in the background doesn't take a socket of systemd; run it in the foreground, with Type=notify", d.Name, d.Type)
-	case slices.Contains(f.options().ExecStart, "--daemon"), slices.Contains(f.options().ExecStart, "-D"):
+	case line.Has("--daemon"):
 		return fmt.Errorf("%s runs gunicorn with --daemon: in the background it doesn't take a socket of systemd; take that out, with Type=notify", d.Name)
-	case len(d.Binds()) > 1 || len(d.Binds()) == 1 && strings.Contains(d.Binds()[0], ","):
-		return fmt.Errorf("%s has several binds (%s), and this makes a socket unit for one: leave one bind in it", d.Name, strings.Join(d.Binds(), ", "))
+	case len(binds) > 1 || len(binds) == 1 && strings.Contains(binds[0], ","):
+		return fmt.Errorf("%s has several binds (%s), and this makes a socket unit for one: leave one bind in it", d.Name, strings.Join(binds, ", "))
 	case f.Seen != nil && len(f.Seen.More) > 0:
 		return fmt.Errorf("%s also listens on %s, and with a socket unit gunicorn would listen on that unit's socket alone: leave "+
 			"one bind in it", d.Name, strings.Join(f.Seen.More, ", "))
@@ -215,10 +218,10 @@ func (f *Facts) withoutSockets() (left []string, taken bool) {
 // rights are what the socket has, as it was seen, or as gunicorn will make it. Where its directory becomes the socket
 // unit's, which everybody may enter, whom the old one kept out the socket keeps out.
 func (f *Facts) rights(taken bool) (Rights, error) {
-	d, options := &f.Service, f.options()
-	r := Rights{Owner: cmp.Or(options.Option("--user", "-u"), d.User), Group: cmp.Or(options.Option("--group", "-g"), d.Group), Mode: 0o777}
+	d, line := &f.Service, f.line()
+	r := Rights{Owner: cmp.Or(line.Option("--user"), d.User), Group: cmp.Or(line.Option("--group"), d.Group), Mode: 0o777}
 	dir := Rights{d.User, d.Group, fs.FileMode(d.RuntimeDirectoryMode)}
-	if umask := options.Option("--umask", "-m"); umask != "" {
+	if umask := line.Option("--umask"); umask != "" {
 		mask, err := strconv.ParseUint(umask, 0, 9)
 		if err != nil {
 			return r, fmt.Errorf("gunicorn's --umask %s is not understood: start %s, then its socket's mode can be seen", umask, d.Name)
@@ -246,12 +249,8 @@ func (f *Facts) rights(taken bool) (Rights, error) {
 	return r, nil
 }
 
-// options are gunicorn's own: python has a -m and a -u, too.
-func (f *Facts) options() unit.Description {
-	argv := f.Service.ExecStart
-	i := slices.IndexFunc(argv, func(word string) bool { return strings.HasPrefix(path.Base(word), "gunicorn") })
-	return unit.Description{ExecStart: argv[i+1:]}
-}
+// line is what the service tells gunicorn.
+func (f *Facts) line() gunicorn.Line { return gunicorn.Parse(server.CommandOf(f.Service)) }
 
 var ownerName = regexp.MustCompile(`^[A-Za-z0-9_.@-]*\$?$`)
 

@@ -1,4 +1,4 @@
-package rehearsal
+package gunicorn
 
 import (
 	"errors"
@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"deploygate/release/server"
 )
 
 const (
@@ -28,7 +30,7 @@ var units = []string{
 }
 
 // compose makes a live unit of a fuzzer's bytes: each is a unit, those above 127 join the words before and after.
-func compose(s site, data string) Live {
+func compose(s site, data string) server.Live {
 	all := [][]string{{}}
 	for _, b := range []byte(data) {
 		if b&0x7f == 0x7f {
@@ -43,8 +45,8 @@ func compose(s site, data string) Live {
 		}
 		*last = append(*last, words...)
 	}
-	live := Live{
-		Command: Command{
+	live := server.Live{
+		Command: server.Command{
 			Args:        append([]string{s.root + "/venv/bin/gunicorn"}, all[0]...),
 			Dir:         s.link,
 			Environment: []string{"ROOT=" + s.link + "/src", "BASE=" + s.root, "T=60", "APP=app:app", "OPTS=--bind unix:/run/live/other.sock"},
@@ -79,7 +81,7 @@ func FuzzRewrite(f *testing.F) {
 		live := compose(s, data)
 		got, err := Rewrite(t.Context(), live, s.stage)
 		if err != nil {
-			u, ok := errors.AsType[*Uncertain](err)
+			u, ok := errors.AsType[*server.Uncertain](err)
 			if !ok || u.Summary == "" || strings.ContainsAny(u.Summary, "\n\x00") {
 				t.Fatalf("Rewrite: %v", err)
 			}
@@ -91,7 +93,7 @@ func FuzzRewrite(f *testing.F) {
 				t.Errorf("%q is the live release's", arg)
 			}
 		}
-		for _, text := range slices.Concat(got.arguments(live.Files), got.Args, got.Environment, []string{got.Dir}) {
+		for _, text := range slices.Concat(argumentsOf(got, live.Files), got.Args, got.Environment, []string{got.Dir}) {
 			if through.MatchString(text) {
 				t.Errorf("%q goes through the live link", text)
 			}

@@ -1,4 +1,4 @@
-package rehearsal
+package gunicorn
 
 import (
 	"errors"
@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"deploygate/release/server"
 )
 
 func TestWhatACommandNames(t *testing.T) {
@@ -37,7 +39,7 @@ func TestWhatACommandNames(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := Live{Command: Command{Args: strings.Fields(c.command), Dir: c.dir, Environment: c.environment}, Link: current}
+			l := server.Live{Command: server.Command{Args: strings.Fields(c.command), Dir: c.dir, Environment: c.environment}, Link: current}
 			got, err := Read(l)
 			if err != nil {
 				t.Fatal(err)
@@ -47,8 +49,8 @@ func TestWhatACommandNames(t *testing.T) {
 			}
 		})
 	}
-	_, err := Read(Live{Command: Command{Args: []string{"/srv/app/current/start", "shop:app"}, Dir: current}, Link: current})
-	if _, is := errors.AsType[*Uncertain](err); !is {
+	_, err := Read(server.Live{Command: server.Command{Args: []string{"/srv/app/current/start", "shop:app"}, Dir: current}, Link: current})
+	if _, is := errors.AsType[*server.Uncertain](err); !is {
 		t.Errorf("a wrapper: %v", err)
 	}
 }

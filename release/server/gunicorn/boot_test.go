@@ -1,4 +1,4 @@
-package rehearsal
+package gunicorn
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"deploygate/release/server"
 )
 
 // TestBootsBesideTheLiveRelease runs both, and sees that the live one doesn't notice.
@@ -30,8 +32,8 @@ func TestBootsBesideTheLiveRelease(t *testing.T) {
 				s.write(t, "releases/"+v+"/gunicorn.conf.py", "bind = 'unix:{root}/run/conf.sock'\npidfile = '{root}/run/conf.pid'\n"+
 					"errorlog = '{root}/e.log'\naccesslog = '{root}/a.log'\nraw_env = ['CONF="+v+"']\n")
 			}
-			live := Live{
-				Command: Command{
+			live := server.Live{
+				Command: server.Command{
 					Args: s.fillAll(strings.Fields(g + "-b unix:{root}/run/live.sock -p {root}/run/live.pid -w 1 --graceful-timeout 1 --chdir src app:app")),
 					Dir:  s.link, Environment: []string{"HERE=" + s.link, "GUNICORN_CMD_ARGS=--bind unix:" + s.root + "/run/env.sock"},
 				},
@@ -73,10 +75,10 @@ func TestBootsBesideTheLiveRelease(t *testing.T) {
 }
 
 // start runs a command as systemd would, but with this gunicorn.
-func (g gunicorn) start(t *testing.T, c Command) *exec.Cmd {
+func (g gunicorn) start(t *testing.T, c server.Command) *exec.Cmd {
 	t.Helper()
 	args := append(g.command[1:len(g.command):len(g.command)], "-m", "gunicorn")
-	cmd := exec.CommandContext(t.Context(), g.command[0], append(args, c.arguments(nil)...)...)
+	cmd := exec.CommandContext(t.Context(), g.command[0], append(args, argumentsOf(c, nil)...)...)
 	cmd.Dir, cmd.Env = c.Dir, append(append([]string{}, g.env...), c.Environment...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	said := &strings.Builder{}

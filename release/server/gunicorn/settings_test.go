@@ -1,4 +1,4 @@
-package rehearsal
+package gunicorn
 
 import (
 	"encoding/json"
@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"deploygate/release/python"
+	"deploygate/release/server"
 )
 
 func TestConfigurationFile(t *testing.T) {
@@ -113,7 +114,7 @@ func TestConfigurationFileThatIsNoPython(t *testing.T) {
 			s := newSite(t)
 			s.write(t, "releases/v42/gunicorn.conf.py", c.text)
 			_, err := Rewrite(t.Context(), row{exec: g + "app:app"}.live(s), s.stage)
-			u, ok := errors.AsType[*Uncertain](err)
+			u, ok := errors.AsType[*server.Uncertain](err)
 			if !ok || !strings.HasPrefix(u.Summary, s.stage.Release+"/gunicorn.conf.py is not Python 3.") {
 				t.Fatalf("Rewrite: %v", err)
 			}

@@ -1,10 +1,12 @@
-package rehearsal
+package gunicorn
 
 import (
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"deploygate/release/server"
 )
 
 // cmdArgs is the environment variable that gunicorn takes arguments from. The command line beats it, and it beats the
@@ -13,10 +15,10 @@ const cmdArgs = "GUNICORN_CMD_ARGS"
 
 // arguments points gunicorn's arguments at the candidate, and leaves out those whose place the rehearsal's own take.
 func (w *work) arguments() error {
-	words := make([]word, len(w.words))
+	words := make([]server.Word, len(w.words))
 	for i, raw := range w.words {
 		var err error
-		if words[i], err = w.variables.expand(raw); err != nil {
+		if words[i], err = w.variables.Expand(raw); err != nil {
 			return err
 		}
 	}
@@ -32,7 +34,7 @@ func (w *work) arguments() error {
 	w.adopt(line)
 	w.liveRoot, w.root = w.live, w.dir
 	if w.chdir.valued {
-		w.liveRoot, w.root = join(w.live, w.chdir.value.text), join(w.dir, w.text(w.chdir))
+		w.liveRoot, w.root = join(w.live, w.chdir.value.Text), join(w.dir, w.text(w.chdir))
 	}
 	if w.kept, err = w.keep(line, "its ExecStart"); err != nil {
 		return err
@@ -43,7 +45,7 @@ func (w *work) arguments() error {
 // join enters a directory from another one; "" is one that is not known.
 func join(dir, p string) string {
 	switch {
-	case strings.Contains(p, unknown):
+	case strings.Contains(p, server.Unknown):
 		return ""
 	case filepath.IsAbs(p):
 		return filepath.Clean(p)
@@ -66,7 +68,7 @@ func (w *work) adopt(args []argument) {
 			w.chdir = a
 		}
 	}
-	if w.config.value.text == "" {
+	if w.config.value.Text == "" {
 		w.config = before
 	}
 }
@@ -76,7 +78,7 @@ func (w *work) keep(args []argument, where string) (words []string, err error) {
 	for _, a := range args {
 		switch {
 		case a.option != nil && a.option.use == refused:
-			return nil, uncertain("%s has %s, %s", where, a.head, a.option.why)
+			return nil, server.Unsure("%s has %s, %s", where, a.head, a.option.why)
 		case a.option != nil && a.option.use != kept:
 			continue
 		case !a.valued:
@@ -84,9 +86,9 @@ func (w *work) keep(args []argument, where string) (words []string, err error) {
 			continue
 		}
 		// As it was, if systemd makes of that what the candidate must get.
-		v, text := w.link.point(a.value.raw), w.text(a)
-		if again, err := w.variables.expand(v); a.value.known() && (err != nil || again.text != text) {
-			v = escape(text)
+		v, text := w.link.Point(a.value.Raw), w.text(a)
+		if again, err := w.variables.Expand(v); a.value.Known() && (err != nil || again.Text != text) {
+			v = server.Escape(text)
 		}
 		if a.apart {
 			words = append(words, a.head, v)
@@ -99,17 +101,17 @@ func (w *work) keep(args []argument, where string) (words []string, err error) {
 
 // text is the value that the candidate must get.
 func (w *work) text(a argument) string {
-	text := w.link.point(a.value.text)
+	text := w.link.Point(a.value.Text)
 	switch {
 	case a.is("--chdir"):
-		return w.link.relative(text, w.live)
+		return w.link.Relative(text, w.live)
 	case a.is("--config"):
 		scheme, file := cutScheme(text)
-		return scheme + w.link.relative(file, w.live)
+		return scheme + w.link.Relative(file, w.live)
 	case a.is("--pythonpath"):
 		dirs := strings.Split(text, ",")
 		for i, dir := range dirs {
-			dirs[i] = w.link.relative(dir, w.liveRoot)
+			dirs[i] = w.link.Relative(dir, w.liveRoot)
 		}
 		return strings.Join(dirs, ",")
 	}
@@ -130,11 +132,11 @@ func cutScheme(config string) (scheme, rest string) {
 func (w *work) sortVariable() ([]argument, error) {
 	texts, ok := split(w.variables[cmdArgs])
 	if !ok {
-		return nil, uncertain("its %s has a quote that nothing closes", cmdArgs)
+		return nil, server.Unsure("its %s has a quote that nothing closes", cmdArgs)
 	}
-	words := make([]word, len(texts))
+	words := make([]server.Word, len(texts))
 	for i, text := range texts {
-		words[i] = word{raw: escape(text), text: text}
+		words[i] = server.Word{Raw: server.Escape(text), Text: text}
 	}
 	return sorted(words, "its "+cmdArgs)
 }
@@ -149,11 +151,11 @@ func (w *work) changeVariable(args []argument) error {
 		return err
 	}
 	for i, raw := range words {
-		again, err := w.variables.expand(raw)
+		again, err := w.variables.Expand(raw)
 		if err != nil {
 			return err
 		}
-		words[i] = again.text
+		words[i] = again.Text
 	}
 	for i, assignment := range w.environment {
 		if was, found := strings.CutPrefix(assignment, cmdArgs+"="); found {
@@ -171,9 +173,9 @@ func (w *work) leaveVariable(args []argument) error {
 		switch {
 		case a.option == nil:
 		case a.option.use == shared, a.option.use == refused:
-			return uncertain("its EnvironmentFile sets %s with %s, %s", cmdArgs, a.head, a.option.why)
-		case a.option.use == kept && (w.link.mentioned(a.value.text) || w.text(a) != a.value.text):
-			return uncertain("its EnvironmentFile sets %s with a path through %s", cmdArgs, w.link.name())
+			return server.Unsure("its EnvironmentFile sets %s with %s, %s", cmdArgs, a.head, a.option.why)
+		case a.option.use == kept && (w.link.Mentioned(a.value.Text) || w.text(a) != a.value.Text):
+			return server.Unsure("its EnvironmentFile sets %s with a path through %s", cmdArgs, w.link.Name())
 		case a.is("--access-logfile"):
 			w.accesslog = true
 		}

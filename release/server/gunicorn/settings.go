@@ -1,4 +1,4 @@
-package rehearsal
+package gunicorn
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 
 	"deploygate/gate/untrusted"
 	"deploygate/release/python"
+	"deploygate/release/server"
 )
 
 //go:embed settings.py
@@ -45,13 +46,13 @@ type statement struct {
 // that systemd sets, whatever --chdir says.
 func (w *work) configuration(ctx context.Context) error {
 	file := filepath.Join(w.dir, "gunicorn.conf.py")
-	if w.config.value.text != "" {
+	if w.config.value.Text != "" {
 		scheme, p := cutScheme(w.text(w.config))
 		switch {
-		case !w.config.value.known():
-			return uncertain("its --config has a variable that is not known")
+		case !w.config.value.Known():
+			return server.Unsure("its --config has a variable that is not known")
 		case scheme == "python:":
-			return uncertain("its --config is a Python module, which may do anything")
+			return server.Unsure("its --config is a Python module, which may do anything")
 		}
 		file = join(w.dir, p)
 		if err := w.notLive("its configuration file", file, filepath.Dir(file)); err != nil {
@@ -63,20 +64,20 @@ func (w *work) configuration(ctx context.Context) error {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
 		return nil // gunicorn has none, or will say so
 	case err != nil:
-		return uncertain("%s can't be read: %v", file, untrusted.Cause(err))
+		return server.Unsure("%s can't be read: %v", file, untrusted.Cause(err))
 	case more:
-		return uncertain("%s is longer than %d KiB", file, maxSettings>>10)
+		return server.Unsure("%s is longer than %d KiB", file, maxSettings>>10)
 	}
 	statements, problem, err := w.parse(ctx, text)
 	switch {
 	case err != nil:
 		return err
 	case problem != "":
-		return uncertain("%s %s", file, problem)
+		return server.Unsure("%s %s", file, problem)
 	}
 	for _, s := range statements {
 		if why := w.judge(s, statements); why != "" {
-			return uncertain("%s, line %d, %s", file, s.Line, why)
+			return server.Unsure("%s, line %d, %s", file, s.Line, why)
 		}
 	}
 	return nil
@@ -176,8 +177,8 @@ func (w *work) judge(s statement, all []statement) string {
 			return "sets " + name + ", " + why
 		}
 	}
-	if slices.ContainsFunc(s.Strings, w.link.mentioned) && !s.beaten() {
-		return "names " + w.link.name()
+	if slices.ContainsFunc(s.Strings, w.link.Mentioned) && !s.beaten() {
+		return "names " + w.link.Name()
 	}
 	return ""
 }

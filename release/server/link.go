@@ -1,4 +1,4 @@
-package rehearsal
+package server
 
 import (
 	"path/filepath"
@@ -7,15 +7,16 @@ import (
 	"deploygate/gate/untrusted"
 )
 
-// link points what goes through the live link at the candidate's directory.
-type link struct {
+// Link points what goes through the live link at the candidate's directory.
+type Link struct {
 	names   []string // as it is named, and as it is reached if a directory above it is a link itself
 	release string
-	used    bool // something went through it
+	Used    bool // something went through it
 }
 
-func newLink(name, release string) *link {
-	l := &link{names: []string{filepath.Clean(name)}, release: filepath.Clean(release)}
+// NewLink returns the live link of that name, to be pointed at a release's directory.
+func NewLink(name, release string) *Link {
+	l := &Link{names: []string{filepath.Clean(name)}, release: filepath.Clean(release)}
 	if dir, err := untrusted.EvalSymlinks(filepath.Dir(name)); err == nil {
 		if real := filepath.Join(dir, filepath.Base(name)); real != l.names[0] {
 			l.names = append(l.names, real)
@@ -26,18 +27,18 @@ func newLink(name, release string) *link {
 
 // Point gives where a path of the live unit's settings leads for the candidate: what goes through the live link, to its
 // directory.
-func (s Candidate) Point(link, path string) string { return newLink(link, s.Release).point(path) }
+func (s Candidate) Point(link, path string) string { return NewLink(link, s.Release).Point(path) }
 
-// name is how the operator knows it.
-func (l *link) name() string { return l.names[0] }
+// Name is how the operator knows it.
+func (l *Link) Name() string { return l.names[0] }
 
-// point replaces the link wherever it stands in a text as a path of its own or the beginning of one: after a colon,
+// Point replaces the link wherever it stands in a text as a path of its own or the beginning of one: after a colon,
 // an equals sign, a quote. In /mnt/srv/app/current it doesn't.
-func (l *link) point(text string) string {
+func (l *Link) Point(text string) string {
 	var out strings.Builder
 	for i := 0; i < len(text); {
 		if name := l.at(text, i); name != "" {
-			l.used = true
+			l.Used = true
 			out.WriteString(l.release)
 			i += len(name)
 			continue
@@ -49,7 +50,7 @@ func (l *link) point(text string) string {
 }
 
 // at gives the name of the link that stands at text[i:], "" without.
-func (l *link) at(text string, i int) string {
+func (l *Link) at(text string, i int) string {
 	// unix:///srv/app/current has slashes before it, which are no directory.
 	if before := strings.TrimRight(text[:i], "/"); before != "" && inName(before[len(before)-1]) {
 		return ""
@@ -67,45 +68,45 @@ func inName(b byte) bool {
 	return b >= '0' && b <= '9' || b >= 'A' && b <= 'Z' || b >= 'a' && b <= 'z' || strings.IndexByte("._+-", b) >= 0 || b >= 0x80
 }
 
-// path points a path. One that doesn't go through the link stays as it is.
-func (l *link) path(p string) string {
+// Path points a path. One that doesn't go through the link stays as it is.
+func (l *Link) Path(p string) string {
 	clean := filepath.Clean(p)
 	for _, name := range l.names {
-		if below(clean, name) {
-			l.used = true
+		if Below(clean, name) {
+			l.Used = true
 			return l.release + strings.TrimPrefix(clean, name)
 		}
 	}
 	return p
 }
 
-// relative points a path that goes through the link from dir on, and doesn't name it: current/src from /srv/app.
-func (l *link) relative(p, dir string) string {
+// Relative points a path that goes through the link from dir on, and doesn't name it: current/src from /srv/app.
+func (l *Link) Relative(p, dir string) string {
 	if p == "" || filepath.IsAbs(p) || !filepath.IsAbs(dir) || l.through(dir) || !l.through(filepath.Join(dir, p)) {
 		return p
 	}
-	return l.path(filepath.Join(dir, p))
+	return l.Path(filepath.Join(dir, p))
 }
 
 // through tells whether a path is the link or below it.
-func (l *link) through(p string) bool {
+func (l *Link) through(p string) bool {
 	clean := filepath.Clean(p)
 	for _, name := range l.names {
-		if below(clean, name) {
+		if Below(clean, name) {
 			return true
 		}
 	}
 	return false
 }
 
-// below tells whether a clean path is dir or below it.
-func below(p, dir string) bool {
+// Below tells whether a clean path is dir or below it.
+func Below(p, dir string) bool {
 	after, found := strings.CutPrefix(p, dir)
 	return found && (after == "" || after[0] == '/')
 }
 
-// mentioned tells whether a text may lead through the link, in any spelling. It would rather be wrong than miss one.
-func (l *link) mentioned(text string) bool {
+// Mentioned tells whether a text may lead through the link, in any spelling. It would rather be wrong than miss one.
+func (l *Link) Mentioned(text string) bool {
 	for _, name := range l.names {
 		for rest := text; ; {
 			_, after, found := strings.Cut(rest, name)

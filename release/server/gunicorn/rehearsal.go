@@ -1,4 +1,4 @@
-// Package rehearsal says what command runs a candidate release beside the live one: the live unit's own gunicorn, with a
+// Package gunicorn says what command runs a candidate release beside the live one: the live unit's own gunicorn, with a
 // socket, a pid file and logs of its own, and with all that goes through the live link pointed at the candidate.
 //
 // Rewrite either is certain or says in one line what it isn't certain of, so that the operator can write the command
@@ -23,60 +23,25 @@
 //   - StatsD, syslog and reloading where a file sets them, which the command line can't take back;
 //   - what a worker class or a logger class of somebody else's shares between two servers;
 //   - a control socket of gunicorn 25.1, which has it in the working directory, if the live one's is not there yet.
-package rehearsal
+package gunicorn
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"deploygate/release/python"
+	"deploygate/release/server"
 )
-
-// Command is what a unit runs, as systemd has loaded it.
-type Command struct {
-	// Args is argv as in ExecStart=: systemd replaces ${NAME}, a word $NAME, and $$ in it (systemd.service(5), "Command
-	// lines"). Args[0] is the program's path.
-	Args        []string
-	Dir         string   // WorkingDirectory=; "" is the root directory, which it isn't for a user's manager
-	Environment []string // Environment=, NAME=value
-}
-
-// Live is the unit that runs the live release.
-type Live struct {
-	Command
-	Files []string // what its EnvironmentFile=s assign, NAME=value, in their order: they beat Environment
-	Link  string   // the live link, /srv/app/current
-}
-
-// Candidate is where a candidate runs.
-type Candidate struct {
-	Release string // the candidate's directory, every link resolved
-	Bind    string // in gunicorn's syntax, unix:/run/deploygate-rehearsal-app/gunicorn.sock
-	PIDFile string // its directory is private too: the candidate's XDG_RUNTIME_DIR
-	Workers int
-}
-
-// Uncertain says why a command can't be rewritten with certainty.
-type Uncertain struct {
-	Summary string // one sentence, no final stop; no value of a variable is in it
-}
-
-func (u *Uncertain) Error() string { return u.Summary }
-
-func uncertain(format string, args ...any) error {
-	return &Uncertain{fmt.Sprintf(format, args...)}
-}
 
 // Rewrite gives what the candidate runs beside the live release. The error is an *Uncertain, or ctx's when that ends.
 // A candidate whose program or configuration file is missing is no uncertainty: it fails when it is started.
 //
 // The unit that runs it can't be of Type=forking, even if the live one is, must not have sockets of a .socket unit, and
 // needs the directory of Stage.PIDFile to be its user's.
-func Rewrite(ctx context.Context, l Live, s Candidate) (Command, error) {
+func Rewrite(ctx context.Context, l server.Live, s server.Candidate) (server.Command, error) {
 	return rewriter{python: python.Find()}.rewrite(ctx, l, s)
 }
 
@@ -85,8 +50,8 @@ type rewriter struct {
 	python string // the path of a python3, "" for none
 }
 
-func (r rewriter) rewrite(ctx context.Context, l Live, s Candidate) (Command, error) {
-	w := &work{rewriter: r, stage: s, link: newLink(l.Link, s.Release)}
+func (r rewriter) rewrite(ctx context.Context, l server.Live, s server.Candidate) (server.Command, error) {
+	w := &work{rewriter: r, stage: s, link: server.NewLink(l.Link, s.Release)}
 	for _, step := range []func() error{
 		func() error { return w.directory(l.Dir) },
 		func() error { return w.variablesOf(l) },
@@ -96,12 +61,12 @@ func (r rewriter) rewrite(ctx context.Context, l Live, s Candidate) (Command, er
 		w.surroundings,
 	} {
 		if err := step(); err != nil {
-			return Command{}, err
+			return server.Command{}, err
 		}
 	}
-	c := Command{Args: w.args(), Dir: w.dir, Environment: w.environment}
+	c := server.Command{Args: w.args(), Dir: w.dir, Environment: w.environment}
 	if err := w.verify(c); err != nil {
-		return Command{}, err
+		return server.Command{}, err
 	}
 	return c, nil
 }
@@ -109,12 +74,12 @@ func (r rewriter) rewrite(ctx context.Context, l Live, s Candidate) (Command, er
 // work is one command while it is rewritten.
 type work struct {
 	rewriter
-	stage Candidate
-	link  *link
+	stage server.Candidate
+	link  *server.Link
 
 	live, dir   string   // the working directory, of the live release and of the candidate
 	environment []string // the candidate's Environment=
-	variables   variables
+	variables   server.Variables
 	fixed       bool     // an EnvironmentFile sets GUNICORN_CMD_ARGS
 	run         []string // the program, up to gunicorn's arguments
 	words       []string // those, as the unit has them
@@ -132,9 +97,9 @@ func (w *work) directory(live string) error {
 		live = "/"
 	}
 	if !filepath.IsAbs(live) {
-		return uncertain("its working directory %s is not known", live)
+		return server.Unsure("its working directory %s is not known", live)
 	}
-	w.live, w.dir = live, w.link.path(live)
+	w.live, w.dir = live, w.link.Path(live)
 	return nil
 }
 
@@ -143,14 +108,14 @@ func (w *work) directory(live string) error {
 const runtimeDirectory = "XDG_RUNTIME_DIR"
 
 // variablesOf points the unit's own environment at the candidate. What an EnvironmentFile sets can't be changed.
-func (w *work) variablesOf(l Live) error {
-	w.variables = variables{}
+func (w *work) variablesOf(l server.Live) error {
+	w.variables = server.Variables{}
 	for _, assignment := range l.Environment {
 		name, value, _ := strings.Cut(assignment, "=")
 		if name == runtimeDirectory {
 			continue
 		}
-		w.variables[name] = w.link.point(value)
+		w.variables[name] = w.link.Point(value)
 		w.environment = append(w.environment, name+"="+w.variables[name])
 	}
 	w.variables[runtimeDirectory] = filepath.Dir(w.stage.PIDFile)
@@ -164,9 +129,9 @@ func (w *work) variablesOf(l Live) error {
 		case name == cmdArgs:
 			w.fixed = true
 		case name == runtimeDirectory:
-			return uncertain("its EnvironmentFile sets %s, where both releases would have a control socket", name)
-		case w.link.mentioned(value):
-			return uncertain("its EnvironmentFile sets %s to a path through %s", name, w.link.name())
+			return server.Unsure("its EnvironmentFile sets %s, where both releases would have a control socket", name)
+		case w.link.Mentioned(value):
+			return server.Unsure("its EnvironmentFile sets %s to a path through %s", name, w.link.Name())
 		}
 		w.variables[name] = value
 	}
@@ -192,51 +157,26 @@ func (w *work) args() []string {
 		own = append(own, "--no-control-socket")
 	}
 	for i, arg := range own {
-		own[i] = escape(arg)
+		own[i] = server.Escape(arg)
 	}
 	return slices.Concat(w.run, own, w.kept)
 }
 
 // verify looks once more for the link in what came out, however it got there.
-func (w *work) verify(c Command) error {
+func (w *work) verify(c server.Command) error {
 	for _, arg := range c.Args {
-		if value, err := w.variables.expand(arg); err != nil || w.link.mentioned(value.text) {
-			return uncertain("its ExecStart goes through %s in a way that can't be pointed elsewhere", w.link.name())
+		if value, err := w.variables.Expand(arg); err != nil || w.link.Mentioned(value.Text) {
+			return server.Unsure("its ExecStart goes through %s in a way that can't be pointed elsewhere", w.link.Name())
 		}
 	}
 	for _, assignment := range c.Environment {
-		if w.link.mentioned(assignment) {
+		if w.link.Mentioned(assignment) {
 			name, _, _ := strings.Cut(assignment, "=")
-			return uncertain("its Environment sets %s to a path through %s in a way that can't be pointed elsewhere", name, w.link.name())
+			return server.Unsure("its Environment sets %s to a path through %s in a way that can't be pointed elsewhere", name, w.link.Name())
 		}
 	}
-	if !w.link.used {
-		return uncertain("nothing in it goes through %s, so that it would run the live release once more", w.link.name())
+	if !w.link.Used {
+		return server.Unsure("nothing in it goes through %s, so that it would run the live release once more", w.link.Name())
 	}
 	return nil
-}
-
-// Fill puts the stage into a command of the operator's own: {bind}, {socket} (the path of a unix bind) and {release}.
-// The arguments are the operator's words, without variables; the result has them in systemd's syntax, as Command.Args.
-//
-// An error says why the command can't run beside the live release.
-func Fill(run []string, s Candidate) ([]string, error) {
-	all := strings.Join(run, "\x00")
-	socket, isUnix := strings.CutPrefix(s.Bind, "unix:")
-	switch {
-	case strings.Contains(all, "{socket}") && !isUnix:
-		return nil, fmt.Errorf("there is no {socket} where %s is bound", s.Bind)
-	case !strings.Contains(all, "{socket}") && !strings.Contains(all, "{bind}"):
-		return nil, fmt.Errorf("neither {bind} nor {socket} is in it, so that it would listen where the live release does")
-	}
-	// A unix bind may be written unix:/path and unix:///path.
-	if rest, found := strings.CutPrefix(socket, "//"); found {
-		socket = rest
-	}
-	fill := strings.NewReplacer("{bind}", s.Bind, "{socket}", socket, "{release}", s.Release)
-	filled := make([]string, len(run))
-	for i, arg := range run {
-		filled[i] = escape(fill.Replace(arg))
-	}
-	return filled, nil
 }

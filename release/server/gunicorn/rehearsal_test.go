@@ -1,4 +1,4 @@
-package rehearsal
+package gunicorn
 
 import (
 	"context"
@@ -13,13 +13,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"deploygate/release/python"
+	"deploygate/release/server"
 )
 
 // site is a host's /srv/app: {root} in what follows. {new} is the candidate's directory.
 type site struct {
 	root  string
 	link  string
-	stage Candidate
+	stage server.Candidate
 }
 
 func newSite(tb testing.TB) site {
@@ -28,7 +29,7 @@ func newSite(tb testing.TB) site {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := site{root: root, link: root + "/current", stage: Candidate{
+	s := site{root: root, link: root + "/current", stage: server.Candidate{
 		Release: root + "/releases/v42",
 		Bind:    "unix:" + root + "/run/private/gunicorn.sock",
 		PIDFile: root + "/run/private/gunicorn.pid",
@@ -95,7 +96,7 @@ type row struct {
 	why     string // it is uncertain
 }
 
-func (r row) live(s site) Live {
+func (r row) live(s site) server.Live {
 	args := r.args
 	if args == nil {
 		args = strings.Fields(r.exec)
@@ -104,8 +105,8 @@ func (r row) live(s site) Live {
 	if dir == "" {
 		dir = "{root}/current"
 	}
-	return Live{
-		Command: Command{Args: s.fillAll(args), Dir: s.fill(dir), Environment: s.fillAll(r.env)},
+	return server.Live{
+		Command: server.Command{Args: s.fillAll(args), Dir: s.fill(dir), Environment: s.fillAll(r.env)},
 		Files:   s.fillAll(r.files),
 		Link:    s.link,
 	}
@@ -540,7 +541,7 @@ func TestRewrite(t *testing.T) {
 			if wantDir == "" {
 				wantDir = "{new}"
 			}
-			want := Command{
+			want := server.Command{
 				Args:        strings.Fields(s.fill(strings.Replace(r.want, "*", own, 1))),
 				Dir:         s.fill(wantDir),
 				Environment: append(s.fillAll(r.wantEnv), s.fill("XDG_RUNTIME_DIR={root}/run/private")),
@@ -555,7 +556,7 @@ func TestRewrite(t *testing.T) {
 // check sees that an error says so, in one line, and no secret.
 func check(t *testing.T, err error, want string) {
 	t.Helper()
-	u, ok := errors.AsType[*Uncertain](err)
+	u, ok := errors.AsType[*server.Uncertain](err)
 	if !ok {
 		t.Fatalf("Rewrite: %v, want an *Uncertain that says %q", err, want)
 	}
@@ -573,8 +574,8 @@ func TestRewriteWhereADirectoryAboveTheLinkIsALink(t *testing.T) {
 	if err := os.Symlink(s.root, other); err != nil {
 		t.Fatal(err)
 	}
-	live := Live{
-		Command: Command{Args: []string{s.root + "/venv/bin/gunicorn", "--chdir", s.root + "/current/src", "--env", "A=" + other + "/current", "app:app"}, Dir: other + "/current"},
+	live := server.Live{
+		Command: server.Command{Args: []string{s.root + "/venv/bin/gunicorn", "--chdir", s.root + "/current/src", "--env", "A=" + other + "/current", "app:app"}, Dir: other + "/current"},
 		Link:    other + "/current",
 	}
 	got, err := Rewrite(t.Context(), live, s.stage)
@@ -589,11 +590,14 @@ func TestRewriteWhereADirectoryAboveTheLinkIsALink(t *testing.T) {
 
 func TestRewriteLeavesTheUnitAsItIs(t *testing.T) {
 	s := newSite(t)
-	live := Live{
-		Command: Command{Args: []string{s.root + "/venv/bin/gunicorn", "-b", ":80", "app:app"}, Dir: s.link, Environment: []string{"A=" + s.link, "GUNICORN_CMD_ARGS=-D"}},
+	live := server.Live{
+		Command: server.Command{Args: []string{s.root + "/venv/bin/gunicorn", "-b", ":80", "app:app"}, Dir: s.link, Environment: []string{"A=" + s.link, "GUNICORN_CMD_ARGS=-D"}},
 		Files:   []string{"B=1"}, Link: s.link,
 	}
-	before := Live{Command{slices.Clone(live.Args), live.Dir, slices.Clone(live.Environment)}, slices.Clone(live.Files), live.Link}
+	before := server.Live{
+		Command: server.Command{Args: slices.Clone(live.Args), Dir: live.Dir, Environment: slices.Clone(live.Environment)},
+		Files:   slices.Clone(live.Files), Link: live.Link,
+	}
 	if _, err := Rewrite(t.Context(), live, s.stage); err != nil {
 		t.Fatal(err)
 	}
@@ -628,31 +632,31 @@ func TestRewriteEndsWithItsContext(t *testing.T) {
 	why := errors.New("interrupted")
 	cancel(why)
 	_, err := Rewrite(ctx, row{exec: g + "app:app"}.live(s), s.stage)
-	if _, ok := errors.AsType[*Uncertain](err); ok || !errors.Is(err, why) {
+	if _, ok := errors.AsType[*server.Uncertain](err); ok || !errors.Is(err, why) {
 		t.Errorf("Rewrite: %v", err)
 	}
 }
 
 func TestFill(t *testing.T) {
-	stage := Candidate{Release: "/srv/app/releases/v42", Bind: "unix:/run/x/g.sock"}
+	stage := server.Candidate{Release: "/srv/app/releases/v42", Bind: "unix:/run/x/g.sock"}
 	for _, c := range []struct {
 		name  string
 		run   string
-		stage Candidate
+		stage server.Candidate
 		want  string
 		err   string
 	}{
 		{"bind", "{release}/bin/serve --bind={bind} {other}", stage, "/srv/app/releases/v42/bin/serve --bind=unix:/run/x/g.sock {other}", ""},
 		{"socket", "/usr/bin/uvicorn --uds {socket}", stage, "/usr/bin/uvicorn --uds /run/x/g.sock", ""},
-		{"socket of a URL", "serve {socket}", Candidate{Bind: "unix:///run/g.sock"}, "serve /run/g.sock", ""},
+		{"socket of a URL", "serve {socket}", server.Candidate{Bind: "unix:///run/g.sock"}, "serve /run/g.sock", ""},
 		{"no variables", "serve {bind} $HOME ${A} $$", stage, "serve unix:/run/x/g.sock $$HOME $${A} $$$$", ""},
-		{"what is filled in isn't filled again", "serve {bind}", Candidate{Bind: "unix:{release}", Release: "/x"}, "serve unix:{release}", ""},
-		{"port", "serve {bind}", Candidate{Bind: "127.0.0.1:9"}, "serve 127.0.0.1:9", ""},
-		{"no socket", "serve {socket}", Candidate{Bind: "127.0.0.1:9"}, "", "there is no {socket} where 127.0.0.1:9 is bound"},
+		{"what is filled in isn't filled again", "serve {bind}", server.Candidate{Bind: "unix:{release}", Release: "/x"}, "serve unix:{release}", ""},
+		{"port", "serve {bind}", server.Candidate{Bind: "127.0.0.1:9"}, "serve 127.0.0.1:9", ""},
+		{"no socket", "serve {socket}", server.Candidate{Bind: "127.0.0.1:9"}, "", "there is no {socket} where 127.0.0.1:9 is bound"},
 		{"neither", "serve {release}", stage, "", "neither {bind} nor {socket} is in it, so that it would listen where the live release does"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := Fill(strings.Fields(c.run), c.stage)
+			got, err := server.Fill(strings.Fields(c.run), c.stage)
 			if err != nil && err.Error() != c.err || err == nil && c.err != "" {
 				t.Fatalf("Fill: %v, want %q", err, c.err)
 			}

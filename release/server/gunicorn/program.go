@@ -1,4 +1,4 @@
-package rehearsal
+package gunicorn
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"deploygate/gate/untrusted"
+	"deploygate/release/server"
 )
 
 // maxLine is more than Linux reads of a script's first line (BINPRM_BUF_SIZE), in bytes.
@@ -23,22 +24,22 @@ var (
 // program finds where gunicorn's own arguments begin.
 func (w *work) program(args []string) error {
 	if len(args) == 0 {
-		return uncertain("its ExecStart is empty")
+		return server.Unsure("its ExecStart is empty")
 	}
 	switch program := args[0]; {
 	case !filepath.IsAbs(program) || strings.Contains(program, "$"):
-		return uncertain("its ExecStart runs %s, which is not a path", program)
+		return server.Unsure("its ExecStart runs %s, which is not a path", program)
 	case gunicornName.MatchString(filepath.Base(program)):
 		w.words = args[1:]
-		return w.script(w.link.path(program))
+		return w.script(w.link.Path(program))
 	case pythonName.MatchString(filepath.Base(program)):
-		w.run = []string{w.link.path(program)}
+		w.run = []string{w.link.Path(program)}
 		if err := w.notLive("its program", program, filepath.Dir(w.run[0])); err != nil {
 			return err
 		}
 		return w.interpreter(args[1:])
 	default:
-		return uncertain("its ExecStart runs %s, not gunicorn itself", filepath.Base(program))
+		return server.Unsure("its ExecStart runs %s, not gunicorn itself", filepath.Base(program))
 	}
 }
 
@@ -54,22 +55,22 @@ func (w *work) script(file string) error {
 		return nil // systemd will say so
 	}
 	if err != nil {
-		return uncertain("%s can't be read: %v", file, untrusted.Cause(err))
+		return server.Unsure("%s can't be read: %v", file, untrusted.Cause(err))
 	}
 	line, found := strings.CutPrefix(line, "#!")
 	python, rest, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(line, "\t", " ")), " ")
 	rest = strings.TrimSpace(rest) // the kernel makes one argument of it
 	switch {
 	case !found:
-		return uncertain("%s is not a script, so that what it does is not known", file)
+		return server.Unsure("%s is not a script, so that what it does is not known", file)
 	case filepath.Base(python) == "env" && pythonName.MatchString(rest):
 		return nil // $PATH finds it, which is pointed at the candidate
 	case !pythonName.MatchString(filepath.Base(python)):
-		return uncertain("%s is a script for %s, not gunicorn itself", file, filepath.Base(python))
+		return server.Unsure("%s is a script for %s, not gunicorn itself", file, filepath.Base(python))
 	}
-	pointed := w.link.path(python)
+	pointed := w.link.Path(python)
 	switch {
-	case pointed == python && below(file, w.stage.Release):
+	case pointed == python && server.Below(file, w.stage.Release):
 		return nil // the candidate's own, whatever Python it names: so it would run when it is live
 	case pointed == python:
 		return w.notLive("the Python of its program", python, filepath.Dir(python))
@@ -89,7 +90,7 @@ func (w *work) interpreter(args []string) error {
 		if !strings.HasPrefix(arg, "-") {
 			return w.pythonScript(arg, args)
 		}
-		w.run = append(w.run, w.link.point(arg))
+		w.run = append(w.run, w.link.Point(arg))
 		// Of the rest of the word, the first letter is an option with a value, which is what follows it.
 		rest := strings.TrimLeft(arg[1:], "bBdEiIOPqRsSuv")
 		if rest == "" && arg != "-" {
@@ -99,27 +100,27 @@ func (w *work) interpreter(args []string) error {
 		if value == "" && len(args) > 0 {
 			value = args[0]
 			args = args[1:]
-			w.run = append(w.run, w.link.point(value))
+			w.run = append(w.run, w.link.Point(value))
 		}
 		switch {
 		case strings.ContainsAny(arg+value, "$"):
-			return uncertain("its ExecStart has a variable before gunicorn's own arguments")
+			return server.Unsure("its ExecStart has a variable before gunicorn's own arguments")
 		case strings.HasPrefix(rest, "m") && (value == "gunicorn" || value == "gunicorn.app.wsgiapp"):
 			w.words = args
 			return nil
 		case !strings.HasPrefix(rest, "W") && !strings.HasPrefix(rest, "X"):
-			return uncertain("its ExecStart runs Python with %.2s, not gunicorn itself", arg)
+			return server.Unsure("its ExecStart runs Python with %.2s, not gunicorn itself", arg)
 		}
 	}
-	return uncertain("its ExecStart runs Python without gunicorn")
+	return server.Unsure("its ExecStart runs Python without gunicorn")
 }
 
 // pythonScript is run by the interpreter that the command names, whatever its first line says.
 func (w *work) pythonScript(file string, args []string) error {
 	if !gunicornName.MatchString(filepath.Base(file)) {
-		return uncertain("its ExecStart runs %s, not gunicorn itself", filepath.Base(file))
+		return server.Unsure("its ExecStart runs %s, not gunicorn itself", filepath.Base(file))
 	}
-	script := w.link.path(w.link.relative(file, w.live))
+	script := w.link.Path(w.link.Relative(file, w.live))
 	w.run = append(w.run, script)
 	w.words = args
 	return w.notLive("its program", file, filepath.Dir(join(w.dir, script)))

@@ -1,8 +1,10 @@
-package rehearsal
+package gunicorn
 
 import (
 	"regexp"
 	"strings"
+
+	"deploygate/release/server"
 )
 
 // use is what becomes of an option.
@@ -88,7 +90,7 @@ var byName = func() map[string]*option {
 type argument struct {
 	option *option // nil for none, or one that is not known
 	head   string  // what stands before the value: "--bind", "--bind=", "-b", ""
-	value  word
+	value  server.Word
 	valued bool
 	apart  bool // the value is a word of its own
 }
@@ -102,17 +104,17 @@ var number = regexp.MustCompile(`^-\d+$|^-\d*\.\d+$`)
 // sorter tells gunicorn's options and their values apart, as argparse does (_parse_optional, _parse_known_args).
 type sorter struct {
 	where string // it has the words
-	words []word
+	words []server.Word
 	args  []argument
 	plain int // words that are no options
 }
 
 // sorted sorts words that stand in where.
-func sorted(words []word, where string) ([]argument, error) {
+func sorted(words []server.Word, where string) ([]argument, error) {
 	s := sorter{where: where, words: words}
 	for len(s.words) > 0 {
 		if err := s.next(); err != nil {
-			return nil, err
+			return s.args, err
 		}
 	}
 	return s.args, nil
@@ -121,27 +123,27 @@ func sorted(words []word, where string) ([]argument, error) {
 func (s *sorter) next() error {
 	w := s.words[0]
 	s.words = s.words[1:]
-	dash := strings.HasPrefix(w.text, "-")
+	dash := strings.HasPrefix(w.Text, "-")
 	switch {
-	case strings.HasPrefix(w.text, unknown), dash && !strings.HasPrefix(w.raw, "-"):
-		return uncertain("%s has %s, which may hold options", s.where, w.raw)
-	case w.text == "--":
-		return uncertain("%s has --, after which nothing is an option", s.where)
-	case !dash, w.text == "-", number.MatchString(w.text):
+	case strings.HasPrefix(w.Text, server.Unknown), dash && !strings.HasPrefix(w.Raw, "-"):
+		return server.Unsure("%s has %s, which may hold options", s.where, w.Raw)
+	case w.Text == "--":
+		return server.Unsure("%s has --, after which nothing is an option", s.where)
+	case !dash, w.Text == "-", number.MatchString(w.Text):
 		return s.other(w)
-	case strings.HasPrefix(w.text, "--"):
+	case strings.HasPrefix(w.Text, "--"):
 		return s.long(w)
 	}
 	return s.short(w)
 }
 
 // other sorts a word that is no option: the app, or what an option may have for a value.
-func (s *sorter) other(w word) error {
+func (s *sorter) other(w server.Word) error {
 	if last := len(s.args) - 1; last < 0 || !s.args[last].open() {
 		s.plain++
 	}
 	if s.plain > 1 {
-		return uncertain("%s has more than one word that is no option", s.where)
+		return server.Unsure("%s has more than one word that is no option", s.where)
 	}
 	s.args = append(s.args, argument{value: w, valued: true})
 	return nil
@@ -153,10 +155,10 @@ func (a argument) open() bool {
 }
 
 // long sorts --name and --name=value. argparse takes the beginning of a name for all of it, if no other begins like it.
-func (s *sorter) long(w word) error {
-	name, text, equals := strings.Cut(w.text, "=")
-	if !strings.HasPrefix(w.raw, name) {
-		return uncertain("%s has an option whose name is a variable", s.where)
+func (s *sorter) long(w server.Word) error {
+	name, text, equals := strings.Cut(w.Text, "=")
+	if !strings.HasPrefix(w.Raw, name) {
+		return server.Unsure("%s has an option whose name is a variable", s.where)
 	}
 	a := argument{head: name, option: byName[name]}
 	for _, o := range options {
@@ -166,13 +168,13 @@ func (s *sorter) long(w word) error {
 			case a.option == nil:
 				a.option = byName[full]
 			case a.option.use != o.use || a.option.takes != o.takes:
-				return uncertain("%s has %s, which is short for more than one option", s.where, name)
+				return server.Unsure("%s has %s, which is short for more than one option", s.where, name)
 			}
 		}
 	}
 	switch {
 	case equals:
-		a.head, a.value, a.valued = name+"=", word{raw: w.raw[len(name)+1:], text: text}, true
+		a.head, a.value, a.valued = name+"=", server.Word{Raw: w.Raw[len(name)+1:], Text: text}, true
 	case a.option != nil && a.option.takes == value:
 		return s.withNext(a)
 	}
@@ -181,11 +183,11 @@ func (s *sorter) long(w word) error {
 }
 
 // short sorts -x, -xvalue, -x=value and -xyz, which is -x -yz if x takes no value.
-func (s *sorter) short(w word) error {
-	for text, raw, first := w.text[1:], w.raw[1:], true; text != ""; first = false {
+func (s *sorter) short(w server.Word) error {
+	for text, raw, first := w.Text[1:], w.Raw[1:], true; text != ""; first = false {
 		a := argument{head: "-" + text[:1], option: byName["-"+text[:1]]}
 		if a.option == nil || raw[0] != text[0] {
-			return uncertain("%s has %.2s…, with an option that is not known", s.where, w.raw)
+			return server.Unsure("%s has %.2s…, with an option that is not known", s.where, w.Raw)
 		}
 		text, raw = text[1:], raw[1:]
 		if a.option.takes == value {
@@ -197,9 +199,9 @@ func (s *sorter) short(w word) error {
 				a.head += "="
 				text, raw = text[1:], raw[1:]
 			default: // Pythons differ
-				return uncertain("%s has %.2s…, with an option that is not known", s.where, w.raw)
+				return server.Unsure("%s has %.2s…, with an option that is not known", s.where, w.Raw)
 			}
-			a.value, a.valued = word{raw: raw, text: text}, true
+			a.value, a.valued = server.Word{Raw: raw, Text: text}, true
 			text = ""
 		}
 		s.args = append(s.args, a)
@@ -210,15 +212,15 @@ func (s *sorter) short(w word) error {
 // withNext sorts an option whose value is the next word.
 func (s *sorter) withNext(a argument) error {
 	if len(s.words) == 0 {
-		return uncertain("%s has %s without a value", s.where, a.head)
+		return server.Unsure("%s has %s without a value", s.where, a.head)
 	}
 	w := s.words[0]
 	s.words = s.words[1:]
 	switch {
-	case strings.HasPrefix(w.text, "-") && w.text != "-" && !number.MatchString(w.text):
-		return uncertain("%s has %s without a value", s.where, a.head)
-	case w.loose && a.option.use == kept:
-		return uncertain("%s has %s, which may hold options", s.where, w.raw)
+	case strings.HasPrefix(w.Text, "-") && w.Text != "-" && !number.MatchString(w.Text):
+		return server.Unsure("%s has %s without a value", s.where, a.head)
+	case w.Loose && a.option.use == kept:
+		return server.Unsure("%s has %s, which may hold options", s.where, w.Raw)
 	}
 	a.value, a.valued, a.apart = w, true, true
 	s.args = append(s.args, a)

@@ -1,8 +1,10 @@
-package rehearsal
+package gunicorn
 
 import (
 	"path/filepath"
 	"strings"
+
+	"deploygate/release/server"
 )
 
 // Names is what a unit's command names, as far as its arguments are gunicorn's and understood. Its paths are absolute; those
@@ -18,13 +20,13 @@ type Names struct {
 }
 
 // Read gives what the live unit's command names. The error is an *Uncertain.
-func Read(l Live) (Names, error) {
-	w := &work{link: newLink(l.Link, l.Link)} // so that nothing is pointed elsewhere
+func Read(l server.Live) (Names, error) {
+	w := &work{link: server.NewLink(l.Link, l.Link)} // so that nothing is pointed elsewhere
 	w.stage.PIDFile = "/gunicorn.pid"
 	if err := w.directory(l.Dir); err != nil {
 		return Names{}, err
 	}
-	w.variables = variables{}
+	w.variables = server.Variables{}
 	for _, assignment := range append(append([]string{}, l.Environment...), l.Files...) {
 		name, value, _ := strings.Cut(assignment, "=")
 		w.variables[name] = value
@@ -32,10 +34,10 @@ func Read(l Live) (Names, error) {
 	if err := w.ownWords(l.Args); err != nil {
 		return Names{}, err
 	}
-	words := make([]word, len(w.words))
+	words := make([]server.Word, len(w.words))
 	for i, raw := range w.words {
 		var err error
-		if words[i], err = w.variables.expand(raw); err != nil {
+		if words[i], err = w.variables.Expand(raw); err != nil {
 			return Names{}, err
 		}
 	}
@@ -56,23 +58,23 @@ func Read(l Live) (Names, error) {
 func (w *work) ownWords(args []string) error {
 	switch {
 	case len(args) == 0:
-		return uncertain("its ExecStart is empty")
+		return server.Unsure("its ExecStart is empty")
 	case gunicornName.MatchString(filepath.Base(args[0])):
 		w.words = args[1:]
 		return nil
 	case pythonName.MatchString(filepath.Base(args[0])):
 		return w.interpreter(args[1:])
 	}
-	return uncertain("its ExecStart runs %s, not gunicorn itself", filepath.Base(args[0]))
+	return server.Unsure("its ExecStart runs %s, not gunicorn itself", filepath.Base(args[0]))
 }
 
 func (w *work) names(args []argument) Names {
 	n := Names{Dir: w.live, Config: filepath.Join(w.live, "gunicorn.conf.py")}
 	if w.chdir.valued {
-		n.Dir, n.Chdir = join(w.live, w.chdir.value.text), true
+		n.Dir, n.Chdir = join(w.live, w.chdir.value.Text), true
 	}
-	if w.config.value.text != "" {
-		scheme, p := cutScheme(w.config.value.text)
+	if w.config.value.Text != "" {
+		scheme, p := cutScheme(w.config.value.Text)
 		if n.Config, n.Given = "", false; scheme != "python:" {
 			n.Config = join(w.live, p)
 			n.Given = n.Config != ""
@@ -82,16 +84,16 @@ func (w *work) names(args []argument) Names {
 		return n
 	}
 	for _, a := range args {
-		text := strings.TrimPrefix(a.value.text, "unix:")
+		text := strings.TrimPrefix(a.value.Text, "unix:")
 		switch {
-		case !a.valued || !a.value.known() || text == "":
+		case !a.valued || !a.value.Known() || text == "":
 		case a.option == nil && a.head == "":
 			n.App = text
 		case a.is("--pythonpath"):
 			for p := range strings.SplitSeq(text, ",") {
 				n.Path = append(n.Path, join(n.Dir, p))
 			}
-		case a.is("--bind") && text == a.value.text: // a port
+		case a.is("--bind") && text == a.value.Text: // a port
 		case a.is("--bind"), a.is("--pid"), a.is("--error-logfile"), a.is("--log-file"), a.is("--access-logfile"):
 			if text != "-" {
 				n.Outputs = append(n.Outputs, join(n.Dir, text))

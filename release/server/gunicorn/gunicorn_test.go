@@ -1,4 +1,4 @@
-package rehearsal
+package gunicorn
 
 import (
 	"bufio"
@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"deploygate/release/server"
 )
 
 // gunicorn is one of a Debian root that the testbed has cached, with the Python of that root.
@@ -113,7 +115,7 @@ func (r *resolver) resolve(tb testing.TB, args []string, dir string, environment
 }
 
 // arguments are gunicorn's own, as systemd gives them to it: after its path, or -m gunicorn.
-func (c Command) arguments(files []string) []string {
+func argumentsOf(c server.Command, files []string) []string {
 	env := map[string]string{}
 	for _, assignment := range slices.Concat(c.Environment, files) {
 		name, value, _ := strings.Cut(assignment, "=")
@@ -149,13 +151,13 @@ func expanded(arg string, env map[string]string) []string {
 
 // agrees sees that what gunicorn makes of a command is what it made of the live one, but for what a rehearsal changes.
 // It tells whether gunicorn would have started the live one at all.
-func (r *resolver) agrees(tb testing.TB, s site, live Live, got Command) bool {
+func (r *resolver) agrees(tb testing.TB, s site, live server.Live, got server.Command) bool {
 	tb.Helper()
-	was := r.resolve(tb, live.arguments(live.Files), live.Dir, slices.Concat(live.Environment, live.Files))
+	was := r.resolve(tb, argumentsOf(live.Command, live.Files), live.Dir, slices.Concat(live.Environment, live.Files))
 	if len(was) == 0 {
 		return false
 	}
-	is := r.resolve(tb, got.arguments(live.Files), got.Dir, slices.Concat(got.Environment, live.Files))
+	is := r.resolve(tb, argumentsOf(got, live.Files), got.Dir, slices.Concat(got.Environment, live.Files))
 	for name, want := range map[string]string{
 		"bind":               "['" + s.stage.Bind + "']",
 		"pidfile":            "'" + s.stage.PIDFile + "'",

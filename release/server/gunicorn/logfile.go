@@ -1,4 +1,4 @@
-package unit
+package gunicorn
 
 import (
 	"bufio"
@@ -20,10 +20,10 @@ const maxTail = 256 << 10
 // logged is how gunicorn begins a line of its log: time, process, level.
 var logged = regexp.MustCompile(`^\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4})\] \[(\d+)\] `)
 
-// LogFile reads the end of what gunicorn logged to a file of its own. Lines without a time, as
+// ReadLog reads the end of what gunicorn logged to a file of its own. Lines without a time, as
 // those of a traceback, belong to the line before them. It is read with the rights of the app's user, who may put what
 // they like in its place.
-func LogFile(file string, as *untrusted.User) ([]gate.LogLine, error) {
+func ReadLog(file string, as *untrusted.User) ([]gate.LogLine, error) {
 	f, err := untrusted.Open(file, as)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", file, untrusted.Cause(err))

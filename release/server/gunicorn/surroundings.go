@@ -1,10 +1,11 @@
-package rehearsal
+package gunicorn
 
 import (
 	"io/fs"
 	"path/filepath"
 
 	"deploygate/gate/untrusted"
+	"deploygate/release/server"
 )
 
 // surroundings sees that the candidate does not work where the live release does.
@@ -14,13 +15,13 @@ func (w *work) surroundings() error {
 			return err
 		}
 	}
-	if w.root == "" || below(w.root, w.stage.Release) {
+	if w.root == "" || server.Below(w.root, w.stage.Release) {
 		return nil // it is not known, or it is the candidate's own
 	}
 	// gunicorn 25.1 alone has it there, and removes the one that it finds.
 	info, err := untrusted.Lstat(filepath.Join(w.root, "gunicorn.ctl"))
 	if err == nil && info.Mode().Type() == fs.ModeSocket && !w.control {
-		return uncertain("both releases would have gunicorn's control socket in %s", w.root)
+		return server.Unsure("both releases would have gunicorn's control socket in %s", w.root)
 	}
 	return nil
 }
@@ -32,9 +33,9 @@ func (w *work) notLive(what, name, dir string) error {
 	if err != nil {
 		return nil
 	}
-	live, err := untrusted.EvalSymlinks(w.link.name())
-	if err != nil || !below(real, live) || below(real, w.stage.Release) {
+	live, err := untrusted.EvalSymlinks(w.link.Name())
+	if err != nil || !server.Below(real, live) || server.Below(real, w.stage.Release) {
 		return nil
 	}
-	return uncertain("%s %s is the live release's, and does not go through %s", what, name, w.link.name())
+	return server.Unsure("%s %s is the live release's, and does not go through %s", what, name, w.link.Name())
 }

@@ -1,0 +1,79 @@
+// Package server is what application servers share for a deploy: the command that a unit runs, what goes through the live link in
+// it, and a place beside the live release to run a candidate. Each server has a package of its own below this one.
+package server
+
+import (
+	"fmt"
+	"strings"
+
+	"deploygate/release/unit"
+)
+
+// Command is what a unit runs, as systemd has loaded it.
+type Command struct {
+	// Args is argv as in ExecStart=: systemd replaces ${NAME}, a word $NAME, and $$ in it (systemd.service(5), "Command
+	// lines"). Args[0] is the program's path.
+	Args        []string
+	Dir         string   // WorkingDirectory=; "" is the root directory, which it isn't for a user's manager
+	Environment []string // Environment=, NAME=value
+}
+
+// CommandOf returns what a unit runs.
+func CommandOf(d unit.Description) Command {
+	return Command{Args: d.ExecStart, Dir: d.WorkingDirectory, Environment: d.Environment}
+}
+
+// Live is the unit that runs the live release.
+type Live struct {
+	Command
+	Files []string // what its EnvironmentFile=s assign, NAME=value, in their order: they beat Environment
+	Link  string   // the live link, /srv/app/current
+}
+
+// Candidate is where a candidate runs.
+type Candidate struct {
+	Release string // the candidate's directory, every link resolved
+	Bind    string // in gunicorn's syntax, unix:/run/deploygate-rehearsal-app/gunicorn.sock
+	PIDFile string // its directory is private too: the candidate's XDG_RUNTIME_DIR
+	Workers int
+}
+
+// Uncertain says why a command can't be rewritten with certainty.
+type Uncertain struct {
+	Summary string // one sentence, no final stop; no value of a variable is in it
+}
+
+func (u *Uncertain) Error() string { return u.Summary }
+
+// Unsure is an *Uncertain.
+func Unsure(format string, args ...any) error {
+	return &Uncertain{fmt.Sprintf(format, args...)}
+}
+
+// Fill puts the stage into a command of the operator's own: {bind}, {socket} (the path of a unix bind) and {release}.
+// The arguments are the operator's words, without variables; the result has them in systemd's syntax, as Command.Args.
+//
+// An error says why the command can't run beside the live release.
+func Fill(run []string, s Candidate) ([]string, error) {
+	all := strings.Join(run, "\x00")
+	socket, isUnix := strings.CutPrefix(s.Bind, "unix:")
+	switch {
+	case strings.Contains(all, "{socket}") && !isUnix:
+		return nil, fmt.Errorf("there is no {socket} where %s is bound", s.Bind)
+	case !strings.Contains(all, "{socket}") && !strings.Contains(all, "{bind}"):
+		return nil, fmt.Errorf("neither {bind} nor {socket} is in it, so that it would listen where the live release does")
+	}
+	// A unix bind may be written unix:/path and unix:///path.
+	if rest, found := strings.CutPrefix(socket, "//"); found {
+		socket = rest
+	}
+	fill := strings.NewReplacer("{bind}", s.Bind, "{socket}", socket, "{release}", s.Release)
+	filled := make([]string, len(run))
+	for i, arg := range run {
+		filled[i] = Escape(fill.Replace(arg))
+	}
+	return filled, nil
+}
+
+// Escape keeps systemd from seeing variables in a word.
+func Escape(text string) string { return strings.ReplaceAll(text, "$", "$$") }
