@@ -121,11 +121,11 @@ mkdir /tmp/layer; mount -t tmpfs tmpfs /tmp/layer; mkdir /tmp/layer/work /tmp/la
 			},
 			{`mount --bind /srv/app/releases/old /srv/app/releases/old`, "it is a mount point", `cd /; umount /srv/app/releases/old`},
 			{
-				`systemd-run --quiet --unit=media -p BindPaths=/srv/app/shared/media:/srv/app/releases/old/media sleep 1000`,
+				`systemd-run --quiet -p Type=exec --unit=media -p BindPaths=/srv/app/shared/media:/srv/app/releases/old/media sleep 1000`,
 				"a mount lies below it: media for media.service (pid ", `systemctl is-active media; systemctl stop media`,
 			},
 			{
-				`systemd-run --quiet --unit=elsewhere -p BindPaths=/srv/app/releases/old/project:/opt/app -p WorkingDirectory=/opt/app sleep 1000`,
+				`systemd-run --quiet -p Type=exec --unit=elsewhere -p BindPaths=/srv/app/releases/old/project:/opt/app -p WorkingDirectory=/opt/app sleep 1000`,
 				"old/project is mounted at /opt/app for elsewhere.service (pid ", `systemctl is-active elsewhere; systemctl stop elsewhere`,
 			},
 		} {
@@ -164,7 +164,7 @@ time.sleep(1000)
 			{"bound", `-p BindPaths=/srv/app:/opt/site -p WorkingDirectory=/opt/site/releases/old sleep 1000`, "bound.service runs in it", ""},
 			{"celery", `-p User=www-data -p WorkingDirectory=/srv/app/releases/old/project sleep 1000`, "celery.service runs in it", ""},
 		} {
-			h.sh("systemd-run --quiet --unit=" + c.unit + " " + c.run)
+			h.sh("systemd-run --quiet -p Type=exec --unit=" + c.unit + " " + c.run)
 			h.eventually(func() bool { // it is what it is to be: not systemd's own process any more, which becomes it
 				if c.ready != "" {
 					return h.Exec(h.t.Context(), "test", "-e", c.ready).Code == 0
@@ -294,7 +294,7 @@ func TestPruneDryRun(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.shelf("v1", "v2", "v3", "v4")
 		h.add("v5")
-		h.sh(`systemd-run --quiet --unit=celery -p WorkingDirectory=/srv/app/releases/v2 sleep 1000`)
+		h.sh(`systemd-run --quiet -p Type=exec --unit=celery -p WorkingDirectory=/srv/app/releases/v2 sleep 1000`)
 		pid, err := h.UnitProperty(h.t.Context(), "celery.service", "MainPID")
 		h.must(err)
 		before, disk := h.touched(), h.tree("/srv/app")
@@ -384,7 +384,7 @@ func TestPruneLeftoverInUse(t *testing.T) {
 		h.sh(`cd /srv/app/releases; mv v1 .removing.deploygate.v1; mv v2 .removing.deploygate # as a kill leaves them
 mkdir -p .removing.deploygate.v1/media ../shared/media; echo photo > ../shared/media/photo.jpg
 mount --bind ../shared/media .removing.deploygate.v1/media
-systemd-run --quiet --unit=celery -p WorkingDirectory=/srv/app/releases/.removing.deploygate sleep 1000`)
+systemd-run --quiet -p Type=exec --unit=celery -p WorkingDirectory=/srv/app/releases/.removing.deploygate sleep 1000`)
 		for range 2 {
 			p := h.pruned()
 			h.row(p, ".removing.deploygate.v1", "keep", "mount", "a mount lies below it: media")
