@@ -29,8 +29,8 @@ const (
 
 // LogQuery says which part of the journal is wanted.
 type LogQuery struct {
-	Since, Until time.Time // zero: unbounded
-	Last         int       // only the last entries; 0: all, from the first
+	Since time.Time // zero: unbounded
+	Last  int       // only the last entries; 0: all, from the first
 }
 
 // Log reads what the unit's processes, and systemd about the unit, logged, oldest first. Of a log that is too long to
@@ -119,9 +119,6 @@ func (q LogQuery) args() []string {
 	}
 	if !q.Since.IsZero() {
 		args = append(args, "--since="+stamp(q.Since))
-	}
-	if !q.Until.IsZero() {
-		args = append(args, "--until="+stamp(q.Until))
 	}
 	if q.Last > 0 { // newest first, so that it is the oldest that a limit leaves out
 		args = append(args, "--reverse", fmt.Sprintf("--lines=%d", q.Last))

@@ -125,7 +125,7 @@ func TestSlowBootPasses(t *testing.T) {
 
 func TestHealthyForASecond(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.configure("deadline = \"6s\"")
+		h.configure("deadline = \"6s\"\ngive_up = \"1h\"") // it is the deadline that ends it
 		h.reconfigure("600ms", "2s")
 		v := h.rolledBack(testbed.HealthyFor(time.Second))
 		h.failed(v, "app", "app_error", "answers 500")
