@@ -81,6 +81,18 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitUsage
 }
 
+// globalFlags are those of every command.
+func globalFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "config", Usage: "the configuration `FILE`", EnvVars: []string{"DEPLOYGATE_CONFIG"}},
+		&cli.StringFlag{Name: "app", Usage: "the app `NAME`: " + config.Dir + "/NAME.toml", EnvVars: []string{"DEPLOYGATE_APP"}},
+		&cli.StringFlag{Name: "output", Value: "text", Usage: "`FORMAT` of the verdict: text or json", EnvVars: []string{"DEPLOYGATE_OUTPUT"}},
+		&cli.StringFlag{Name: "log-level", Value: "warn", Usage: "`LEVEL` of the log: debug, info, warn, error"},
+		&cli.BoolFlag{Name: "no-color", Usage: "no colours on a terminal; so does NO_COLOR"},
+		cli.HelpFlag, // which urfave/cli leaves out where there is a command of that name
+	}
+}
+
 func newApp(stdout, stderr io.Writer) *cli.App {
 	secrets := &gate.Secrets{}
 	c := &commands{out: &door{w: stdout, secrets: secrets}, err: &door{w: stderr, secrets: secrets}, secrets: secrets}
@@ -88,14 +100,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Name:    "deploygate",
 		Usage:   "make a release live if it is healthy, put the old one back if it isn't",
 		Version: build(),
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "config", Usage: "the configuration `FILE`", EnvVars: []string{"DEPLOYGATE_CONFIG"}},
-			&cli.StringFlag{Name: "app", Usage: "the app `NAME`: " + config.Dir + "/NAME.toml", EnvVars: []string{"DEPLOYGATE_APP"}},
-			&cli.StringFlag{Name: "output", Value: "text", Usage: "`FORMAT` of the verdict: text or json", EnvVars: []string{"DEPLOYGATE_OUTPUT"}},
-			&cli.StringFlag{Name: "log-level", Value: "warn", Usage: "`LEVEL` of the log: debug, info, warn, error"},
-			&cli.BoolFlag{Name: "no-color", Usage: "no colours on a terminal; so does NO_COLOR"},
-			cli.HelpFlag, // which urfave/cli leaves out where there is a command of that name
-		},
+		Flags:   globalFlags(),
 		Commands: []*cli.Command{
 			c.release(), c.rollback(), c.restart(), c.check(), c.diagnose(), c.plan(), c.marker(), c.init(), c.status(), c.history(),
 			c.prune(), c.recover(), c.guard(), c.help(), c.version(),
@@ -113,11 +118,9 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			return err
 		},
 	}
-	app.CustomAppHelpTemplate = appHelp(app)
 	for _, command := range app.Commands {
 		command.OnUsageError = onUsageError
 		command.HideHelpCommand = true // "release help" names a release
-		command.CustomHelpTemplate = helpOf(app, command)
 	}
 	return app
 }

@@ -215,7 +215,7 @@ func (c *commands) help() *cli.Command {
 				if command == nil {
 					return unknownCommand(ctx.App, name)
 				}
-				text = helpOf(ctx.App, command)
+				text = helpOf(command)
 			}
 			_, err := io.WriteString(ctx.App.Writer, text)
 			return err
@@ -233,8 +233,20 @@ func (c *commands) version() *cli.Command {
 	}
 }
 
+// The text of --help is made when it is asked for: each start would pay for it otherwise.
+func init() {
+	cli.HelpPrinter = func(w io.Writer, _ string, data any) {
+		switch of := data.(type) {
+		case *cli.App:
+			_, _ = io.WriteString(w, appHelp(of))
+		case *cli.Command:
+			_, _ = io.WriteString(w, helpOf(of))
+		}
+	}
+}
+
 // helpOf is the text of --help of a command.
-func helpOf(app *cli.App, c *cli.Command) string {
+func helpOf(c *cli.Command) string {
 	var b strings.Builder
 	m := manuals[c.Name]
 	fmt.Fprintf(&b, "%s\n\n  deploygate %s\n", c.Usage, strings.TrimSpace(c.Name+" [FLAGS] "+c.ArgsUsage))
@@ -242,7 +254,7 @@ func helpOf(app *cli.App, c *cli.Command) string {
 		fmt.Fprintf(&b, "\n%s\n", wrapped(m.text))
 	}
 	columns(&b, "Flags", flagsOf(c.Flags))
-	columns(&b, "Flags of every command", flagsOf(app.Flags))
+	columns(&b, "Flags of every command", flagsOf(globalFlags()))
 	columns(&b, "Exit codes", exitsOf(m.exits))
 	var examples [][2]string
 	for _, e := range m.examples {
