@@ -117,7 +117,7 @@ func (s *session) lookForStatus(ctx context.Context, h *host.Host) (show func() 
 			r.Unit.Directory = p.Dir
 		}
 	}
-	r.Schema = h.Deployer.SchemaAhead(ctx)
+	r.Schema = h.Deployer.SchemaAheadOf(ctx, current, history)
 	if holder, running := journal.Running(s.config.StateDir); running {
 		r.Running = &holder
 	}

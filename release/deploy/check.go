@@ -60,10 +60,17 @@ func (d *Deployer) Check(ctx context.Context) (current release.Version, findings
 func (d *Deployer) SchemaAhead(ctx context.Context) *gate.Finding {
 	current, err := d.Tree.Current()
 	h, err2 := journal.Load(d.StateDir)
-	if err != nil || err2 != nil || current == "" {
+	if err != nil || err2 != nil {
 		return nil
 	}
-	h = h.Seen(current)
+	return d.SchemaAheadOf(ctx, current, h.Seen(current))
+}
+
+// SchemaAheadOf is SchemaAhead, for a history that was read already.
+func (d *Deployer) SchemaAheadOf(ctx context.Context, current release.Version, h journal.History) *gate.Finding {
+	if current == "" {
+		return nil
+	}
 	schemas := &rollback.Compatibility{Dir: d.Tree.Dir, History: h}
 	crossed := schemas.ReleasesSince(h, current, current, nil)
 	w := schemas.RollbackTo(current, crossed, d.NoMarker)
