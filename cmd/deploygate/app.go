@@ -30,11 +30,11 @@ var version = ""
 
 // build is the version of this program: of the package, else as go build has it from the repository's tag and commit.
 func build() string {
-	info, ok := debug.ReadBuildInfo()
-	if version == "" && ok && info.Main.Version != "(devel)" {
-		version = info.Main.Version
+	built := ""
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "(devel)" {
+		built = info.Main.Version
 	}
-	return cmp.Or(version, "development")
+	return cmp.Or(version, built, "development")
 }
 
 // usageError is a mistake on the command line: exit 2.
@@ -193,10 +193,18 @@ func (c *commands) begin(ctx *cli.Context, maxWords int) (*session, error) {
 	return s, err
 }
 
+// atMost refuses more arguments than a command takes.
+func atMost(ctx *cli.Context, words int) error {
+	if extra := ctx.Args().Slice(); len(extra) > words {
+		return usagef("unexpected argument %q; see deploygate %s --help", extra[words], ctx.Command.Name)
+	}
+	return nil
+}
+
 // unconfigured checks the global flags, for a command that needs no configuration.
 func (c *commands) unconfigured(ctx *cli.Context, maxWords int) (*session, error) {
-	if extra := ctx.Args().Slice(); len(extra) > maxWords {
-		return nil, usagef("unexpected argument %q; see deploygate %s --help", extra[maxWords], ctx.Command.Name)
+	if err := atMost(ctx, maxWords); err != nil {
+		return nil, err
 	}
 	s := &session{commands: c, noColor: ctx.Bool("no-color") || os.Getenv("NO_COLOR") != ""}
 	switch format := ctx.String("output"); format {

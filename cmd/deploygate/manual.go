@@ -206,8 +206,8 @@ func (c *commands) help() *cli.Command {
 	return &cli.Command{
 		Name: "help", Usage: "say what the commands are, or what one of them does", ArgsUsage: "[COMMAND]",
 		Action: func(ctx *cli.Context) error {
-			if extra := ctx.Args().Slice(); len(extra) > 1 {
-				return usagef("unexpected argument %q; see deploygate --help", extra[1])
+			if err := atMost(ctx, 1); err != nil {
+				return err
 			}
 			text := appHelp(ctx.App)
 			if name := ctx.Args().First(); name != "" {
@@ -227,6 +227,9 @@ func (c *commands) version() *cli.Command {
 	return &cli.Command{
 		Name: "version", Usage: "print the version of deploygate",
 		Action: func(ctx *cli.Context) error {
+			if err := atMost(ctx, 0); err != nil {
+				return err
+			}
 			_, err := fmt.Fprintf(ctx.App.Writer, "%s version %s\n", ctx.App.Name, ctx.App.Version)
 			return err
 		},

@@ -30,6 +30,16 @@ type Live struct {
 	Link  string   // the live link, /srv/app/current
 }
 
+// LiveOf returns the unit that runs the live release, with its program by the path that systemd executes. Its Files are the
+// caller's to read.
+func LiveOf(d unit.Description, link string) Live {
+	l := Live{Command: CommandOf(d), Link: link}
+	if d.Program != "" && len(l.Args) > 0 {
+		l.Args = append([]string{d.Program}, l.Args[1:]...)
+	}
+	return l
+}
+
 // Candidate is where a candidate runs.
 type Candidate struct {
 	Release string // the candidate's directory, every link resolved

@@ -26,7 +26,7 @@ func (w *work) arguments() error {
 	if err != nil {
 		return err
 	}
-	variable, err := w.sortVariable()
+	variable, err := sortVariable(w.variables[cmdArgs])
 	if err != nil {
 		return err
 	}
@@ -128,9 +128,9 @@ func cutScheme(config string) (scheme, rest string) {
 	return "", config
 }
 
-// sortVariable sorts GUNICORN_CMD_ARGS.
-func (w *work) sortVariable() ([]argument, error) {
-	texts, ok := split(w.variables[cmdArgs])
+// sortVariable sorts the value of GUNICORN_CMD_ARGS.
+func sortVariable(value string) ([]argument, error) {
+	texts, ok := split(value)
 	if !ok {
 		return nil, server.Unsure("its %s has a quote that nothing closes", cmdArgs)
 	}

@@ -32,8 +32,7 @@ func Parse(c server.Command) Line {
 	l.own, _ = sorted(words, "its ExecStart") // what was understood until there counts
 	for _, assignment := range c.Environment {
 		if value, is := strings.CutPrefix(assignment, cmdArgs+"="); is {
-			w := work{variables: server.Variables{cmdArgs: value}}
-			l.variable, _ = w.sortVariable()
+			l.variable, _ = sortVariable(value)
 		}
 	}
 	return l
@@ -68,6 +67,16 @@ func valuesOf(args []argument, name string) (values []string) {
 		}
 	}
 	return values
+}
+
+// LogFiles returns the files that gunicorn logs errors to, those that are named by an absolute path.
+func (l Line) LogFiles() (files []string) {
+	for _, option := range []string{"--error-logfile", "--log-file"} {
+		if file := l.Option(option); filepath.IsAbs(file) {
+			files = append(files, file)
+		}
+	}
+	return files
 }
 
 // Dir returns where gunicorn works: in the unit's working directory, or where --chdir leads from there.

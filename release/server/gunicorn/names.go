@@ -45,7 +45,7 @@ func Read(l server.Live) (Names, error) {
 	if err != nil {
 		return Names{}, err
 	}
-	variable, err := w.sortVariable()
+	variable, err := sortVariable(w.variables[cmdArgs])
 	if err != nil {
 		return Names{}, err
 	}

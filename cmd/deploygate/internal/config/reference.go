@@ -142,7 +142,7 @@ func Page() string {
 		"column, and nothing is done. "+
 		"Durations are like \"100ms\", \"30s\" or \"1m30s\". Run as root, a file that others than root can change is refused, and so is a program outside "+
 		"of the releases that it has root run and that others can write.\n\n", Dir, DefaultApp)
-	table := ""
+	table := "none yet"
 	for _, s := range settings() {
 		at, name := "", s.key
 		if i := strings.LastIndexByte(s.key, '.'); i >= 0 {
@@ -156,12 +156,13 @@ func Page() string {
 			fmt.Fprintf(&b, "# [[%s]]\n\n%s\n\n", s.key, purposes[s.key])
 			table = s.key
 			continue
-		case at != table:
-			fmt.Fprintf(&b, "# [%s]\n\n", at)
-			table = at
-		case at == "" && !strings.Contains(b.String(), "# TOP LEVEL"):
+		case at == table:
+		case at == "":
 			b.WriteString("# TOP LEVEL\n\n")
+		default:
+			fmt.Fprintf(&b, "# [%s]\n\n", at)
 		}
+		table = at
 		fallback := " Default: " + s.fallback + "."
 		if s.fallback == "[]" || s.key == "checks.name" || s.key == "proxy.kind" { // there is none
 			fallback = ""

@@ -10,7 +10,6 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -98,12 +97,9 @@ func unitLog(u unit.Unit, scope unit.Scope) func(context.Context, time.Time) []g
 		if err != nil {
 			return lines
 		}
-		line := lineOf(d)
-		for _, option := range []string{"--error-logfile", "--log-file"} {
-			if file := line.Option(option); filepath.IsAbs(file) {
-				more, _ := gunicorn.ReadLog(file, appUser(scope, d))
-				lines = append(lines, within(more, since, time.Now())...)
-			}
+		for _, file := range lineOf(d).LogFiles() {
+			more, _ := gunicorn.ReadLog(file, appUser(scope, d))
+			lines = append(lines, within(more, since, time.Now())...)
 		}
 		slices.SortStableFunc(lines, func(a, b gate.LogLine) int { return a.At.Compare(b.At) })
 		return lines

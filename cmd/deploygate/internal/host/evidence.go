@@ -202,7 +202,8 @@ func interpreter(program string) string {
 
 // gunicornTimeout is how long a worker may take; 0 where it isn't known: a configuration file may say it.
 func (v *evidence) gunicornTimeout() time.Duration {
-	if s := lineOf(v.files).Option("--timeout"); s != "" {
+	line := lineOf(v.files)
+	if s := line.Option("--timeout"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 0 {
 			return 0
@@ -210,7 +211,7 @@ func (v *evidence) gunicornTimeout() time.Duration {
 		return time.Duration(n) * time.Second
 	}
 	_, err := untrusted.Stat(filepath.Join(v.files.WorkingDirectory, "gunicorn.conf.py"))
-	if lineOf(v.files).Option("--config") != "" || !errors.Is(err, fs.ErrNotExist) || !lineOf(v.files).Is {
+	if line.Option("--config") != "" || !errors.Is(err, fs.ErrNotExist) || !line.Is {
 		return 0
 	}
 	return 30 * time.Second // gunicorn's default

@@ -95,14 +95,12 @@ func (v *evidence) logs(ctx context.Context, q unit.LogQuery) {
 			return inTrial(more, q.Since, v.trial.until, runs, len(v.trial.Reloaded) > 0)
 		}
 	}
-	for _, option := range []string{"--error-logfile", "--log-file"} {
-		if file := lineOf(v.files).Option(option); strings.HasPrefix(file, "/") {
-			more, err := gunicorn.ReadLog(file, appUser(v.Config.Service.Manager, v.files))
-			if err != nil {
-				v.unread("gunicorn's log", err, "tail -n 100 "+file)
-			}
-			v.Log = append(v.Log, ofFile(more)...)
+	for _, file := range lineOf(v.files).LogFiles() {
+		more, err := gunicorn.ReadLog(file, appUser(v.Config.Service.Manager, v.files))
+		if err != nil {
+			v.unread("gunicorn's log", err, "tail -n 100 "+file)
 		}
+		v.Log = append(v.Log, ofFile(more)...)
 	}
 	slices.SortStableFunc(v.Log, func(a, b gate.LogLine) int { return a.At.Compare(b.At) })
 	if !slices.ContainsFunc(v.Log, isKill) && v.Unit.State.Result != "signal" {

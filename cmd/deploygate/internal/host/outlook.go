@@ -118,12 +118,8 @@ func (f pathfinder) needed(p unit.NeededPath, dirs []string) string {
 
 // command is the unit's command, as it is to be read.
 func (v *evidence) command() server.Live {
-	d := v.files
-	l := server.Live{Command: server.Command{Args: d.ExecStart, Dir: d.WorkingDirectory, Environment: d.Environment}, Link: v.tree.CurrentPath()}
-	if d.Program != "" && len(d.ExecStart) > 0 {
-		l.Args = append([]string{d.Program}, d.ExecStart[1:]...)
-	}
-	for _, f := range d.EnvironmentFiles {
+	l := server.LiveOf(v.files, v.tree.CurrentPath())
+	for _, f := range v.files.EnvironmentFiles {
 		l.Files = append(l.Files, assignments(f.Path)...)
 	}
 	return l

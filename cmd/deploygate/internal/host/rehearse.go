@@ -103,12 +103,7 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c candidateC
 	to := server.Candidate{
 		Release: dir, Bind: s.bindTo(), PIDFile: filepath.Join(s.runtimeDirectory(), "gunicorn.pid"), Workers: s.Config.Rehearse.Workers,
 	}
-	live := server.Live{Command: server.Command{
-		Args: d.ExecStart, Dir: d.WorkingDirectory, Environment: d.Environment,
-	}, Link: s.tree.CurrentPath()}
-	if d.Program != "" {
-		live.Args = append([]string{d.Program}, live.Args[1:]...)
-	}
+	live := server.LiveOf(d, s.tree.CurrentPath())
 	c.Point = func(path string) string { return to.Point(live.Link, path) }
 	for _, f := range d.EnvironmentFiles {
 		live.Files = append(live.Files, assignments(c.Point(f.Path))...)

@@ -24,7 +24,7 @@ func inTheWay(path string) error {
 }
 
 // Create makes all of the files, each with its text from the first moment, or none. A file is never overwritten, also
-// not one that appears meanwhile: that is an inputError. A process that dies leaves the first few of them, and maybe
+// not one that appears meanwhile: that is an *InputError. A process that dies leaves the first few of them, and maybe
 // names that begin with a dot, which neither deploygate nor systemd reads.
 func Create(files ...socketunit.File) (err error) {
 	var made, staged []string
@@ -82,7 +82,7 @@ func Written(files ...socketunit.File) bool {
 	})
 }
 
-// missing tells whether none of the files is there yet, else with an inputError.
+// missing tells whether none of the files is there yet, else with an *InputError.
 func missing(files ...socketunit.File) error {
 	for _, f := range files {
 		if _, err := untrusted.Lstat(f.Path); err == nil {
