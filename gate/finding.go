@@ -2,7 +2,7 @@
 // proxy show.
 //
 // Guaranteed: healthy means uninterrupted health for a set time, by a process that is known to run the release that
-// was asked for; a crash ends the wait at once. Deciding is pure (Crash, Proof, Expectation.Judge, Streak); waiting is in Gate;
+// was asked for; a crash ends the wait at once. Deciding is pure (Crash, Proof, Want.Judge, Streak); waiting is in HealthCheck and ProxyCheck;
 // what touches the host comes in through small interfaces.
 //
 // Not guaranteed: that a healthy release stays healthy, nor that what the health path doesn't touch works.

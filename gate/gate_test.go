@@ -94,9 +94,9 @@ func crashed(d time.Duration) func(time.Duration) (UnitState, error) {
 
 var v42 = Target{Version: "v42", Dir: "/r/v42", Releases: "/r", InDir: true, Previous: "old"}
 
-func newGate(state func(time.Duration) (UnitState, error), p prober) *Gate {
-	return &Gate{
-		Unit: unit{time.Now(), state}, Direct: p, Health: direct,
+func newGate(state func(time.Duration) (UnitState, error), p prober) *HealthCheck {
+	return &HealthCheck{
+		Unit: unit{time.Now(), state}, Direct: p, Want: direct,
 		Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second,
 	}
 }
@@ -112,7 +112,7 @@ func in(t *testing.T, wait func(ctx context.Context) error) (took time.Duration,
 	return took, err
 }
 
-func TestAwait(t *testing.T) {
+func TestHold(t *testing.T) {
 	notYet := func(after time.Duration) (UnitState, error) {
 		st := running()
 		if after < 3*time.Second {
@@ -182,10 +182,10 @@ func TestAwait(t *testing.T) {
 		{"a crash that was restarted between two looks", again, good, "g.service crashed", 1600 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			took, err := in(t, func(ctx context.Context) error { return newGate(c.state, c.probe).Await(ctx, v42, silent) })
+			took, err := in(t, func(ctx context.Context) error { return newGate(c.state, c.probe).Check(ctx, v42, Hold, silent) })
 			var f *Finding
 			if c.want == "" && err != nil || c.want != "" && (!errors.As(err, &f) || !strings.Contains(f.Summary, c.want)) {
-				t.Errorf("Await() = %v, want …%s…", err, c.want)
+				t.Errorf("Check() = %v, want …%s…", err, c.want)
 			}
 			if took != c.took {
 				t.Errorf("after %v, want %v", took, c.took)
@@ -202,7 +202,7 @@ func TestATimeoutAfterAnAnswerIsNoBootThatHangs(t *testing.T) {
 		"it answered before": {until(time.Second, good, slow), NoAnswer},
 		"it never did":       {slow, Unknown},
 	} {
-		_, err := in(t, func(ctx context.Context) error { return newGate(alive, c.probe).Await(ctx, v42, silent) })
+		_, err := in(t, func(ctx context.Context) error { return newGate(alive, c.probe).Check(ctx, v42, Hold, silent) })
 		var f *Finding
 		if !errors.As(err, &f) || f.Cause != c.want {
 			t.Errorf("%s: %+v", name, f)
@@ -217,7 +217,7 @@ func TestAnInterruptionEndsTheWaitWithItsCause(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(ctx)
 			defer cancel(nil)
 			time.AfterFunc(1500*time.Millisecond, func() { cancel(interrupted) })
-			return newGate(alive, p).Await(ctx, v42, silent)
+			return newGate(alive, p).Check(ctx, v42, Hold, silent)
 		})
 		if !errors.Is(err, interrupted) || took != 1500*time.Millisecond {
 			t.Errorf("%s: %v after %v", name, err, took)
@@ -225,7 +225,7 @@ func TestAnInterruptionEndsTheWaitWithItsCause(t *testing.T) {
 	}
 }
 
-func TestVerifyEndsWithTheFirstBadAnswer(t *testing.T) {
+func TestStrictEndsWithTheFirstBadAnswer(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		probe prober
@@ -236,18 +236,18 @@ func TestVerifyEndsWithTheFirstBadAnswer(t *testing.T) {
 		{"not", refused, "nothing listens", 0},
 		{"not any more", until(time.Second, good, refused), "nothing listens", time.Second},
 	} {
-		took, err := in(t, func(ctx context.Context) error { return newGate(alive, c.probe).Verify(ctx, v42, silent) })
+		took, err := in(t, func(ctx context.Context) error { return newGate(alive, c.probe).Check(ctx, v42, Hold|Strict, silent) })
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) || took != c.took {
 			t.Errorf("%s: %v after %v", c.name, err, took)
 		}
 	}
 }
 
-func TestGlanceIsOneProbe(t *testing.T) {
+func TestStrictWithoutHoldIsOneProbe(t *testing.T) {
 	for name, p := range map[string]prober{"": good, "nothing listens": refused} {
 		probes := 0
 		_, err := in(t, func(ctx context.Context) error {
-			return newGate(alive, func(ctx context.Context, at time.Duration) Answer { probes++; return p(ctx, at) }).Glance(ctx, v42)
+			return newGate(alive, func(ctx context.Context, at time.Duration) Answer { probes++; return p(ctx, at) }).Check(ctx, v42, Strict, silent)
 		})
 		if probes != 1 || (err == nil) != (name == "") {
 			t.Errorf("%d probes, %v", probes, err)
@@ -266,7 +266,7 @@ func TestProgressHearsWhatIsBeingWaitedFor(t *testing.T) {
 		}
 	}
 	_, err := in(t, func(ctx context.Context) error {
-		return newGate(alive, until(time.Second, refused, good)).Await(ctx, v42, say)
+		return newGate(alive, until(time.Second, refused, good)).Check(ctx, v42, Hold, say)
 	})
 	if got := fmt.Sprint(heard); err != nil || len(heard) != 2 || !strings.Contains(got, "nothing listens") || !strings.Contains(got, "healthy, holding for 2s") {
 		t.Errorf("%q, %v", heard, err)
@@ -281,8 +281,8 @@ type proxy struct {
 
 func (proxy) Begin(context.Context) error          { return nil }
 func (p proxy) Test(context.Context) (bool, error) { return p.reloaded, p.err }
-func throughGate(p Proxy, through Prober) *Gate {
-	return &Gate{Proxy: p, Through: through, Proxied: proxied, Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second}
+func throughGate(p Proxy, through Prober) *ProxyCheck {
+	return &ProxyCheck{Server: p, Through: through, Want: proxied, Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second}
 }
 
 func TestTheProxyIsTestedAndAskedThrough(t *testing.T) {
@@ -310,14 +310,18 @@ func TestTheProxyIsTestedAndAskedThrough(t *testing.T) {
 			var reloaded bool
 			took, err := in(t, func(ctx context.Context) (err error) {
 				g := throughGate(c.proxy, c.through)
-				if reloaded, err = g.TestProxy(ctx); err != nil {
+				if reloaded, err = g.Test(ctx); err != nil {
 					return err
 				}
-				_, err = g.PassProxy(ctx, v42, reloaded, silent)
+				mode := Once
+				if reloaded {
+					mode = Hold
+				}
+				_, err = g.Check(ctx, "v42", mode, nil, silent)
 				return err
 			})
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
-				t.Errorf("PassProxy() = %v, want …%s…", err, c.want)
+				t.Errorf("Check() = %v, want …%s…", err, c.want)
 			}
 			if reloaded != c.reloaded || took != c.took {
 				t.Errorf("reloaded %v after %v; want %v after %v", reloaded, took, c.reloaded, c.took)
@@ -326,16 +330,16 @@ func TestTheProxyIsTestedAndAskedThrough(t *testing.T) {
 	}
 }
 
-func TestGlanceProxyIsOneProbe(t *testing.T) {
+func TestStrictThroughTheProxyIsOneProbe(t *testing.T) {
 	took, err := in(t, func(ctx context.Context) error {
-		_, err := throughGate(nil, prober(refused)).GlanceProxy(ctx, v42)
+		_, err := throughGate(nil, prober(refused)).Check(ctx, "v42", Strict, nil, silent)
 		return err
 	})
 	if err == nil || took != 0 {
 		t.Errorf("%v after %v", err, took)
 	}
 	if _, err := in(t, func(ctx context.Context) error {
-		_, err := throughGate(nil, nil).GlanceProxy(ctx, v42)
+		_, err := throughGate(nil, nil).Check(ctx, "v42", Strict, nil, silent)
 		return err
 	}); err != nil {
 		t.Errorf("no proxy: %v", err)
@@ -360,7 +364,7 @@ func TestALateAnswerIsRemembered(t *testing.T) {
 				}
 				return Answer{Status: 200, Took: c.takes}
 			})
-			return g.Await(ctx, v42, silent)
+			return g.Check(ctx, v42, Hold, silent)
 		})
 		var f *Finding
 		if !errors.As(err, &f) || f.Answer == nil || (f.Answer.Late != nil) != c.late || asked.Load() != 1 || f.Answer.Busy != 1 {
@@ -381,7 +385,7 @@ func TestTheEndOfTheMainProcessIsNoticedAtOnce(t *testing.T) {
 			}
 			return ended
 		}
-		return g.Await(ctx, v42, silent)
+		return g.Check(ctx, v42, Hold, silent)
 	})
 	if err == nil || took < noticed || took > noticed+5*time.Millisecond {
 		t.Errorf("after %v: %v", took, err)
@@ -397,7 +401,7 @@ func TestTheEndOfTheMainProcessIsNotTheVerdict(t *testing.T) {
 			close(ended)
 			return ended
 		}
-		return g.Await(ctx, v42, silent)
+		return g.Check(ctx, v42, Hold, silent)
 	})
 	if err != nil || took != 2*time.Second {
 		t.Errorf("after %v: %v", took, err)
@@ -442,7 +446,7 @@ func TestAServerThatClosesItsSocketIsNotWaitedFor(t *testing.T) {
 			if name == "it crashes, which says more" {
 				state = crashed(1600 * time.Millisecond)
 			}
-			took, err := in(t, func(ctx context.Context) error { return newGate(state, c.probe).Await(ctx, v42, silent) })
+			took, err := in(t, func(ctx context.Context) error { return newGate(state, c.probe).Check(ctx, v42, Hold, silent) })
 			if took != c.took {
 				t.Errorf("after %v, want %v: %v", took, c.took, err)
 			}
@@ -473,13 +477,13 @@ func TestAReleaseThatRefusesIsNotWaitedFor(t *testing.T) {
 			took, err := in(t, func(ctx context.Context) error {
 				g := newGate(alive, c.probe)
 				g.GiveUp = 5 * time.Second
-				return g.Await(ctx, v42, silent)
+				return g.Check(ctx, v42, Hold, silent)
 			})
 			if off := took - c.took; off < 0 || off > 100*time.Millisecond {
 				t.Errorf("after %v, want %v", took, c.took)
 			}
 			if got := fmt.Sprint(err); (err == nil) != (c.want == "") || !strings.Contains(got, c.want) {
-				t.Errorf("Await() = %v, want …%s…", err, c.want)
+				t.Errorf("Check() = %v, want …%s…", err, c.want)
 			}
 		})
 	}

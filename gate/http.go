@@ -53,8 +53,8 @@ type Want struct {
 }
 
 // of fills in what depends on the release.
-func (x Want) of(e Target) Want {
-	x.Body = strings.ReplaceAll(x.Body, "{version}", e.Version)
+func (x Want) of(version string) Want {
+	x.Body = strings.ReplaceAll(x.Body, "{version}", version)
 	return x
 }
 

@@ -96,7 +96,7 @@ func expectFinding(t *testing.T, f *Finding, want, says string) {
 func TestJudgeBody(t *testing.T) {
 	x := direct
 	x.Body = "release {version} is ok"
-	x = x.of(Target{Version: "v42"})
+	x = x.of("v42")
 	for _, c := range []struct {
 		a    Answer
 		want string
@@ -108,7 +108,7 @@ func TestJudgeBody(t *testing.T) {
 	} {
 		expectFinding(t, x.Judge(c.a), c.want, "")
 	}
-	if direct.of(Target{Version: "v42"}).Judge(Answer{Status: 200, Body: "anything"}) != nil {
+	if direct.of("v42").Judge(Answer{Status: 200, Body: "anything"}) != nil {
 		t.Error("no body was asked for")
 	}
 }

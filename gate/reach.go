@@ -46,32 +46,32 @@ func (r *Reach) add(risk *Finding) {
 	}
 }
 
-func (g *Gate) certificate(ctx context.Context) *Finding {
-	if g.Certificate == nil {
+func (c *ProxyCheck) certificate(ctx context.Context) *Finding {
+	if c.Certificate == nil {
 		return nil
 	}
-	return g.Certificate(ctx)
+	return c.Certificate(ctx)
 }
 
 // bodyNamesVersion tells whether only the expected release can have given a good answer.
-func (g *Gate) bodyNamesVersion() bool { return strings.Contains(g.Proxied.Body, "{version}") }
+func (c *ProxyCheck) bodyNamesVersion() bool { return strings.Contains(c.Want.Body, "{version}") }
 
 // reached says what a good answer through the proxy proves. Where that is nothing, the site is asked in another way: that it
 // is down, though its health path answers, is a finding.
-func (g *Gate) reached(ctx context.Context, status int) (Reach, *Finding) {
-	if g.Routes == nil {
+func (c *ProxyCheck) reached(ctx context.Context, status int) (Reach, *Finding) {
+	if c.Routes == nil {
 		return Reach{Detail: "healthy through it"}, nil
 	}
-	way := g.Routes.Way(ctx, status)
-	if way.App || g.bodyNamesVersion() && !way.Stale {
+	way := c.Routes.Way(ctx, status)
+	if way.App || c.bodyNamesVersion() && !way.Stale {
 		return Reach{Detail: "healthy through it"}, nil
 	}
-	risk := way.Risk(g.Proxied)
+	risk := way.Risk(c.Want)
 	r := Reach{Detail: "not proved that it reaches the app", Risks: []*Finding{risk}}
 	if way.Detour == nil {
 		return r, nil
 	}
-	text, proved, wrong := way.Detour.take(ctx, g.Proxied)
+	text, proved, wrong := way.Detour.take(ctx, c.Want)
 	if wrong != nil {
 		wrong.Evidence = append(wrong.Evidence, risk.Evidence...)
 		return r, wrong
@@ -82,18 +82,18 @@ func (g *Gate) reached(ctx context.Context, status int) (Reach, *Finding) {
 	return r, nil
 }
 
-// ProxyRisks are those of Reach, as far as they are known without a request.
-func (g *Gate) ProxyRisks(ctx context.Context) []*Finding {
-	if g.Through == nil {
+// Risks are those of Reach, as far as they are known without a request.
+func (c *ProxyCheck) Risks(ctx context.Context) []*Finding {
+	if c.Through == nil {
 		return nil
 	}
 	var r Reach
-	if g.Routes != nil && len(g.Proxied.Status) > 0 {
-		if way := g.Routes.Way(ctx, g.Proxied.Status[0]); !g.bodyNamesVersion() || way.Stale {
-			r.add(way.Risk(g.Proxied))
+	if c.Routes != nil && len(c.Want.Status) > 0 {
+		if way := c.Routes.Way(ctx, c.Want.Status[0]); !c.bodyNamesVersion() || way.Stale {
+			r.add(way.Risk(c.Want))
 		}
 	}
-	r.add(g.certificate(ctx))
+	r.add(c.certificate(ctx))
 	return r.Risks
 }
 

@@ -64,10 +64,10 @@ func TestWhatAGoodAnswerThroughTheProxyProves(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := throughGate(nil, prober(func(context.Context, time.Duration) Answer { return Answer{Status: 200, Body: "ok v42"} }))
-			g.Routes, g.Proxied.Body = c.routes, c.body
+			g.Routes, g.Want.Body = c.routes, c.body
 			for what, ask := range map[string]func() (Reach, error){
-				"PassProxy":   func() (Reach, error) { return g.PassProxy(t.Context(), v42, false, silent) },
-				"GlanceProxy": func() (Reach, error) { return g.GlanceProxy(t.Context(), v42) },
+				"Once":   func() (Reach, error) { return g.Check(t.Context(), "v42", Once, nil, silent) },
+				"Strict": func() (Reach, error) { return g.Check(t.Context(), "v42", Strict, nil, silent) },
 			} {
 				r, err := ask()
 				if r.Detail != c.detail || (len(r.Risks) == 0) != (c.risk == "") || (err == nil) != (c.wrong == "") {
@@ -82,8 +82,8 @@ func TestWhatAGoodAnswerThroughTheProxyProves(t *testing.T) {
 					t.Errorf("%s() = %v, want …%s…", what, err, c.wrong)
 				}
 			}
-			if _, wrong := g.LookThrough(t.Context(), v42); (wrong == nil) != (c.wrong == "") {
-				t.Errorf("LookThrough() = %+v", wrong)
+			if _, wrong := g.Look(t.Context(), "v42"); (wrong == nil) != (c.wrong == "") {
+				t.Errorf("Look() = %+v", wrong)
 			}
 		})
 	}

@@ -103,13 +103,13 @@ func (st UnitState) leftOver(h Holder) *Finding {
 
 // stray looks at who listens where an answer came from. One look at the processes and one at the unit are two moments: what
 // is found has to be found twice.
-func (g *Gate) stray(ctx context.Context, e Target, a *Answer) (found *Finding) {
-	if g.Holders == nil {
+func (c *HealthCheck) stray(ctx context.Context, e Target, a *Answer) (found *Finding) {
+	if c.Holders == nil {
 		return nil
 	}
 	for range 2 {
-		holders := g.Holders(a.Remote)
-		st, err := g.Unit.State(ctx)
+		holders := c.Holders(a.Remote)
+		st, err := c.Unit.State(ctx)
 		if err != nil {
 			return nil
 		}

@@ -113,10 +113,10 @@ func TestHealthWaitsUntilOnlyTheUnitListens(t *testing.T) {
 					}
 					return mine
 				}
-				return g.Await(ctx, v42, silent)
+				return g.Check(ctx, v42, Hold, silent)
 			})
 			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
-				t.Errorf("Await() = %v, want …%s…", err, c.says)
+				t.Errorf("Check() = %v, want …%s…", err, c.says)
 			}
 			if took > c.took {
 				t.Errorf("after %v, want %v at most", took, c.took)
@@ -137,7 +137,7 @@ func TestTwoLooksAreNotOneMoment(t *testing.T) {
 			}
 			return []Holder{{At: ":8000", PID: 7}}
 		}
-		return g.Await(ctx, v42, silent)
+		return g.Check(ctx, v42, Hold, silent)
 	})
 	if err != nil || took != 2*time.Second {
 		t.Errorf("after %v: %v", took, err)
@@ -159,15 +159,14 @@ func TestACrashAfterTheHealthIsOne(t *testing.T) {
 	}{"it does": {again, "g.service crashed"}, "it goes on": {alive, ""}} {
 		_, err := in(t, func(ctx context.Context) error {
 			g := newGate(c.state, good)
-			g.Through, g.Proxied = prober(good), proxied
-			if err := g.Await(ctx, v42, silent); err != nil {
-				t.Errorf("%s: Await() = %v", name, err)
+			if err := g.Check(ctx, v42, Hold, silent); err != nil {
+				t.Errorf("%s: Check() = %v", name, err)
 			}
 			pause(ctx, 2*time.Second)
-			_, through := g.PassProxy(ctx, v42, true, silent)
-			for what, err := range map[string]error{"Still": g.Still(ctx, v42), "PassProxy": through} {
+			_, through := throughGate(nil, prober(good)).Check(ctx, "v42", Hold, func(ctx context.Context) *Finding { return g.Watch(ctx, v42) }, silent)
+			for what, err := range map[string]error{"Still": g.Still(ctx, v42), "through the proxy": through} {
 				if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
-					t.Errorf("%s: %s() = %v, want …%s…", name, what, err, c.says)
+					t.Errorf("%s: %s: %v, want …%s…", name, what, err, c.says)
 				}
 			}
 			return nil
@@ -194,16 +193,16 @@ func TestAUnitThatFlapsIsNotHealthy(t *testing.T) {
 		flaps    bool
 		want     bool
 	}{{3, true, false}, {3, false, true}, {0, true, true}} {
-		for what, ask := range map[string]func(context.Context, *Gate) error{
-			"Glance": func(ctx context.Context, g *Gate) error { return g.Glance(ctx, live) },
-			"Verify": func(ctx context.Context, g *Gate) error { return g.Verify(ctx, live, silent) },
-			"Look": func(ctx context.Context, g *Gate) error {
+		for what, ask := range map[string]func(context.Context, *HealthCheck) error{
+			"Strict":      func(ctx context.Context, g *HealthCheck) error { return g.Check(ctx, live, Strict, silent) },
+			"Hold|Strict": func(ctx context.Context, g *HealthCheck) error { return g.Check(ctx, live, Hold|Strict, silent) },
+			"Look": func(ctx context.Context, g *HealthCheck) error {
 				if _, _, f := g.Look(ctx, live); f != nil {
 					return f
 				}
 				return nil
 			},
-			"": func(ctx context.Context, g *Gate) error { return g.Await(ctx, v42, silent) },
+			"": func(ctx context.Context, g *HealthCheck) error { return g.Check(ctx, v42, Hold, silent) },
 		} {
 			_, err := in(t, func(ctx context.Context) error {
 				g := newGate(restarted(c.restarts), good)

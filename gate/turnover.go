@@ -239,12 +239,12 @@ func workersFail(st UnitState, failed []LogLine) *Finding {
 }
 
 // overAndOver reads the log if processes have ended, and gives the finding that they fail one after the other.
-func (g *Gate) overAndOver(ctx context.Context, t *turnover, st UnitState, began time.Time) *Finding {
+func (c *HealthCheck) overAndOver(ctx context.Context, t *turnover, st UnitState, began time.Time) *Finding {
 	ended, news := t.deaths(time.Now())
-	if g.Log == nil || !news {
+	if c.Log == nil || !news {
 		return nil
 	}
-	if failed, over := respawned(ended, g.Log(ctx, began)); over {
+	if failed, over := respawned(ended, c.Log(ctx, began)); over {
 		return workersFail(st, failed)
 	}
 	return nil
@@ -253,19 +253,19 @@ func (g *Gate) overAndOver(ctx context.Context, t *turnover, st UnitState, began
 // steady is asked at the end of the hold: it gives the finding that a worker failed meanwhile and was replaced, of those that
 // ended after the first few. Whether that was the last time shows once its successor has lived for clearly longer. Where
 // nothing was restarted, once is not enough.
-func (g *Gate) steady(ctx context.Context, t *turnover, began time.Time, first int, strict bool) (f *Finding, longer time.Duration) {
+func (c *HealthCheck) steady(ctx context.Context, t *turnover, began time.Time, first int, strict bool) (f *Finding, longer time.Duration) {
 	ended, _ := t.deaths(time.Time{})
-	if g.Log == nil || len(ended) <= first {
+	if c.Log == nil || len(ended) <= first {
 		return nil, 0
 	}
-	st, err := g.Unit.State(ctx)
+	st, err := c.Unit.State(ctx)
 	switch {
 	case err != nil:
 		return nil, 0
 	case strict:
-		return g.respawning(ctx, t, st), 0
+		return c.respawning(ctx, t, st), 0
 	}
-	failed, _ := respawned(ended[first:], g.Log(ctx, began))
+	failed, _ := respawned(ended[first:], c.Log(ctx, began))
 	if len(failed) == 0 {
 		return nil, 0
 	}
@@ -284,11 +284,11 @@ func (t *turnover) count() int {
 }
 
 // respawning looks at a unit that wasn't just restarted.
-func (g *Gate) respawning(ctx context.Context, t *turnover, st UnitState) *Finding {
-	if g.Log == nil || !youngWorker(st) && t.count() == 0 {
+func (c *HealthCheck) respawning(ctx context.Context, t *turnover, st UnitState) *Finding {
+	if c.Log == nil || !youngWorker(st) && t.count() == 0 {
 		return nil
 	}
-	if failed, over := respawns(st, g.Log(ctx, time.Now().Add(-respawnWindow))); over {
+	if failed, over := respawns(st, c.Log(ctx, time.Now().Add(-respawnWindow))); over {
 		return workersFail(st, failed)
 	}
 	return nil

@@ -170,10 +170,10 @@ func TestWorkersThatFailForEverEndTheWait(t *testing.T) {
 				state, log := slot(c.life, c.until)
 				g := newGate(state, c.probe)
 				g.Log = log(time.Now())
-				return g.Await(ctx, v42, silent)
+				return g.Check(ctx, v42, Hold, silent)
 			})
 			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) || took > c.within {
-				t.Errorf("Await() = %v after %v, want …%s… within %v", err, took, c.says, c.within)
+				t.Errorf("Check() = %v after %v, want …%s… within %v", err, took, c.says, c.within)
 			}
 		})
 	}

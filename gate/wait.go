@@ -44,6 +44,9 @@ var (
 )
 
 func (w wait) run(ctx context.Context, say Progress) error {
+	if say == nil {
+		say = func(string) {}
+	}
 	timed, cancel := context.WithTimeoutCause(ctx, w.deadline, errDeadline)
 	defer cancel()
 	watched, end := context.WithCancelCause(timed)

@@ -33,7 +33,7 @@ func (c *commands) diagnose() *cli.Command {
 				r.Findings = []*gate.Finding{unreachable}
 				return s.diagnosed(r)
 			}, func(run context.Context, s *session, h *host.Host) func() error {
-				current, expect, wrong := h.Deployer.Live(run)
+				current, expect, wrong := h.Live(run)
 				v := h.Examine(run, expect)
 				r.Current, r.Findings, r.Risks = current, v.Diagnose(wrong), diagnosis.Risks(&v.Facts)
 				if f := h.Deployer.SchemaAhead(run); f != nil {

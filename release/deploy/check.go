@@ -10,45 +10,55 @@ import (
 	"deploygate/rollback"
 )
 
-// Live is the release that the link names, and what its unit must be running.
-func (d *Deployer) Live(ctx context.Context) (release.Version, gate.Target, error) {
-	current, err := d.Tree.Current()
+// Live is the release that the link names, and what each of its units must be running; with an error nothing can be proved of
+// them, or there are none.
+func (d *Deployer) Live(ctx context.Context) (current release.Version, wants []gate.Target, err error) {
+	current, units, err := d.live(ctx)
+	wants, unknown := d.expectAll(current, units)
+	if err == nil && unknown != nil {
+		err = gate.AsFinding(gate.LayerRelease, unknown)
+	}
+	return current, wants, err
+}
+
+func (d *Deployer) live(ctx context.Context) (current release.Version, units []Unit, err error) {
+	current, err = d.Tree.Current()
 	if err == nil && current == "" {
 		err = gate.NewFinding(gate.LayerRelease, gate.Unknown, "no release is live: there is no "+d.Tree.CurrentPath())
 	}
 	if err != nil {
-		return current, gate.Target{}, gate.AsFinding(gate.LayerRelease, err)
+		return current, nil, gate.AsFinding(gate.LayerRelease, err)
 	}
-	unit, err := d.Service.Ready(ctx)
-	if err != nil {
-		return current, gate.Target{}, gate.AsFinding(gate.LayerService, err)
+	for _, in := range d.Instances {
+		unit, err := in.Ready(ctx)
+		if err != nil {
+			return current, nil, gate.AsFinding(gate.LayerService, err)
+		}
+		units = append(units, unit)
 	}
-	e, err := d.expect(current, Plan{InLink: unit.InLink, Socket: unit.Socket})
-	if err != nil {
-		return current, e, gate.AsFinding(gate.LayerRelease, err)
-	}
-	if d.Outside != nil {
-		if err := d.Outside(ctx); err != nil {
-			return current, e, gate.AsFinding(gate.LayerService, err)
+	for _, in := range d.Instances {
+		if in.Outside == nil {
+			continue
+		}
+		if err := in.Outside(ctx); err != nil {
+			return current, units, gate.AsFinding(gate.LayerService, err)
 		}
 	}
-	return current, e, nil
+	return current, units, nil
 }
 
 // Check runs the gate on what is live, without restarting or reloading anything, and gives what is wrong with it.
 func (d *Deployer) Check(ctx context.Context) (current release.Version, findings []*gate.Finding, warnings []string) {
 	r := d.begin(Request{})
-	current, e, err := d.Live(ctx)
+	current, units, err := d.live(ctx)
 	if err != nil {
 		return current, []*gate.Finding{gate.AsFinding(gate.LayerRelease, err)}, r.report.Warnings
 	}
-	if d.Gate.Proxy != nil {
-		if err := d.Gate.Proxy.Begin(ctx); err != nil {
-			findings = append(findings, gate.AsFinding(gate.LayerProxy, err))
-		}
+	if err := d.Proxy.Begin(ctx); err != nil {
+		findings = append(findings, gate.AsFinding(gate.LayerProxy, err))
 	}
 	r.report.Previous = current
-	r.plan = Plan{Target: current, Previous: current, InLink: e.InDir, Socket: e.Socket}
+	r.plan = Plan{Target: current, Previous: current, Units: units}
 	if err := r.verify(ctx, current); err != nil && len(findings) == 0 {
 		findings = append(findings, gate.AsFinding(gate.LayerHealth, err))
 	}

@@ -6,7 +6,7 @@
 //
 // A deploy whose process dies is finished by Recover: by the guard that Run starts, by the next deploy, or at boot.
 //
-// It knows no adapter: the host comes in through Service, Runner and gate.Gate, and its files through release and
+// It knows no adapter: the host comes in through Service, Runner and the checks of gate, and its files through release and
 // release/journal.
 package deploy
 
@@ -28,14 +28,10 @@ type Deployer struct {
 	StateDir string
 	Tree     *release.Tree
 	Journal  *journal.Journal
-	Service  Service
-	Gate     *gate.Gate
-	Runner   Runner
-	// Outside says that what answers is none of the unit's processes, so that nothing can be proved of it; nil: it isn't known
-	// to be. May be nil.
-	Outside func(ctx context.Context) error
-	// CaptureEvidence is told of the failure of what was restarted. May be nil.
-	CaptureEvidence CaptureEvidence
+	// Instances are restarted and gated one after the other, in this order.
+	Instances []Instance
+	Proxy     *gate.ProxyCheck // what all of them must pass through the proxy
+	Runner    Runner
 	// ExplainTask says why a hook or a check failed, by its output; nil: it doesn't tell. May be nil.
 	ExplainTask func(t Task, v release.Version, output string) *gate.Finding
 	Observer    Observer
@@ -139,31 +135,32 @@ func (r *run) activate(ctx context.Context, v release.Version) error {
 			return err
 		}
 	}
-	expect, err := r.restart(ctx, v)
-	if err != nil {
-		return err
+	var wants []gate.Target
+	for i := range r.Instances {
+		want, err := r.restart(ctx, i, v)
+		if err == nil {
+			err = r.passHealth(ctx, i, want, gate.Hold)
+		}
+		if err != nil {
+			return err
+		}
+		wants = append(wants, want)
 	}
-	return r.gate(ctx, expect, r.Gate.Await)
+	return r.passTogether(ctx, v, wants)
 }
 
-// gate is what a release must pass, cheapest first.
-func (r *run) gate(ctx context.Context, e gate.Target, health func(context.Context, gate.Target, gate.Progress) error) error {
-	if err := r.passHealth(ctx, e, health); err != nil {
+// passTogether is what a release must pass once each of its instances is healthy. wants are what these must go on running.
+func (r *run) passTogether(ctx context.Context, v release.Version, wants []gate.Target) error {
+	if err := r.passProxy(ctx, v, wants); err != nil {
 		return err
 	}
-	if err := r.passProxy(ctx, e); err != nil {
-		return err
-	}
-	return r.passChecks(ctx, e)
+	return r.passChecks(ctx, v, wants)
 }
 
 // verify asks whether v, live already, is healthy as it is. If not, that is how things were before.
 func (r *run) verify(ctx context.Context, v release.Version) error {
 	steps := r.report.Steps
-	expect, err := r.expect(v, r.plan)
-	if err == nil {
-		err = r.gate(ctx, expect, r.Gate.Verify)
-	}
+	err := r.gate(ctx, v)
 	if err != nil {
 		r.report.Steps = steps
 		if len(r.report.Before) == 0 && ctx.Err() == nil {
@@ -171,6 +168,20 @@ func (r *run) verify(ctx context.Context, v release.Version) error {
 		}
 	}
 	return err
+}
+
+// gate is what v must pass as it runs already.
+func (r *run) gate(ctx context.Context, v release.Version) error {
+	wants, err := r.expectAll(v, r.plan.Units)
+	if err != nil {
+		return err
+	}
+	for i, want := range wants {
+		if err := r.passHealth(ctx, i, want, gate.Hold|gate.Strict); err != nil {
+			return err
+		}
+	}
+	return r.passTogether(ctx, v, wants)
 }
 
 // unchanged ends a deploy of what was live and healthy already. The journal gets to know of it only where it thought

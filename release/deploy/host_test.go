@@ -116,10 +116,13 @@ func newHost(t *testing.T, root, state string) *host {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	h.ctx, h.interrupt = ctx, func() { cancel(gate.NewFinding(gate.LayerRelease, "interrupted", "interrupted by SIGTERM")) }
 	h.d = &Deployer{
-		App: "shop", Program: "1.2.3", StateDir: state, Tree: tree, Service: service{h}, Runner: tasks{h}, Observer: observer{h},
-		Gate: &gate.Gate{
-			Unit: service{h}, Direct: prober{h, "probe"}, Health: gate.Want{Where: "unix:/run/app.sock /health/", Path: "/health/", Status: []int{200}, Setting: "health"},
-			Proxy: proxy{h}, Through: prober{h, "through"}, Proxied: gate.Want{Where: "http://127.0.0.1/health/", Status: []int{200}, Proxy: true, Setting: "proxy"},
+		App: "shop", Program: "1.2.3", StateDir: state, Tree: tree, Runner: tasks{h}, Observer: observer{h},
+		Instances: []Instance{{Service: service{h}, Health: &gate.HealthCheck{
+			Unit: service{h}, Direct: prober{h, "probe"}, Want: gate.Want{Where: "unix:/run/app.sock /health/", Path: "/health/", Status: []int{200}, Setting: "health"},
+			Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second,
+		}}},
+		Proxy: &gate.ProxyCheck{
+			Server: proxy{h}, Through: prober{h, "through"}, Want: gate.Want{Where: "http://127.0.0.1/health/", Status: []int{200}, Proxy: true, Setting: "proxy"},
 			Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second,
 		},
 		Require: []string{"manage.py"}, NoMarker: rollback.Inspect, Automatic: true, RefuseBroken: true, Keep: 5,

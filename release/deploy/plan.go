@@ -39,12 +39,8 @@ type Plan struct {
 	Request
 	Target   release.Version
 	Previous release.Version // "" for the first release ever
-	InLink   bool            // the unit's processes run in the release's directory
-	Socket   bool            // a .socket unit listens
-	Reload   bool            // the unit is reloaded, and its processes stay
-	// Invocation is the unit's when the deploy began, "" if it didn't run.
-	Invocation string
-	Schema     *release.Schema
+	Units    []Unit          // of the instances, as they were before
+	Schema   *release.Schema
 	// Candidates are the ways back if Target fails, in the order in which they are tried.
 	Candidates []rollback.Target
 	// Before is what is broken already.
@@ -114,17 +110,18 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 	refused.add(gate.LayerRelease, err)
 	p.Good = history.Good(p.Target)
 	found := err == nil
-	unit, err := d.Service.Ready(ctx)
-	p.InLink, p.Socket = unit.InLink, unit.Socket
-	if unit.Running {
-		p.Invocation, p.Reload = unit.Invocation, d.Reload && !p.Live() // a restart's target is live
-	}
-	refused.add(gate.LayerService, err)
-	if err == nil {
-		if d.Outside != nil {
-			refused.add(gate.LayerService, d.Outside(ctx))
+	ready := true
+	for _, in := range d.Instances {
+		unit, err := in.Ready(ctx)
+		p.Units = append(p.Units, unit)
+		refused.add(gate.LayerService, err)
+		ready = ready && err == nil
+		if err == nil && in.Outside != nil {
+			refused.add(gate.LayerService, in.Outside(ctx))
 		}
-		d.baseline(ctx, &p, unit, &refused)
+	}
+	if ready {
+		d.baseline(ctx, &p, &refused)
 	}
 	if p.Healthy {
 		history = history.Healthy(p.Previous)
@@ -139,7 +136,7 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 		p.Risks = append(p.Risks, gate.NewFinding(gate.LayerRelease, gate.Unknown, fmt.Sprintf("%s failed its last gate", p.Target)).
 			Advise("what of: deploygate history"))
 	}
-	if found && err == nil && d.rehearses(p) {
+	if found && ready && d.rehearses(p) {
 		refused.add(gate.LayerService, d.Rehearsal.Possible(ctx, p.Target))
 	}
 	if found && p.Command != Restart {
@@ -168,7 +165,7 @@ func (r *run) preflight(ctx context.Context, request Request) (o Outcome, refuse
 		o = Refusal(reasons...)
 		return "", reasons[0]
 	})
-	r.plan, r.candidates, r.reload = p, p.Candidates, p.Reload
+	r.plan, r.candidates, r.reload = p, p.Candidates, r.Reload && !p.Live() // a restart's target is live
 	r.risks(p.Risks)
 	r.report.Previous, r.report.Before = p.Previous, p.Before
 	way := p.RollbackTarget()
@@ -334,35 +331,35 @@ func blocked(w rollback.Target, from release.Version) error {
 }
 
 // baseline finds what is broken before anything is touched.
-func (d *Deployer) baseline(ctx context.Context, p *Plan, unit Unit, refused *refusals) {
-	if d.Gate.Proxy != nil {
-		if err := d.Gate.Proxy.Begin(ctx); err != nil {
-			f := gate.AsFinding(gate.LayerProxy, err)
-			if d.refusesBroken(p) {
-				cause, more := d.diagnosed(ctx, f)
-				refused.broken(cause, more)
-			} else {
-				p.ProxyInvalid = true
-				p.Before = append(p.Before, f)
-			}
+func (d *Deployer) baseline(ctx context.Context, p *Plan, refused *refusals) {
+	if err := d.Proxy.Begin(ctx); err != nil {
+		f := gate.AsFinding(gate.LayerProxy, err)
+		if d.refusesBroken(p) {
+			cause, more := d.diagnosed(ctx, f)
+			refused.broken(cause, more)
+		} else {
+			p.ProxyInvalid = true
+			p.Before = append(p.Before, f)
 		}
 	}
 	if p.Previous == "" {
 		return // nothing is live that could be healthy
 	}
-	expect, err := d.expect(p.Previous, *p)
-	if err == nil && !unit.Running {
-		err = gate.NewFinding(gate.LayerService, gate.ServiceStopped, unit.Name+" is not running")
-	}
-	if err == nil {
-		err = d.Gate.Glance(ctx, expect)
+	wants, err := d.expectAll(p.Previous, p.Units)
+	for i, want := range wants {
+		if err == nil && !p.Units[i].Running {
+			err = gate.NewFinding(gate.LayerService, gate.ServiceStopped, p.Units[i].Name+" is not running")
+		}
+		if err == nil {
+			err = d.Instances[i].Health.Check(ctx, want, gate.Strict, nil)
+		}
 	}
 	if err != nil {
 		p.Before = append(p.Before, gate.AsFinding(gate.LayerHealth, err))
 		return // what the proxy answers follows from it
 	}
 	p.Healthy = true
-	reach, err := d.Gate.GlanceProxy(ctx, expect)
+	reach, err := d.Proxy.Check(ctx, string(p.Previous), gate.Strict, d.crash(wants), nil)
 	p.Risks = append(p.Risks, reach.Risks...)
 	if err == nil {
 		return
@@ -402,15 +399,27 @@ func already(f *gate.Finding) *gate.Finding {
 	return &old
 }
 
-// expect is what the unit must run when v is live.
-func (d *Deployer) expect(v release.Version, p Plan) (gate.Target, error) {
+// expectAll is what each instance must run when v is live; none with an error.
+func (d *Deployer) expectAll(v release.Version, units []Unit) (wants []gate.Target, err error) {
+	for _, u := range units {
+		want, err := d.expect(v, u)
+		if err != nil {
+			return nil, err
+		}
+		wants = append(wants, want)
+	}
+	return wants, nil
+}
+
+// expect is what a unit must run when v is live.
+func (d *Deployer) expect(v release.Version, u Unit) (gate.Target, error) {
 	dir, err := d.Tree.RealDir(v)
 	if err != nil {
 		return gate.Target{}, err
 	}
 	return gate.Target{
 		Version: string(v), Dir: dir, Releases: strings.TrimSuffix(dir, "/"+string(v)),
-		InDir: p.InLink, Socket: p.Socket,
+		InDir: u.InLink, Socket: u.Socket,
 	}, nil
 }
 

@@ -67,7 +67,7 @@ func (d *Deployer) Recover(ctx context.Context) *Report {
 		return r.end(o, died)
 	default: // the host has to be put right
 	}
-	if err := r.placed(ctx); err != nil {
+	if err := r.placed(ctx, u.Invocations); err != nil {
 		return r.putOff(err)
 	}
 	// Which configuration the proxy runs is not known any more, so it is not told to begin: its Test loads the one on
@@ -100,7 +100,7 @@ func (d *Deployer) RecoverStuck(ctx context.Context) *Report {
 	if verdict.Outcome != Stuck || !swapped || current != u.Requested && current != r.rollbackTarget().Version {
 		return nil
 	}
-	if err := r.placed(ctx); err != nil {
+	if err := r.placed(ctx, u.Invocations); err != nil {
 		return r.putOff(err)
 	}
 	failure := cmp.Or(verdict.Failure, errDied(*u))
@@ -176,7 +176,7 @@ func (d *Deployer) take(which func(journal.History) (journal.Deploy, bool)) (*ru
 	}
 	p := Plan{
 		Request: Request{Command: Command(u.Command)}, Target: u.Requested, Previous: u.Previous,
-		Invocation: u.Invocation, Healthy: u.Healthy, Before: []*gate.Finding{},
+		Healthy: u.Healthy, Before: []*gate.Finding{},
 	}
 	if p.Command != Restart {
 		schemas := &rollback.Compatibility{Dir: d.Tree.Dir, History: h}
@@ -193,11 +193,18 @@ func (d *Deployer) take(which func(journal.History) (journal.Deploy, bool)) (*ru
 	return r, &u, nil
 }
 
-// placed completes the plan of a deploy that is taken up by how its unit goes through the live link, which isn't recorded.
-func (r *run) placed(ctx context.Context) error {
-	unit, err := r.Service.Ready(ctx)
-	r.plan.InLink, r.plan.Socket = unit.InLink, unit.Socket
-	return err
+// placed completes the plan of a deploy that is taken up by how its units go through the live link, which isn't recorded; which
+// starts of them it found is.
+func (r *run) placed(ctx context.Context, invocations map[string]string) error {
+	for _, in := range r.Instances {
+		unit, err := in.Ready(ctx)
+		if err != nil {
+			return err
+		}
+		unit.Invocation = invocations[unit.Name]
+		r.plan.Units = append(r.plan.Units, unit)
+	}
+	return nil
 }
 
 // guard starts the process that recovers if this one dies.

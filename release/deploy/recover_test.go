@@ -230,7 +230,7 @@ func TestRecoverHasNothingToDo(t *testing.T) {
 // died makes the journal and the host those of a deploy of v2 that died after its restart.
 func died(h *host) {
 	for _, r := range []journal.Record{
-		{Event: journal.Began, Command: "release", Requested: "v2", Previous: "v1", Invocation: "1", PID: 7, User: "ann"},
+		{Event: journal.Began, Command: "release", Requested: "v2", Previous: "v1", Invocations: map[string]string{"app.service": "1"}, PID: 7, User: "ann"},
 		{Event: journal.Intent, Step: "swap", Version: "v2"},
 		{Event: journal.Done, Step: "swap", Version: "v2"},
 		{Event: journal.Intent, Step: "restart", Version: "v2"},
@@ -421,7 +421,7 @@ func TestRecoverLink(t *testing.T) {
 					c.given(h)
 				}
 				before := h.link()
-				h.d.Service, h.d.Gate = nil, nil
+				h.d.Instances, h.d.Proxy = nil, nil
 				moved, err := h.d.RecoverLink()
 				assert.OK(t, err)
 				assert.Equal(t, "link", h.link(), c.want)

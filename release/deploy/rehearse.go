@@ -23,9 +23,9 @@ type Rehearsal interface {
 
 // Candidate is where a release is rehearsed.
 type Candidate struct {
-	Gate   *gate.Gate
+	Health *gate.HealthCheck
 	Expect gate.Target
-	// CaptureEvidence is as Deployer's.
+	// CaptureEvidence is as Instance's.
 	CaptureEvidence CaptureEvidence
 }
 
@@ -42,7 +42,7 @@ func (d *Deployer) rehearses(p Plan) bool {
 // rehearse has the release pass its gate beside the live one.
 func (r *run) rehearse(ctx context.Context) error {
 	return r.beside(ctx, func(ctx context.Context, s Candidate, say gate.Progress) (string, error) {
-		return fmt.Sprintf("healthy for %s beside the live release", s.Gate.Stable), s.Gate.Await(ctx, s.Expect, say)
+		return fmt.Sprintf("healthy for %s beside the live release", s.Health.Stable), s.Health.Check(ctx, s.Expect, gate.Hold, say)
 	})
 }
 
@@ -50,10 +50,10 @@ func (r *run) rehearse(ctx context.Context) error {
 // need the schema that they bring. So may the boot itself, and then it is for after them as well.
 func (r *run) boot(ctx context.Context) error {
 	return r.beside(ctx, func(ctx context.Context, s Candidate, say gate.Progress) (string, error) {
-		boots := *s.Gate
-		boots.Health.Any, boots.Stable = true, 0
+		boots := *s.Health
+		boots.Want.Any = true
 		began := time.Now()
-		err := boots.Await(ctx, s.Expect, say)
+		err := boots.Check(ctx, s.Expect, gate.Once, say)
 		f, failed := errors.AsType[*gate.Finding](err)
 		if !failed || ctx.Err() != nil {
 			return "boots beside the live release; its health is for after the hooks", err

@@ -26,8 +26,8 @@ func (s stage) Begin(ctx context.Context, v release.Version) (Candidate, error) 
 	assert.OK(s.t, err)
 	s.staged, s.stagedAt = v, time.Now()
 	return Candidate{
-		Gate: &gate.Gate{
-			Unit: s, Direct: s, Health: gate.Want{Where: "unix:/run/beside.sock /health/", Status: []int{200}},
+		Health: &gate.HealthCheck{
+			Unit: s, Direct: s, Want: gate.Want{Where: "unix:/run/beside.sock /health/", Status: []int{200}},
 			Interval: 100 * time.Millisecond, Stable: 2 * time.Second, Deadline: 30 * time.Second,
 		},
 		Expect: gate.Target{Version: string(v), Dir: dir},

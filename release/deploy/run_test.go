@@ -342,7 +342,7 @@ func TestOutcomes(t *testing.T) {
 			good: versions{"v1", "v2"}, lives: versions{"v1", "v2"},
 		},
 		refusedPreflight("a server outside of the unit", "is not one of app.service", func(h *host) {
-			h.d.Outside = func(context.Context) error { return errors.New("what answers is not one of app.service's processes") }
+			h.d.Instances[0].Outside = func(context.Context) error { return errors.New("what answers is not one of app.service's processes") }
 		}),
 		refusedPreflight("newer journal", "written by a newer deploygate", func(h *host) {
 			file := filepath.Join(h.state, "journal.jsonl")
@@ -1032,7 +1032,7 @@ func TestWitness(t *testing.T) {
 	witnessed := func(h *host, found ...*gate.Finding) (calls *[]call) {
 		calls = new([]call)
 		began := time.Now()
-		h.d.CaptureEvidence = func(f *gate.Finding, e gate.Target, since time.Time) func() []*gate.Finding {
+		h.d.Instances[0].CaptureEvidence = func(f *gate.Finding, e gate.Target, since time.Time) func() []*gate.Finding {
 			at, _ := h.d.Tree.Current()
 			*calls = append(*calls, call{f.Summary, e.Version, string(at), since.Sub(began)})
 			return func() []*gate.Finding {
@@ -1161,7 +1161,7 @@ func TestProxyIsReloadedOnlyWhenItChanged(t *testing.T) {
 
 func TestWithoutProxy(t *testing.T) {
 	onHost(t, func(t *testing.T, h *host) {
-		h.d.Gate.Proxy, h.d.Gate.Through = nil, nil
+		h.d.Proxy = &gate.ProxyCheck{}
 		h.began("v1")
 		h.add("v2")
 		h.does["v2"] = behaviour{proxied: 502}

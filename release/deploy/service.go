@@ -6,7 +6,18 @@ import (
 	"deploygate/gate"
 )
 
-// Service is the app's unit.
+// Instance is one unit that serves the app.
+type Instance struct {
+	Service
+	Health *gate.HealthCheck
+	// Outside says that what answers is none of the unit's processes, so that nothing can be proved of it; nil: it isn't known
+	// to be. May be nil.
+	Outside func(ctx context.Context) error
+	// CaptureEvidence is called with the failure of what was restarted. May be nil.
+	CaptureEvidence CaptureEvidence
+}
+
+// Service is how a unit of the app is started.
 type Service interface {
 	// Name is the unit's.
 	Name() string
@@ -22,13 +33,13 @@ type Service interface {
 	Reread(ctx context.Context) (bool, error)
 }
 
-// Unit is what a deploy needs to know of the app's unit.
+// Unit is what a deploy needs to know of a unit of the app.
 type Unit struct {
 	Name       string
-	InLink     bool // its processes run in the directory that the live link names
-	Socket     bool // a .socket unit listens for it
-	Running    bool // active, and nothing is queued that would change it
-	Invocation string
+	InLink     bool   // its processes run in the directory that the live link names
+	Socket     bool   // a .socket unit listens for it
+	Running    bool   // active, and nothing is queued that would change it
+	Invocation string // of this start; "" if it doesn't run
 	Dir        string // where its main process runs, every link resolved
 	Processes  []int
 }

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +23,11 @@ func (d *Deployer) Steps(p Plan) []string {
 	for _, s := range d.preparation(p) {
 		would = append(would, s.would...)
 	}
-	would = append(would, fmt.Sprintf("point %s at releases/%s", d.Tree.CurrentPath(), p.Target), d.wouldRestart(p), "health: "+d.Gate.Wants())
-	if proxy := d.Gate.WantsOfProxy(); proxy != "" {
+	would = append(would, fmt.Sprintf("point %s at releases/%s", d.Tree.CurrentPath(), p.Target))
+	for i, in := range d.Instances {
+		would = append(would, d.wouldRestart(in.Name(), p.Units[i].Socket), "health: "+in.Health.Wants())
+	}
+	if proxy := d.Proxy.Wants(); proxy != "" {
 		would = append(would, "proxy: "+proxy)
 	}
 	for _, c := range d.Checks {
@@ -61,28 +65,48 @@ func (d *Deployer) preparation(p Plan) []preparation {
 	return []preparation{hooks, rehearse}
 }
 
-// wouldRestart says what is done to the unit, and what users notice of it.
-func (d *Deployer) wouldRestart(p Plan) string {
+// wouldRestart says what is done to a unit, and what users notice of it.
+func (d *Deployer) wouldRestart(unit string, socket bool) string {
 	switch {
 	case d.Reload:
-		return "reload " + d.Service.Name()
-	case p.Socket:
-		return "restart " + d.Service.Name()
+		return "reload " + unit
+	case socket:
+		return "restart " + unit
 	}
-	return "restart " + d.Service.Name() + " (requests fail meanwhile; behind a socket unit they would wait: deploygate init --socket-activation)"
+	return "restart " + unit + " (requests fail meanwhile; behind a socket unit they would wait: deploygate init --socket-activation)"
 }
 
-// passHealth asks the app itself.
-func (r *run) passHealth(ctx context.Context, e gate.Target, health func(context.Context, gate.Target, gate.Progress) error) error {
-	return r.step(StepHealth, release.Version(e.Version), func(say gate.Progress) (string, error) {
-		return fmt.Sprintf("healthy for %s without interruption", r.Gate.Stable), health(ctx, e, say)
+// passHealth asks an instance itself.
+func (r *run) passHealth(ctx context.Context, instance int, want gate.Target, mode gate.Mode) error {
+	health := r.Instances[instance].Health
+	return r.step(StepHealth, release.Version(want.Version), func(say gate.Progress) (string, error) {
+		return fmt.Sprintf("healthy for %s without interruption", health.Stable), health.Check(ctx, want, mode, say)
 	})
 }
 
+// crash returns what watches the instances until its context ends, and returns the first crash of one that was healthy.
+func (d *Deployer) crash(wants []gate.Target) func(context.Context) *gate.Finding {
+	return func(ctx context.Context) (first *gate.Finding) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		found := make(chan *gate.Finding)
+		for i, in := range d.Instances {
+			go func() { found <- in.Health.Watch(ctx, wants[i]) }()
+		}
+		for range d.Instances {
+			if f := <-found; f != nil {
+				first = cmp.Or(first, f)
+				cancel()
+			}
+		}
+		return first
+	}
+}
+
 // passProxy fails a release for what it broke in the proxy, and not for what was broken before.
-func (r *run) passProxy(ctx context.Context, e gate.Target) error {
-	return r.step(StepProxy, release.Version(e.Version), func(say gate.Progress) (string, error) {
-		if r.Gate.Proxy == nil && r.Gate.Through == nil {
+func (r *run) passProxy(ctx context.Context, v release.Version, wants []gate.Target) error {
+	return r.step(StepProxy, v, func(say gate.Progress) (string, error) {
+		if r.Proxy.None() {
 			return "no proxy", errSkipped
 		}
 		var did []string
@@ -95,23 +119,25 @@ func (r *run) passProxy(ctx context.Context, e gate.Target) error {
 			return true
 		}
 		say("testing the configuration")
-		reloaded, err := r.Gate.TestProxy(ctx)
+		reloaded, err := r.Proxy.Test(ctx)
 		switch {
 		case excused(err, r.plan.ProxyInvalid):
 		case err != nil:
 			return "", err
-		case r.Gate.Proxy != nil:
+		case r.Proxy.Server != nil:
 			did = append(did, "configuration valid")
 		}
+		mode := gate.Once
 		if reloaded {
+			mode = gate.Hold // the proxy's old workers may still be the ones that answer
 			did = append(did, "reloaded")
 		}
-		reach, err := r.Gate.PassProxy(ctx, e, reloaded, say)
+		reach, err := r.Proxy.Check(ctx, string(v), mode, r.crash(wants), say)
 		switch {
 		case excused(err, r.plan.ProxyBroken):
 		case err != nil:
 			return "", err
-		case r.Gate.Through != nil:
+		case r.Proxy.Through != nil:
 			did = append(did, reach.Detail)
 			r.risks(reach.Risks)
 		}
@@ -120,15 +146,15 @@ func (r *run) passProxy(ctx context.Context, e gate.Target) error {
 }
 
 // passChecks runs the user's own checks.
-func (r *run) passChecks(ctx context.Context, e gate.Target) error {
-	return r.step(StepChecks, release.Version(e.Version), func(say gate.Progress) (string, error) {
+func (r *run) passChecks(ctx context.Context, v release.Version, wants []gate.Target) error {
+	return r.step(StepChecks, v, func(say gate.Progress) (string, error) {
 		if len(r.Checks) == 0 {
 			return "none configured", errSkipped
 		}
 		passed := 0
 		for _, c := range r.Checks {
 			say(c.Name)
-			err := r.runTask(ctx, c.Task, release.Version(e.Version))
+			err := r.runTask(ctx, c.Task, v)
 			switch {
 			case err == nil:
 				passed++
@@ -138,8 +164,12 @@ func (r *run) passChecks(ctx context.Context, e gate.Target) error {
 				r.warn("%s", withOutput(err, " (advisory)"))
 			}
 		}
-		// They may have taken their time.
-		return fmt.Sprintf("%d of %d passed", passed, len(r.Checks)), r.Gate.Still(ctx, e)
+		for i, in := range r.Instances { // they may have taken their time
+			if err := in.Health.Still(ctx, wants[i]); err != nil {
+				return "", err
+			}
+		}
+		return fmt.Sprintf("%d of %d passed", passed, len(r.Checks)), nil
 	})
 }
 

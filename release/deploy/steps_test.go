@@ -3,6 +3,7 @@ package deploy
 import (
 	"testing"
 
+	"deploygate/gate"
 	"deploygate/scripts/assert"
 )
 
@@ -12,7 +13,7 @@ func TestSteps(t *testing.T) {
 	point := "point " + h.root + "/current at releases/v2"
 	h.d.Hooks[BeforeSwap] = []Task{{Name: "/srv/app/venv/bin/python manage.py migrate --noinput"}}
 	h.d.Checks = []Check{{Task: Task{Name: "django"}}}
-	next := Plan{Request: Request{Command: Release}, Target: "v2", Previous: "v1", Socket: true}
+	next := Plan{Request: Request{Command: Release}, Target: "v2", Previous: "v1", Units: []Unit{{Socket: true}}}
 	const migrate = "before_swap: /srv/app/venv/bin/python manage.py migrate --noinput"
 	assert.Equal(t, "steps", h.d.Steps(next), []string{
 		migrate,
@@ -32,8 +33,8 @@ func TestSteps(t *testing.T) {
 
 	h = newHost(t, t.TempDir(), t.TempDir())
 	point = "point " + h.root + "/current at releases/v2"
-	h.d.Gate.Proxy, h.d.Gate.Through, h.d.Gate.Health.Status = nil, nil, []int{200, 204}
-	assert.Equal(t, "steps", h.d.Steps(Plan{Request: Request{Command: Release}, Target: "v2", Previous: "v2"}), []string{
+	h.d.Proxy, h.d.Instances[0].Health.Want.Status = &gate.ProxyCheck{}, []int{200, 204}
+	assert.Equal(t, "steps", h.d.Steps(Plan{Request: Request{Command: Release}, Target: "v2", Previous: "v2", Units: []Unit{{}}}), []string{
 		"v2 is live already: if it is healthy, nothing; else:",
 		point,
 		"restart gunicorn.service (requests fail meanwhile; behind a socket unit they would wait: deploygate init --socket-activation)",

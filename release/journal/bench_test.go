@@ -71,7 +71,7 @@ func records(n int) []journal.Record {
 	v, before := version(n), version(n-1)
 	at := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC).Add(time.Duration(n) * time.Hour)
 	schema := &release.Schema{Judged: true, NewMigrations: []string{fmt.Sprintf("shop.%04d_order_note", n), fmt.Sprintf("accounts.%04d_auto", n)}}
-	rs := []journal.Record{{Event: journal.Began, Command: "release", Requested: v, Previous: before, User: "ci", PID: 4711, Schema: schema, Invocation: strings.Repeat("0af3", 8)}}
+	rs := []journal.Record{{Event: journal.Began, Command: "release", Requested: v, Previous: before, User: "ci", PID: 4711, Schema: schema, Invocations: map[string]string{"gunicorn.service": strings.Repeat("0af3", 8)}}}
 	step := func(name string, v release.Version) {
 		rs = append(rs, journal.Record{Event: journal.Intent, Step: name, Version: v}, journal.Record{Event: journal.Done, Step: name, Version: v})
 	}

@@ -24,10 +24,10 @@ type Deploy struct {
 	Ended     time.Time // zero while it runs, and when its process died
 	Verdict   json.RawMessage
 
-	Invocation string   // of the app's unit when it began
-	Healthy    bool     // Previous was live and answered as it should when it began
-	Intents    []Change // what it was about to change, oldest first
-	passed     []release.Version
+	Invocations map[string]string // of the app's units when it began, by name
+	Healthy     bool              // Previous was live and answered as it should when it began
+	Intents     []Change          // what it was about to change, oldest first
+	passed      []release.Version
 
 	directories map[release.Version]release.Identity // that it began with
 	proved      []release.Version
@@ -159,7 +159,7 @@ func (h *History) add(r Record) (known bool) {
 	if r.Event == Began {
 		d := &Deploy{
 			ID: r.Deploy, Command: r.Command, Requested: r.Requested, Previous: r.Previous,
-			User: r.User, PID: r.PID, Override: r.Override, Began: r.At, Invocation: r.Invocation, Healthy: r.Healthy,
+			User: r.User, PID: r.PID, Override: r.Override, Began: r.At, Invocations: r.Invocations, Healthy: r.Healthy,
 		}
 		d.directories = directories(r)
 		h.deploys, h.byID[r.Deploy] = append(h.deploys, d), d

@@ -67,10 +67,10 @@ type Record struct {
 	PID       int             `json:"pid,omitempty"`       // began
 	Override  string          `json:"override,omitempty"`  // began: why a blocking marker was overridden
 	Program   string          `json:"program,omitempty"`   // began: the version of deploygate
-	// Invocation is that of the app's unit when the deploy began: while it is the same, the app was not restarted.
-	Invocation string          `json:"invocation,omitempty"` // began
-	Healthy    bool            `json:"healthy,omitempty"`    // began: Previous was live and answered as it should
-	Schema     *release.Schema `json:"schema,omitempty"`     // began
+	// Invocations are those of the app's units when the deploy began, by name: while one is the same, the unit was not restarted.
+	Invocations map[string]string `json:"invocations,omitempty"` // began
+	Healthy     bool              `json:"healthy,omitempty"`     // began: Previous was live and answered as it should
+	Schema      *release.Schema   `json:"schema,omitempty"`      // began
 	// Which directories Requested and Previous were then; nil where it was not recorded.
 	Directory         *release.Identity `json:"directory,omitempty"`          // began
 	PreviousDirectory *release.Identity `json:"previous_directory,omitempty"` // began

@@ -41,7 +41,7 @@ func (h *Host) look(ctx context.Context, p deploy.Plan, hooked bool) deploy.Look
 }
 
 func (h *Host) lookAt(ctx context.Context, p deploy.Plan, hooked bool) deploy.Look {
-	_, expect, _ := h.Deployer.Live(ctx) // where nothing is live the unit's files can be looked at all the same
+	_, expect, _ := h.Live(ctx) // where nothing is live the unit's files can be looked at all the same
 	v := h.survey(ctx, expect)
 	c := &candidate{evidence: v, plan: p, hooked: hooked}
 	if !c.begin() {
@@ -57,7 +57,7 @@ func (h *Host) lookAt(ctx context.Context, p deploy.Plan, hooked bool) deploy.Lo
 
 // diagnose implements deploy.Deployer.Diagnose.
 func (h *Host) diagnose(ctx context.Context) []*gate.Finding {
-	_, expect, wrong := h.Deployer.Live(ctx)
+	_, expect, wrong := h.Live(ctx)
 	return h.Examine(ctx, expect).Diagnose(wrong)
 }
 

@@ -34,8 +34,10 @@ type Host struct {
 	Manager  *unit.Manager
 	Deployer *deploy.Deployer
 	prober   func(limit time.Duration) gate.Prober // of the app itself; nil if it isn't known where it listens
-	proxy    proxy.Server                          // nil: there is none, or it is not to be asked
-	bind     string                                // where the app listens, in gunicorn's syntax; "" unknown
+	service  *appService
+	health   *gate.HealthCheck
+	proxy    proxy.Server // nil: there is none, or it is not to be asked
+	bind     string       // where the app listens, in gunicorn's syntax; "" unknown
 
 	secrets      *gate.Secrets    // what must not be shown
 	rehearsedFor unit.Description // of the live unit, where this is a rehearsal beside it
@@ -54,16 +56,14 @@ func Connect(ctx context.Context, c *config.Config, log zerolog.Logger, observer
 		return nil, gate.AsFinding(gate.LayerService, err)
 	}
 	service := NewService(manager.Unit(c.Service.Unit), tree.CurrentPath(), c)
-	g := newGate(c, service.unit)
 	d := NewDeployer(c, tree, observer)
-	d.Service, d.Gate, d.Runner = service, g, runner{service.unit, c.App, pointed(tree)}
-	h := &Host{Config: c, tree: tree, Manager: manager, Deployer: d, secrets: secrets}
-	d.Secrets = secrets
+	h := &Host{Config: c, tree: tree, Manager: manager, Deployer: d, service: service, health: newHealthCheck(c, service.unit), secrets: secrets}
+	d.Instances = []deploy.Instance{{Service: service, Health: h.health, Outside: h.outside, CaptureEvidence: h.captureEvidence}}
+	d.Runner, d.Secrets = runner{service.unit, c.App, pointed(tree)}, secrets
 	h.learnOfConfiguration()
 	_, _ = h.describe(ctx, "") // what is wrong with the unit is said where it matters
-	d.CaptureEvidence, d.ExplainTask, d.Guard = h.captureEvidence, h.explainTask, h.guard
+	d.ExplainTask, d.Guard = h.explainTask, h.guard
 	d.Look, d.Diagnose = h.look, h.diagnose
-	d.Outside = h.outside
 	d.Rehearsal = newRehearser(h, log)
 	d.Uses = uses{h}
 	d.Vital = h.vital
@@ -71,16 +71,14 @@ func Connect(ctx context.Context, c *config.Config, log zerolog.Logger, observer
 	if c.Rollback.Applied == config.AppliedAsk {
 		d.Applied = h.applied
 	}
-	service.bindErr = h.direct(ctx, g, service.unit, log)
-	if err := h.throughProxy(g, log); err != nil {
-		service.proxyErr = err
-	}
+	service.bindErr = h.direct(ctx, h.health, service.unit, log)
+	d.Proxy, service.proxyErr = h.throughProxy(log)
 	return h, nil
 }
 
-func newGate(c *config.Config, u unit.Unit) *gate.Gate {
-	return &gate.Gate{
-		Health: gate.Want{
+func newHealthCheck(c *config.Config, u unit.Unit) *gate.HealthCheck {
+	return &gate.HealthCheck{
+		Want: gate.Want{
 			Path: c.Health.Path, URL: "http://" + c.Health.Host + c.Health.Path, Host: c.Health.Host,
 			Status: c.Health.Status, Body: c.Health.Body, Setting: "health",
 		},
@@ -133,7 +131,7 @@ func (h *Host) Close() {
 }
 
 // direct sets the probe of the app itself up.
-func (h *Host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolog.Logger) error {
+func (h *Host) direct(ctx context.Context, check *gate.HealthCheck, u unit.Unit, log zerolog.Logger) error {
 	c := h.Config
 	bind := c.Health.Bind
 	if bind == "" {
@@ -156,24 +154,25 @@ func (h *Host) direct(ctx context.Context, g *gate.Gate, u unit.Unit, log zerolo
 	h.bind = via.String()
 	h.prober = func(limit time.Duration) gate.Prober {
 		return probe.New(probe.Request{
-			URL: g.Health.URL, Host: c.Health.Host, Headers: c.Health.Headers, Timeout: limit, Via: via, Log: probeLog{log},
+			URL: check.Want.URL, Host: c.Health.Host, Headers: c.Health.Headers, Timeout: limit, Via: via, Log: probeLog{log},
 		})
 	}
-	g.Direct, g.Patient, g.Busy = h.prober(c.Health.Timeout), h.prober(c.Health.Deadline), accepted(via)
-	g.Holders = holders(via)
-	g.Health.Where = "GET " + c.Health.Path + " on " + via.String()
+	check.Direct, check.Patient, check.Busy = h.prober(c.Health.Timeout), h.prober(c.Health.Deadline), accepted(via)
+	check.Holders = holders(via)
+	check.Want.Where = "GET " + c.Health.Path + " on " + via.String()
 	return nil
 }
 
 // throughProxy sets nginx and the probe through it up, where there is one.
-func (h *Host) throughProxy(g *gate.Gate, log zerolog.Logger) error {
+func (h *Host) throughProxy(log zerolog.Logger) (*gate.ProxyCheck, error) {
 	c := h.Config
+	check := &gate.ProxyCheck{Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline}
 	found := nginx.Find()
 	switch {
 	case c.Proxy.Kind == config.KindNone, c.Proxy.Kind == "" && found == "":
-		return nil
+		return check, nil
 	case found == "":
-		return gate.NewFinding(gate.LayerProxy, gate.Unknown, "nginx is not installed on this host").
+		return check, gate.NewFinding(gate.LayerProxy, gate.Unknown, "nginx is not installed on this host").
 			Advise(`set proxy.kind = "none" if there is no proxy here`)
 	}
 	n := &nginx.Nginx{
@@ -186,34 +185,34 @@ func (h *Host) throughProxy(g *gate.Gate, log zerolog.Logger) error {
 			return st.MainPID
 		},
 	}
-	g.Proxy, h.proxy = n, n
+	check.Server, h.proxy = n, n
 	if c.Proxy.URL == "" {
-		return nil
+		return check, nil
 	}
-	g.Routes = routes{
+	check.Routes = routes{
 		proxy: n, unit: h.Manager.Unit(c.Service.Unit), name: c.Service.Unit, config: c, bind: h.bind,
 		ask: func(path string) (through, direct gate.Prober) { return h.bothWays(path, log) },
 	}
 	request := probe.Request{
 		URL: c.Proxy.URL, Host: c.Proxy.Host, Headers: c.Health.Headers, Timeout: c.Health.Timeout, Log: probeLog{log},
 	}
-	g.Through = probe.New(request)
+	check.Through = probe.New(request)
 	where := c.Proxy.URL
 	if u, err := url.Parse(c.Proxy.URL); err == nil {
 		where = u.Redacted()
 	}
-	g.Certificate = func(ctx context.Context) *gate.Finding {
+	check.Certificate = func(ctx context.Context) *gate.Finding {
 		shown, err := probe.Certificate(ctx, request)
 		if err != nil || shown == nil {
 			return nil // the request itself shows what is wrong
 		}
 		return diagnosis.Certificate(shown, where, c.Proxy.Host, time.Now())
 	}
-	g.Proxied = gate.Want{
+	check.Want = gate.Want{
 		Where: "GET " + where, URL: c.Proxy.URL, Host: c.Proxy.Host, Status: c.Health.Status, Body: c.Health.Body,
 		Proxy: true, Setting: "proxy",
 	}
-	return nil
+	return check, nil
 }
 
 // bothWays asks for another path than the health path, through the proxy and at the app itself; nil where that isn't known.

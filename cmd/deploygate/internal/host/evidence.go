@@ -256,13 +256,12 @@ func (v *evidence) closed(path string) string {
 
 // ask asks the app, on its own socket and through the proxy.
 func (v *evidence) ask(ctx context.Context, e gate.Target) {
-	g := v.Deployer.Gate
-	v.Unit.State, v.Direct.Answer, v.Failed = g.Look(ctx, e)
-	if v.Direct.Answer != nil && (v.Failed == nil || g.Health.Judge(*v.Direct.Answer) != nil) {
+	v.Unit.State, v.Direct.Answer, v.Failed = v.health.Look(ctx, e)
+	if v.Direct.Answer != nil && (v.Failed == nil || v.health.Want.Judge(*v.Direct.Answer) != nil) {
 		v.Direct.Finding = v.Failed // else the answer is good, and something else isn't
 	}
 	if !v.Unit.State.Dormant(e) {
-		v.Proxied.Answer, v.Proxied.Finding = g.LookThrough(ctx, e)
+		v.Proxied.Answer, v.Proxied.Finding = v.Deployer.Proxy.Look(ctx, e.Version)
 	}
 }
 
@@ -274,7 +273,7 @@ func (v *evidence) askAgain(ctx context.Context, e gate.Target) {
 	if a := v.Direct.Answer; a == nil || !a.Timeout || v.Unit.State.ActiveState != "active" {
 		return
 	}
-	patient := *v.Deployer.Gate
+	patient := *v.health
 	patient.Direct = v.prober(patience)
 	_, v.Patient.Answer, v.Patient.Finding = patient.Look(ctx, e)
 }
@@ -443,7 +442,7 @@ func (v *evidence) route(ctx context.Context) {
 	}
 	route := effective.Route(request)
 	route.Targets = v.asBind(route.Targets)
-	p.Route, p.Risks = &route, v.Deployer.Gate.ProxyRisks(ctx)
+	p.Route, p.Risks = &route, v.Deployer.Proxy.Risks(ctx)
 	if v.Config.Proxy.ErrorLog == config.Defaults("").Proxy.ErrorLog && len(route.ErrorLogs) > 0 {
 		p.LogFiles = route.ErrorLogs
 	}

@@ -44,10 +44,7 @@ func (v *evidence) wrong() bool {
 
 // testProxy has nginx test its configuration.
 func (v *evidence) testProxy(ctx context.Context) {
-	if v.Deployer.Gate.Proxy == nil {
-		return
-	}
-	err := v.Deployer.Gate.Proxy.Begin(ctx)
+	err := v.Deployer.Proxy.Begin(ctx)
 	if err == nil {
 		return
 	}
@@ -55,6 +52,15 @@ func (v *evidence) testProxy(ctx context.Context) {
 	if v.Proxy.Test = f; f.Cause != gate.ProxyConfigInvalid {
 		v.unread("whether nginx's configuration is valid", f, v.Proxy.Program+" -t")
 	}
+}
+
+// Live is the release that is live and what its unit must be running, as far as that can be told.
+func (h *Host) Live(ctx context.Context) (current release.Version, want gate.Target, wrong error) {
+	current, wants, wrong := h.Deployer.Live(ctx)
+	if len(wants) > 0 {
+		want = wants[0]
+	}
+	return current, want, wrong
 }
 
 // Diagnose gives the findings; wrong is what kept the app from being looked at as it should, nil: nothing.
@@ -188,7 +194,7 @@ func (h *Host) captureEvidence(f *gate.Finding, e gate.Target, since time.Time) 
 	}
 	v.nginx(ctx)
 	if f.Proxied || f.Layer == gate.LayerProxy {
-		v.Direct.Answer = h.Deployer.Gate.Passed() // it was healthy, or the proxy wouldn't have been asked
+		v.Direct.Answer = h.health.Passed() // it was healthy, or the proxy wouldn't have been asked
 		v.Proxied = diagnosis.Asked{Answer: f.Answer, Finding: f}
 		v.route(ctx)
 	} else {
@@ -228,7 +234,7 @@ func (v *evidence) warnings() (texts []string) {
 
 // Explain gives the gate's findings by their causes, and warns of what will fail later.
 func (h *Host) Explain(ctx context.Context, found []*gate.Finding) (causes []*gate.Finding, warnings []string) {
-	_, expect, wrong := h.Deployer.Live(ctx)
+	_, expect, wrong := h.Live(ctx)
 	if len(found) == 0 {
 		return []*gate.Finding{}, h.survey(ctx, expect).warnings()
 	}

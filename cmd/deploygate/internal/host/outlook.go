@@ -84,10 +84,8 @@ func (v *evidence) starts(ctx context.Context, n unit.Needs) {
 		v.forgive()
 	}
 	u.NoUser = v.noUser(ctx)
-	if s, is := v.Deployer.Service.(*appService); is {
-		where, err := s.whereabouts(ctx, v.files)
-		u.Unplaced = err == nil && where.uncertain
-	}
+	where, err := v.service.whereabouts(ctx, v.files)
+	u.Unplaced = err == nil && where.uncertain
 }
 
 // needed is a path that a start needs, in the words of a finding.

@@ -51,16 +51,16 @@ func (s rehearser) Begin(ctx context.Context, v release.Version) (deploy.Candida
 	beside := *s.Host // the same host, but for the unit and where it listens
 	own, deployer := *s.Config, *s.Deployer
 	own.Service.Unit, own.Health.Bind, own.Proxy.Kind = c.Name, s.bindTo(), config.KindNone
-	g := newGate(&own, s.Manager.Unit(c.Name))
-	deployer.Gate = g
+	deployer.Proxy = &gate.ProxyCheck{}
 	beside.Config, beside.Deployer, beside.rehearsedFor, beside.proxy = &own, &deployer, c.live, nil
-	if err := beside.direct(ctx, g, s.Manager.Unit(c.Name), s.log); err != nil {
+	beside.health = newHealthCheck(&own, s.Manager.Unit(c.Name))
+	if err := beside.direct(ctx, beside.health, s.Manager.Unit(c.Name), s.log); err != nil {
 		return deploy.Candidate{}, err
 	}
 	if err := s.Manager.Unit(s.Config.Service.Unit).StartCandidate(ctx, c.Candidate); err != nil {
 		return deploy.Candidate{}, err
 	}
-	return deploy.Candidate{Gate: g, Expect: c.expect, CaptureEvidence: beside.captureEvidence}, nil
+	return deploy.Candidate{Health: beside.health, Expect: c.expect, CaptureEvidence: beside.captureEvidence}, nil
 }
 
 // End implements deploy.Rehearsal.
