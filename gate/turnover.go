@@ -3,7 +3,6 @@ package gate
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -118,95 +117,27 @@ func youngWorker(st UnitState) bool {
 // respawnWindow is how far back the log is read of a unit that wasn't just restarted.
 const respawnWindow = time.Minute
 
-var (
-	// workerDied is a server's word that a process of its own has failed: gunicorn's, and uvicorn's. A signal that asks it to
-	// stop is no failure.
-	workerDied = []*regexp.Regexp{
-		regexp.MustCompile(`Worker \(pid:\s*(\d+)\) exited with code [1-9]`),
-		regexp.MustCompile(`Worker \(pid:\s*(\d+)\) was sent SIG(?:ABRT|BUS|FPE|ILL|KILL|SEGV|SYS|TRAP|XCPU|XFSZ)\b`),
-		regexp.MustCompile(`Worker with pid (\d+) was terminated due to signal (?:4|5|6|7|8|9|11|24|25|31)\b`),
-		regexp.MustCompile(`failed to boot \(pid:\s*(\d+)\)`),
-		regexp.MustCompile(`Child process \[(\d+)\] died`),
-	}
-	// workerBoots is gunicorn's word that one begins. Before version 21 it says nothing of one that exits.
-	workerBoots = regexp.MustCompile(`Booting worker with pid: (\d+)`)
-	// workerDone is said by one that ends as it should, or for what a request did.
-	workerDone    = regexp.MustCompile(`(?i)autorestarting worker|request limit|max_requests`)
-	workerTimeout = regexp.MustCompile(`WORKER TIMEOUT \(pid:\s*(\d+)\)`)
-	// raisedBy is the beginning of what Python says of an exception that nobody caught.
-	raisedBy = regexp.MustCompile(`^(?:Traceback \(most recent call last\):|(?:ERROR: +)?Error loading ASGI app|Process (?:Spawn|Fork)Process-\d+:)`)
-)
-
-// failures gives the processes that failed by the log's word, and the line that says so, in its order.
-func failures(log []LogLine) (found []LogLine) {
-	excused := map[int]bool{}
-	for _, l := range log {
-		if workerDone.MatchString(l.Text) {
-			excused[l.PID] = true
-		}
-		if pid, is := named(workerTimeout, l.Text); is {
-			excused[pid] = true
-		}
-	}
-	at := map[int]int{} // by process, where in found
-	for _, l := range log {
-		pid, says := l.PID, raisedBy.MatchString(l.Text)
-		weak := false
-		for _, re := range workerDied {
-			if n, is := named(re, l.Text); is {
-				pid, says = n, true
-			}
-		}
-		if n, is := named(workerBoots, l.Text); is {
-			pid, says, weak = n, true, true
-		}
-		if !says || pid <= 1 || excused[pid] {
-			continue
-		}
-		l.PID = pid
-		if i, known := at[pid]; known {
-			if !weak {
-				found[i] = l // it says more
-			}
-			continue
-		}
-		at[pid] = len(found)
-		found = append(found, l)
-	}
-	return found
-}
-
-func named(re *regexp.Regexp, text string) (pid int, is bool) {
-	m := re.FindStringSubmatch(text)
-	if m == nil {
-		return 0, false
-	}
-	pid, err := strconv.Atoi(m[1])
-	return pid, err == nil
-}
-
-// respawned gives the ends that the log calls failures, and whether they come over and over: one that took the place of one
-// that took the place of one that failed has failed as well.
-func respawned(ended []life, log []LogLine) (failed []LogLine, over bool) {
-	words := failures(log)
+// respawned returns the ends that were failures by the log's word, and whether they come over and over: one that took the place
+// of one that took the place of one that failed has failed as well.
+func respawned(ended []life, failures []LogLine) (failed []LogLine, over bool) {
 	deepest := 0
 	for _, l := range ended {
-		i := slices.IndexFunc(words, func(w LogLine) bool { return w.PID == l.pid })
+		i := slices.IndexFunc(failures, func(w LogLine) bool { return w.PID == l.pid })
 		if i < 0 {
 			continue
 		}
-		failed = append(failed, words[i])
+		failed = append(failed, failures[i])
 		deepest = max(deepest, l.generation)
 	}
 	return failed, len(failed) > 2 && deepest > 1
 }
 
-// respawns tells the same of a unit that runs for longer, from its log alone: failures at three different seconds of the last
+// respawns returns the same of a unit that runs for longer, from its log alone: failures at three different seconds of the last
 // minute, of processes that are gone.
-func respawns(st UnitState, log []LogLine) (failed []LogLine, over bool) {
+func respawns(st UnitState, failures []LogLine) (failed []LogLine, over bool) {
 	var last time.Time
 	moments := 0
-	for _, l := range failures(log) {
+	for _, l := range failures {
 		another := l.Invocation != "" && l.Invocation != st.InvocationID || l.At.Before(st.Started)
 		if _, lives := st.process(l.PID); lives || another {
 			continue // it hasn't failed, or belongs to another start
@@ -241,10 +172,10 @@ func workersFail(st UnitState, failed []LogLine) *Finding {
 // overAndOver reads the log if processes have ended, and gives the finding that they fail one after the other.
 func (c *HealthCheck) overAndOver(ctx context.Context, t *turnover, st UnitState, began time.Time) *Finding {
 	ended, news := t.deaths(time.Now())
-	if c.Log == nil || !news {
+	if c.Failures == nil || !news {
 		return nil
 	}
-	if failed, over := respawned(ended, c.Log(ctx, began)); over {
+	if failed, over := respawned(ended, c.Failures(ctx, began)); over {
 		return workersFail(st, failed)
 	}
 	return nil
@@ -255,7 +186,7 @@ func (c *HealthCheck) overAndOver(ctx context.Context, t *turnover, st UnitState
 // nothing was restarted, once is not enough.
 func (c *HealthCheck) steady(ctx context.Context, t *turnover, began time.Time, first int, strict bool) (f *Finding, longer time.Duration) {
 	ended, _ := t.deaths(time.Time{})
-	if c.Log == nil || len(ended) <= first {
+	if c.Failures == nil || len(ended) <= first {
 		return nil, 0
 	}
 	st, err := c.Unit.State(ctx)
@@ -265,7 +196,7 @@ func (c *HealthCheck) steady(ctx context.Context, t *turnover, began time.Time, 
 	case strict:
 		return c.respawning(ctx, t, st), 0
 	}
-	failed, _ := respawned(ended[first:], c.Log(ctx, began))
+	failed, _ := respawned(ended[first:], c.Failures(ctx, began))
 	if len(failed) == 0 {
 		return nil, 0
 	}
@@ -285,10 +216,10 @@ func (t *turnover) count() int {
 
 // respawning looks at a unit that wasn't just restarted.
 func (c *HealthCheck) respawning(ctx context.Context, t *turnover, st UnitState) *Finding {
-	if c.Log == nil || !youngWorker(st) && t.count() == 0 {
+	if c.Failures == nil || !youngWorker(st) && t.count() == 0 {
 		return nil
 	}
-	if failed, over := respawns(st, c.Log(ctx, time.Now().Add(-respawnWindow))); over {
+	if failed, over := respawns(st, c.Failures(ctx, time.Now().Add(-respawnWindow))); over {
 		return workersFail(st, failed)
 	}
 	return nil

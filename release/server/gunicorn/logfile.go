@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"deploygate/gate"
@@ -56,4 +57,24 @@ func parseLogFile(r io.Reader) (lines []gate.LogLine) {
 		}
 	}
 	return lines
+}
+
+// Start is a start of gunicorn in a log, with its lines.
+type Start struct {
+	At    time.Time // to the second
+	PID   int       // of the master
+	Lines []gate.LogLine
+}
+
+// Starts finds the starts in a log file. Lines of several don't mix: a master begins when the one before has ended.
+func Starts(lines []gate.LogLine) (starts []Start) {
+	for _, l := range lines {
+		if strings.Contains(l.Text, "] Starting gunicorn ") {
+			starts = append(starts, Start{At: l.At, PID: l.PID})
+		}
+		if n := len(starts); n > 0 {
+			starts[n-1].Lines = append(starts[n-1].Lines, l)
+		}
+	}
+	return starts
 }

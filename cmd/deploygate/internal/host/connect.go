@@ -23,7 +23,9 @@ import (
 	"deploygate/gate/proxy/nginx"
 	"deploygate/release"
 	"deploygate/release/deploy"
+	"deploygate/release/server"
 	"deploygate/release/server/gunicorn"
+	"deploygate/release/server/uvicorn"
 	"deploygate/release/unit"
 )
 
@@ -83,24 +85,22 @@ func newHealthCheck(c *config.Config, u unit.Unit) *gate.HealthCheck {
 			Status: c.Health.Status, Body: c.Health.Body, Setting: "health",
 		},
 		Unit: u, Ended: unit.Ended, Interval: c.Health.Interval, Stable: c.Health.Stable, Deadline: c.Health.Deadline,
-		GiveUp: c.Health.GiveUp, Flaps: flaps(u), Log: unitLog(u, c.Service.Manager),
+		GiveUp: c.Health.GiveUp, Flaps: flaps(u), Failures: failures(u, c.Service.Manager),
 	}
 }
 
-// unitLog reads the unit's journal, and gunicorn's own log where its command line names a file.
-func unitLog(u unit.Unit, scope unit.Scope) func(context.Context, time.Time) []gate.LogLine {
+// failures finds them in the unit's journal, and in gunicorn's own log where its command line names a file.
+func failures(u unit.Unit, scope unit.Scope) func(context.Context, time.Time) []gate.LogLine {
 	return func(ctx context.Context, since time.Time) []gate.LogLine {
 		lines, _ := u.Log(ctx, unit.LogQuery{Since: since}) // what isn't there proves nothing
-		d, err := u.Describe(ctx)
-		if err != nil {
-			return lines
-		}
-		for _, file := range lineOf(d).LogFiles() {
-			more, _ := gunicorn.ReadLog(file, appUser(scope, d))
-			lines = append(lines, within(more, since, time.Now())...)
+		if d, err := u.Describe(ctx); err == nil {
+			for _, file := range lineOf(d).LogFiles() {
+				more, _ := gunicorn.ReadLog(file, appUser(scope, d))
+				lines = append(lines, within(more, since, time.Now())...)
+			}
 		}
 		slices.SortStableFunc(lines, func(a, b gate.LogLine) int { return a.At.Compare(b.At) })
-		return lines
+		return server.Failures(lines, server.Python, gunicorn.Words, uvicorn.Words)
 	}
 }
 

@@ -2,10 +2,10 @@ package host
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"deploygate/gate"
+	"deploygate/release/server/gunicorn"
 )
 
 // Evidence belongs to one start of one release, or it is none. In the journal each line says by its invocation which start it
@@ -28,35 +28,15 @@ func begunBy(lines []gate.LogLine, until time.Time, not string) []gate.LogLine {
 	})
 }
 
-// fileStart is a start in a file of gunicorn's own, from the line on with which it begins.
-type fileStart struct {
-	at    time.Time // to the second
-	pid   int       // of the master
-	lines []gate.LogLine
-}
-
-// fileStarts finds them. Lines of several starts don't mix: a master begins when the one before has ended.
-func fileStarts(lines []gate.LogLine) (starts []fileStart) {
-	for _, l := range lines {
-		if strings.Contains(l.Text, "] Starting gunicorn ") {
-			starts = append(starts, fileStart{at: l.At, pid: l.PID})
-		}
-		if n := len(starts); n > 0 {
-			starts[n-1].lines = append(starts[n-1].lines, l)
-		}
-	}
-	return starts
-}
-
 // inTrial keeps what gunicorn logged to a file in the starts of a release on trial: those that began in its time, and not the
 // one of the process that runs since.
 func inTrial(lines []gate.LogLine, since, until time.Time, runs int, reloaded bool) (kept []gate.LogLine) {
 	if reloaded { // its master began before
 		return within(lines, since, until)
 	}
-	for _, s := range fileStarts(lines) {
-		if !s.at.Before(since.Truncate(time.Second)) && !s.at.After(until) && (runs == 0 || s.pid != runs) {
-			kept = append(kept, s.lines...)
+	for _, s := range gunicorn.Starts(lines) {
+		if !s.At.Before(since.Truncate(time.Second)) && !s.At.After(until) && (runs == 0 || s.PID != runs) {
+			kept = append(kept, s.Lines...)
 		}
 	}
 	return kept
@@ -65,16 +45,16 @@ func inTrial(lines []gate.LogLine, since, until time.Time, runs int, reloaded bo
 // ofState keeps what gunicorn logged to a file in the start that st is about, and in the crashed ones before it, which
 // NRestarts counts. Where the file doesn't tell, the last minute counts.
 func ofState(lines []gate.LogLine, st gate.UnitState, now time.Time) (kept []gate.LogLine) {
-	starts := fileStarts(lines)
+	starts := gunicorn.Starts(lines)
 	last := len(starts) - 1
-	for last >= 0 && st.MainPID != 0 && starts[last].pid != st.MainPID {
+	for last >= 0 && st.MainPID != 0 && starts[last].PID != st.MainPID {
 		last--
 	}
 	if last < 0 {
 		return within(lines, now.Add(-time.Minute), now.Add(time.Second))
 	}
 	for _, s := range starts[max(0, last-st.NRestarts):] {
-		kept = append(kept, s.lines...)
+		kept = append(kept, s.Lines...)
 	}
 	return kept
 }
