@@ -464,14 +464,14 @@ func TestAReleaseThatRefusesIsNotWaitedFor(t *testing.T) {
 		took  time.Duration
 		want  string
 	}{
-		"errors that it raises":        {answers(500), 5 * time.Second, "answers 500: the app raised an error (for 5s without interruption)"},
-		"a path that it doesn't know":  {answers(404), 5 * time.Second, "answers 404, not 200 (for 5s"},
-		"a redirect":                   {answers(301), 5 * time.Second, "answers 301, not 200 (for 5s"},
-		"it says that it will pass":    {answers(503), 30 * time.Second, "answers 503"},
-		"after a slow boot":            {until(3*time.Second, refused, answers(500)), 8 * time.Second, "answers 500"},
-		"with an interruption":         {until(4*time.Second, answers(500), until(4500*time.Millisecond, refused, answers(500))), 9500 * time.Millisecond, "answers 500"},
-		"it heals in time":             {until(4*time.Second, answers(500), good), 6 * time.Second, ""},
-		"who answers is somebody else": {func(context.Context, time.Duration) Answer { return Answer{Status: 500, Peer: 9} }, 30 * time.Second, "answers 500"},
+		"errors that it raises":       {answers(500), 5 * time.Second, "answers 500: the app raised an error (for 5s without interruption)"},
+		"a path that it doesn't know": {answers(404), 5 * time.Second, "answers 404, not 200 (for 5s"},
+		"a redirect":                  {answers(301), 5 * time.Second, "answers 301, not 200 (for 5s"},
+		"it says that it will pass":   {answers(503), 30 * time.Second, "answers 503"},
+		"after a slow boot":           {until(3*time.Second, refused, answers(500)), 8 * time.Second, "answers 500"},
+		"with an interruption":        {until(4*time.Second, answers(500), until(4500*time.Millisecond, refused, answers(500))), 9500 * time.Millisecond, "answers 500"},
+		"it heals in time":            {until(4*time.Second, answers(500), good), 6 * time.Second, ""},
+		"who answers is someone else": {func(context.Context, time.Duration) Answer { return Answer{Status: 500, Peer: 9} }, 30 * time.Second, "answers 500"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			took, err := in(t, func(ctx context.Context) error {

@@ -33,7 +33,7 @@ type HealthCheck struct {
 	// Failures returns the processes of the unit that have failed since a moment by their server's word, or their own: of each the
 	// line that says so, with its PID. nil: unknown.
 	Failures func(context.Context, time.Time) []LogLine
-	// Ended gives a channel that is closed when a process has ended, or ctx has; nil where that can't be told. It may be
+	// Ended returns a channel that is closed when a process has ended, or ctx has; nil where that can't be told. It may be
 	// nil itself: then the unit is looked at every Interval.
 	Ended func(ctx context.Context, pid int) <-chan struct{}
 
@@ -182,7 +182,7 @@ func (h *hung) look(ctx context.Context, c *HealthCheck, x Want, a *Answer) {
 	}
 }
 
-// proven tells whether an answer is the expected release's.
+// proven reports whether an answer is the expected release's.
 func (c *HealthCheck) proven(ctx context.Context, e Target, a *Answer) bool {
 	st, err := c.Unit.State(ctx)
 	return err == nil && Proof(st, e, a.Peer) == nil

@@ -28,7 +28,7 @@ type Answer struct {
 	Busy      int     // without an answer in time: the most connections that the app had accepted so far, where that is counted
 }
 
-// refusal tells whether an app that is up has answered, and wrongly: with an error that it raised, or that the request is
+// refusal reports whether an app that is up has answered, and wrongly: with an error that it raised, or that the request is
 // wrong. That is not a start that takes its time; some say of themselves that they may pass.
 func (a Answer) refusal() bool {
 	switch a.Status {

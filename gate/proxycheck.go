@@ -20,7 +20,7 @@ type ProxyCheck struct {
 	Server  Proxy  // nil: its configuration isn't tested
 	Through Prober // nil: nothing is asked through it
 	Want    Want
-	// Certificate gives the risk of the certificate that the proxy shows, nil if there is none; nil itself: not looked at.
+	// Certificate returns the risk of the certificate that the proxy shows, nil if there is none; nil itself: not looked at.
 	Certificate func(context.Context) *Finding
 	// Routes tells what a request through the proxy proves; nil: it is taken to reach the app.
 	Routes Routes

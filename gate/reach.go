@@ -53,7 +53,7 @@ func (c *ProxyCheck) certificate(ctx context.Context) *Finding {
 	return c.Certificate(ctx)
 }
 
-// bodyNamesVersion tells whether only the expected release can have given a good answer.
+// bodyNamesVersion reports whether only the expected release can have given a good answer.
 func (c *ProxyCheck) bodyNamesVersion() bool { return strings.Contains(c.Want.Body, "{version}") }
 
 // reached says what a good answer through the proxy proves. Where that is nothing, the site is asked in another way: that it

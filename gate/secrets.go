@@ -142,7 +142,7 @@ func (s *Secrets) Hide(text string) string {
 	return hideShapes(text)
 }
 
-// find gives where secrets stand: whole, or cut at an end of the text that says it was cut.
+// find returns where secrets stand: whole, or cut at an end of the text that says it was cut.
 func (s *Secrets) find(text string) (found []span) {
 	for _, v := range s.values {
 		for from := 0; ; {

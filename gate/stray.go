@@ -36,7 +36,7 @@ func (st UnitState) process(pid int) (p Process, ok bool) {
 	return st.Processes[i], true
 }
 
-// before tells whether a process is older than this start of the unit, and so belongs to another one, whatever its control
+// before reports whether a process is older than this start of the unit, and so belongs to another one, whatever its control
 // group. systemd notes the time of a start some milliseconds after the first process is there, so that the main process
 // counts as well. The kernel's time goes on while the machine sleeps, and systemd's doesn't: a process may be taken for
 // younger by that, never for older.
@@ -68,7 +68,7 @@ func strayAnswer(st UnitState, e Target, peer int) *Finding {
 	return nil
 }
 
-// Stray gives the finding that a process that isn't of this start of the unit may be the one that answers: it was left over
+// Stray returns the finding that a process that isn't of this start of the unit may be the one that answers: it was left over
 // by an earlier start, or is none of the unit's. Behind a socket unit the service manager holds the socket as well: process
 // 1, or the parent of the unit's main process.
 func Stray(st UnitState, e Target, holders []Holder) *Finding {

@@ -25,7 +25,7 @@ func (s *Streak) Break() {
 	s.since = time.Time{}
 }
 
-// Ever tells whether there was a good answer at all.
+// Ever reports whether there was a good answer at all.
 func (s *Streak) Ever() bool { return s.ever }
 
 func (s *Streak) broken() string {

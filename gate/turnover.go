@@ -102,7 +102,7 @@ func (t *turnover) deaths(now time.Time) (ended []life, news bool) {
 	return slices.Clone(t.ended), news
 }
 
-// youngWorker tells whether a worker is far younger than its parent, so that it isn't one of those that were there from the
+// youngWorker reports whether a worker is far younger than its parent, so that it isn't one of those that were there from the
 // start.
 func youngWorker(st UnitState) bool {
 	const boot = 5 * time.Second

@@ -75,10 +75,10 @@ func (e *Target) begin(st UnitState) {
 	}
 }
 
-// Dormant tells whether the unit is stopped behind a socket unit, so that it would be started by being asked.
+// Dormant reports whether the unit is stopped behind a socket unit, so that it would be started by being asked.
 func (st UnitState) Dormant(e Target) bool { return e.Socket && st.ActiveState == "inactive" }
 
-// Crash gives the finding that ends the wait at once: the unit failed, was stopped, or systemd has started it again
+// Crash returns the finding that ends the wait at once: the unit failed, was stopped, or systemd has started it again
 // since the gate began. It gives nil while the unit may still become healthy.
 func Crash(st UnitState, e Target) *Finding {
 	var what string
@@ -154,7 +154,7 @@ func Proof(st UnitState, e Target, answeredBy int) *Finding {
 	return strayAnswer(st, e, answeredBy)
 }
 
-// Unread gives the finding that a reload had no effect: a process that it started runs another release, as does the main
+// Unread returns the finding that a reload had no effect: a process that it started runs another release, as does the main
 // process, which starts them. The processes from before it may still end what they were doing, with helpers of their own.
 func Unread(st UnitState, e Target) *Finding {
 	main := func(p Process) bool { return p.PID == st.MainPID && under(p.Dir, e.Dir) }
@@ -175,7 +175,7 @@ func Unread(st UnitState, e Target) *Finding {
 	return nil
 }
 
-// under tells whether dir is base or below it. A directory that was deleted (and maybe uploaded again) under a running
+// under reports whether dir is base or below it. A directory that was deleted (and maybe uploaded again) under a running
 // process shows as "… (deleted)" and is not.
 func under(dir, base string) bool {
 	return base != "" && !strings.HasSuffix(dir, " (deleted)") && (dir == base || strings.HasPrefix(dir, base+"/"))

@@ -150,10 +150,10 @@ func TestProof(t *testing.T) {
 		{name: "the old release below", st: state(Process{PID: 7, Dir: v41 + "/src"}), e: out, peer: 7, layer: LayerRelease, cause: OldReleaseRunning},
 		{name: "a worker of the old release", st: state(Process{PID: 7, Dir: v42}, Process{PID: 8, Dir: v41}), e: in, peer: 7, layer: LayerRelease, cause: OldReleaseRunning},
 		{name: "a release with a longer name", st: state(Process{PID: 7, Dir: v42 + "1"}), e: in, peer: 7, layer: LayerRelease, cause: OldReleaseRunning},
-		{name: "uploaded anew under it", st: state(Process{PID: 7, Dir: v42 + " (deleted)"}), e: in, peer: 7, layer: LayerRelease, cause: Unknown},
+		{name: "uploaded again under it", st: state(Process{PID: 7, Dir: v42 + " (deleted)"}), e: in, peer: 7, layer: LayerRelease, cause: Unknown},
 		{name: "unreadable", st: state(Process{PID: 7, Dir: ""}), e: in, peer: 7, layer: LayerRelease, cause: Unknown},
 		{name: "outside of all releases", st: state(Process{PID: 7, Dir: "/"}), e: in, peer: 7, layer: LayerRelease, cause: Unknown},
-		{name: "somebody else answered", st: state(Process{PID: 7, Dir: v42}), e: in, peer: 4711, layer: LayerSocket, cause: StrayProcess},
+		{name: "someone else answered", st: state(Process{PID: 7, Dir: v42}), e: in, peer: 4711, layer: LayerSocket, cause: StrayProcess},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := Proof(c.st, c.e, c.peer)

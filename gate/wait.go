@@ -15,12 +15,12 @@ type wait struct {
 	stable, deadline time.Duration
 	proxied          bool // through the proxy
 	strict           bool // the first bad answer is final
-	// judge gives nil for a good answer, and whether what is wrong makes all further waiting vain.
+	// judge returns nil for a good answer, and whether what is wrong makes all further waiting useless.
 	judge func(context.Context, *Answer) (f *Finding, final bool)
 	// confirm is asked once the answers have been good for long enough, with the last of them: nil is healthy. It also says
 	// how long they have to be good from then on, if longer than stable. It may be nil.
 	confirm func(context.Context, *Answer) (f *Finding, longer time.Duration)
-	watch   func(context.Context) *Finding // returns early with what makes all further waiting vain; may be nil
+	watch   func(context.Context) *Finding // returns early with what makes all further waiting useless; may be nil
 }
 
 // pace is when the next probe follows one that failed: quickly while the app starts, so that its health is noticed within

@@ -127,13 +127,13 @@ func skipped(entry fs.DirEntry, err error, top bool) error {
 // migration is a file that Django refuses to load without content.
 var migration = regexp.MustCompile(`(^|/)migrations/[0-9]{4}_\w+\.py$`)
 
-// meaningful tells whether a file means something by its name alone.
+// meaningful reports whether a file means something by its name alone.
 func meaningful(name string) bool {
 	base := path.Base(name)
 	return strings.HasPrefix(base, ".") || slices.Contains([]string{"__init__.py", "py.typed", "REQUESTED"}, base)
 }
 
-// hasContent tells whether a regular file has any but zeros. Only what takes no room on disk is read for that, or what
+// hasContent reports whether a regular file has any but zeros. Only what takes no room on disk is read for that, or what
 // the caller wants to have read.
 func hasContent(file string, info fs.FileInfo, read bool) bool {
 	if info.Size() == 0 {

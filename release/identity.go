@@ -60,7 +60,7 @@ func identify(fd int, name string) (Identity, error) {
 	return id, nil
 }
 
-// Identify gives the identity of version's directory.
+// Identify returns the identity of version's directory.
 func (t *Tree) Identify(v Version) (Identity, error) {
 	d, err := t.openReleases()
 	if err != nil {
@@ -77,7 +77,7 @@ func (t *Tree) Identify(v Version) (Identity, error) {
 // changedLimit bounds how many entries of a release ChangedAfter looks at.
 const changedLimit = 20_000
 
-// ChangedAfter gives a file of version's that was changed after a time, as far as its upper levels tell; "" if there is none.
+// ChangedAfter returns a file of version's that was changed after a time, as far as its upper levels tell; "" if there is none.
 // What Python compiles on its way counts for nothing.
 func (t *Tree) ChangedAfter(v Version, after time.Time) string {
 	left := changedLimit

@@ -29,7 +29,7 @@ type Trash struct {
 
 func trashOf(v Version) string { return trashName + "." + string(v) }
 
-// Leftovers lists what removals that broke off have left, or what somebody has put under such a name: a directory that is
+// Leftovers lists what removals that broke off have left, or what someone has put under such a name: a directory that is
 // none has no identity.
 func (t *Tree) Leftovers() ([]Trash, error) {
 	entries, err := t.entries()
@@ -97,7 +97,7 @@ func (t *Tree) SetAside(v Version, is Identity) (Trash, error) {
 	if err := rename(fd, string(v), trash.Name); err != nil {
 		return cannot(err)
 	}
-	// Somebody without the lock may have changed either meanwhile.
+	// Someone without the lock may have changed either meanwhile.
 	_, dangles := os.Stat(t.CurrentPath())
 	current, err := t.Current()
 	if err == nil {
@@ -200,7 +200,7 @@ type deletion struct {
 	ctx           context.Context
 	device, mount uint64 // of the directory
 	err           error  // the first
-	stop          bool   // there is a mount: somebody uses what is being removed
+	stop          bool   // there is a mount: someone uses what is being removed
 }
 
 func (d *deletion) failed(name string, err error) {

@@ -117,7 +117,7 @@ func TestDeleteIsOfWhatWasSetAside(t *testing.T) {
 	assert.OK(t, err)
 	dir := filepath.Join(tree.Root(), releasesName, trash.Name)
 	assert.OK(t, os.Rename(dir, dir+"-moved"))
-	write(t, filepath.Join(dir, "file"), "somebody's")
+	write(t, filepath.Join(dir, "file"), "someone's")
 	check(t, tree.Delete(t.Context(), trash), "it is another directory than the one that was looked at")
 	if !exists(filepath.Join(dir, "file")) || !exists(filepath.Join(dir+"-moved", "manage.py")) {
 		t.Error("something is gone")
@@ -155,7 +155,7 @@ func TestTheLiveReleaseIsNeverRemoved(t *testing.T) {
 	}
 }
 
-// Somebody changes the live link all the time, without a lock: what it leads to is there, at whatever moment.
+// Someone changes the live link all the time, without a lock: what it leads to is there, at whatever moment.
 func TestARemovalBesideSwaps(t *testing.T) {
 	tree := layout(t, "v1", "v2")
 	assert.OK(t, tree.Swap("v2"))

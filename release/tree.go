@@ -354,7 +354,7 @@ func (t *Tree) replaceLink(name string, v Version) error {
 	return nil
 }
 
-// removeLink removes a link of deploygate's own; whatever else bears its name is somebody's, and stays.
+// removeLink removes a link of deploygate's own; whatever else bears its name is someone's, and stays.
 func (t *Tree) removeLink(name string) error {
 	info, err := t.dir.Lstat(name)
 	switch {

@@ -48,7 +48,7 @@ func Compare(a, b Version) int {
 	return strings.Compare(string(a), string(b))
 }
 
-// run gives the length of the leading run of digits, or of non-digits.
+// run returns the length of the leading run of digits, or of non-digits.
 func run(s string) int {
 	digits := isDigit(s[0])
 	n := strings.IndexFunc(s, func(r rune) bool { return (r >= '0' && r <= '9') != digits })

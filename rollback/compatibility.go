@@ -315,7 +315,7 @@ func has(s *migrations.Set, name string) bool {
 	return false
 }
 
-// noneApplied tells whether the database is known to have none of some migrations. None named is not none applied.
+// noneApplied reports whether the database is known to have none of some migrations. None named is not none applied.
 func (s *Compatibility) noneApplied(names []string) bool {
 	return s.Applied != nil && len(names) > 0 && !slices.ContainsFunc(names, func(n string) bool { return s.Applied[n] })
 }

@@ -545,6 +545,6 @@ func TestAMarkerMadeAgainstAnotherRelease(t *testing.T) {
 	}
 	write(t, filepath.Join(s.path("v3"), MarkerName), "rollback = 'safe'\n")
 	if err := WriteMarker(s.path("v3"), Marker{Rollback: Blocked}); err == nil {
-		t.Error("somebody's marker is replaced")
+		t.Error("someone's marker is replaced")
 	}
 }

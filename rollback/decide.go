@@ -68,7 +68,7 @@ func Decide(target release.Version, crossed []Intervening, policy Policy) Target
 	return Target{Version: target, Verdict: Safe, Reason: safeReason(target, crossed, policy)}
 }
 
-// blocks gives the reason why c forbids target, or "".
+// blocks returns the reason why c forbids target, or "".
 func (c Intervening) blocks(target release.Version, policy Policy) string {
 	switch {
 	case c.MarkerErr != nil:

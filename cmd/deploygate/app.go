@@ -235,7 +235,7 @@ func (s *session) unconnected(tree *release.Tree, observer deploy.Observer) *dep
 	return d
 }
 
-// interruptible gives a context that ends with the first signal that asks to stop. Later ones change nothing: the way
+// interruptible returns a context that ends with the first signal that asks to stop. Later ones change nothing: the way
 // back is under way. unseen says that whoever is interrupted only looks, and then doesn't know.
 func interruptible(unseen bool) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())

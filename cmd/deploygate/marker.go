@@ -89,7 +89,7 @@ func (c *commands) compared(ctx *cli.Context, what, against string) (s *session,
 	return s, dirs, err
 }
 
-// releases gives the directories of two releases of the app.
+// releases returns the directories of two releases of the app.
 func (s *session) releases(what, against string) (dirs [2]string, err error) {
 	tree, err := release.Open(s.config.Root)
 	if err != nil {

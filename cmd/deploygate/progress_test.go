@@ -104,7 +104,7 @@ func TestProgressOfHostileText(t *testing.T) {
 	})
 }
 
-// terminal gives a terminal of some columns, and what is seen on it once it is closed.
+// terminal returns a terminal of some columns, and what is seen on it once it is closed.
 func terminal(t *testing.T, columns uint16) (tty *os.File, seen func() string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)

@@ -113,7 +113,7 @@ func TestVerdict(t *testing.T) {
 	r := &deploy.Report{
 		Command: deploy.Release, App: "shop", Requested: "v2", Previous: "v1", Current: "v1", Outcome: deploy.RolledBack, ExitCode: 3, Seconds: 1,
 		Failure: gate.NewFinding(gate.LayerApp, gate.AppError, "it fails\nbadly <&>").
-			With("journal", "one\ntwo").Advise("read it").Advise("mend it"),
+			With("journal", "one\ntwo").Advise("read it").Advise("fix it"),
 	}
 	s, stdout, stderr := spoken(false)
 	assert.Equal(t, "exit code", code(s.verdict(r)), 3)
@@ -124,7 +124,7 @@ app (app_error): it fails badly <&>
     one
     two
   -> read it
-  -> mend it
+  -> fix it
 
 `)
 

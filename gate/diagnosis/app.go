@@ -157,7 +157,7 @@ func ofRelease(f *Facts, _ *traceback, m *match) bool {
 	return f.Release.Files != nil && isPart && f.Release.has(f.Release.Files, top)
 }
 
-// has tells whether a release has a module, as Python would find it from its base directory.
+// has reports whether a release has a module, as Python would find it from its base directory.
 func (r Release) has(files fs.FS, module string) bool {
 	name := strings.ReplaceAll(module, ".", "/")
 	for _, dir := range []string{r.Base, "."} {
@@ -209,7 +209,7 @@ var away = regexp.MustCompile(databaseAway + "|" + databaseRefuses)
 // notAway: the database was there.
 func notAway(_ *Facts, t *traceback, _ *match) bool { return !away.MatchString(t.line) }
 
-// isHealth tells whether an exception was raised by the health request.
+// isHealth reports whether an exception was raised by the health request.
 func (f *Facts) isHealth(t *traceback) bool {
 	return f.Path != "" && strings.HasSuffix(strings.TrimSpace(t.header), " "+f.Path)
 }
@@ -263,7 +263,7 @@ func cutOff(f *Facts, l gate.LogLine, m *match) bool {
 	return recently(f, l, m) && f.closes()
 }
 
-// closes tells whether a request was cut off without an answer. One that began is the app's: its worker lives.
+// closes reports whether a request was cut off without an answer. One that began is the app's: its worker lives.
 func (f *Facts) closes() bool {
 	return f.Direct.err() != nil && f.Direct.Answer.Status == 0 && !f.Direct.Answer.Timeout && !isErrno(f.Direct.err())
 }

@@ -82,7 +82,7 @@ func (c *Candidate) lack(n Need, lives bool) *gate.Finding {
 // Stops says why no start of the unit can work, whatever release it is to run.
 func Stops(f *Facts) []*gate.Finding { return findRisks(f, stops) }
 
-// Later gives those risks that leave the next start alone, as far as is known.
+// Later returns those risks that leave the next start alone, as far as is known.
 func Later(f *Facts) []*gate.Finding {
 	return append(findRisks(f, onlyNow), f.Proxy.Risks...)
 }
@@ -96,7 +96,7 @@ var harmless = []string{
 // collecting are those that make the files that the proxy serves.
 var collecting = []string{"collectstatic", "compress", "compilescss", "collectmedia"}
 
-// MayMake tells whether a hook may make what a release needs, by its command. It would rather believe it of one too many.
+// MayMake reports whether a hook may make what a release needs, by its command. It would rather believe it of one too many.
 func MayMake(argv []string, n Need) bool {
 	i := slices.IndexFunc(argv, func(word string) bool {
 		base := path.Base(word)

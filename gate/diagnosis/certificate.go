@@ -20,7 +20,7 @@ const (
 // maxNames of a certificate are shown.
 const maxNames = 10
 
-// Certificate gives the risk of a certificate that a site shows: that it has ended or soon will, or is for other names than
+// Certificate returns the risk of a certificate that a site shows: that it has ended or soon will, or is for other names than
 // the one that the site is asked by; nil: none. That its issuer is trusted is not looked at.
 func Certificate(c *x509.Certificate, url, host string, now time.Time) *gate.Finding {
 	left, life := c.NotAfter.Sub(now), c.NotAfter.Sub(c.NotBefore)
@@ -54,7 +54,7 @@ func days(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-// named tells whether a Host is a name that a certificate could be for.
+// named reports whether a Host is a name that a certificate could be for.
 func named(host string) bool {
 	return strings.Contains(host, ".") && net.ParseIP(host) == nil
 }

@@ -12,7 +12,7 @@ import (
 	"deploygate/gate"
 )
 
-// Diagnose gives what is wrong, the cause before what follows from it; nothing for what is as it should be.
+// Diagnose returns what is wrong, the cause before what follows from it; nothing for what is as it should be.
 func Diagnose(f *Facts) []*gate.Finding {
 	f.read()
 	var found []*gate.Finding
@@ -46,7 +46,7 @@ func Diagnose(f *Facts) []*gate.Finding {
 	return found
 }
 
-// appFails tells whether the app crashes or doesn't answer as it should on its own socket or port.
+// appFails reports whether the app crashes or doesn't answer as it should on its own socket or port.
 func (f *Facts) appFails() bool {
 	crashed := f.Failed != nil && f.Failed.State != nil
 	return crashed || !f.Direct.good() && (f.Direct.failed() || f.Failed != nil)

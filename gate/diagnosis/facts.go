@@ -69,7 +69,7 @@ type Asked struct {
 
 func (a Asked) good() bool { return a.Answer != nil && a.Finding == nil }
 
-// failed tells whether the request was made and something is wrong with its answer.
+// failed reports whether the request was made and something is wrong with its answer.
 func (a Asked) failed() bool { return a.Finding != nil }
 
 // err is the request's error, nil without one.
@@ -150,7 +150,7 @@ type Release struct {
 	Root    string // below which all releases are
 	Base    string // where imports start, relative to Dir
 	Files   fs.FS  // of Dir; nil unknown
-	// Closed gives the directory that keeps the unit's user from a path below Dir, "" if none does; nil unknown.
+	// Closed returns the directory that keeps the unit's user from a path below Dir, "" if none does; nil unknown.
 	Closed   func(path string) string
 	Previous string // the release before it, "" if there is none
 	Before   fs.FS  // its files
@@ -206,8 +206,8 @@ type Unread struct {
 	Command string `json:"command"` // that would show it
 }
 
-// unserved tells whether the app itself can't have answered: there is no answer, or it isn't up, so that whoever answers
-// is somebody else.
+// unserved reports whether the app itself can't have answered: there is no answer, or it isn't up, so that whoever answers
+// is someone else.
 func (f *Facts) unserved() bool {
 	return f.Direct.status() == 0 || !f.up() || f.Failed != nil && f.Failed.State != nil && f.Failed.State.ActiveState != "active"
 }

@@ -7,7 +7,7 @@ import (
 	"deploygate/gate"
 )
 
-// What Flaps wants of the log, by systemd's message catalogue (sd-messages.h): its own restarts, and stops that somebody
+// What Flaps wants of the log, by systemd's message catalogue (sd-messages.h): its own restarts, and stops that someone
 // asked for.
 const (
 	ScheduledRestart = "5eb03494b6584870a536b337290809b3"
@@ -35,7 +35,7 @@ func Flaps(st gate.UnitState, log []gate.LogLine, read bool, now time.Time) *gat
 	for _, l := range log {
 		switch {
 		case l.MessageID == Stopping:
-			restarts = nil // somebody restarted it
+			restarts = nil // someone restarted it
 		case l.MessageID == ScheduledRestart && now.Sub(l.At) < loopWindow:
 			restarts = append(restarts, l.At)
 		}

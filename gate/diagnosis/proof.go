@@ -143,7 +143,7 @@ func every[T any](all []T, ok func(T) bool) bool {
 	return !slices.ContainsFunc(all, func(t T) bool { return !ok(t) })
 }
 
-// capture gives the named groups of a match.
+// capture returns the named groups of a match.
 func capture(re *regexp.Regexp, text string) *match {
 	found := re.FindStringSubmatch(text)
 	if found == nil {

@@ -38,7 +38,7 @@ func targetsElsewhere(f *Facts) *match {
 	return m
 }
 
-// isBind tells whether an address is where the app listens. Names of the loopback are one.
+// isBind reports whether an address is where the app listens. Names of the loopback are one.
 func (f *Facts) isBind(target string) bool {
 	return loopback(target) == loopback(f.Bind)
 }
@@ -147,7 +147,7 @@ func proxyElsewhere(f *Facts) *match {
 		with("systemd", f.Proxy.Unit+": "+f.Proxy.State)
 }
 
-// ownPage tells whether nginx itself wrote the answer.
+// ownPage reports whether nginx itself wrote the answer.
 func (f *Facts) ownPage() bool {
 	return f.Proxied.Answer != nil && strings.Contains(f.Proxied.Answer.Body, "<center>nginx")
 }

@@ -115,7 +115,7 @@ var risks = []risk{
 	},
 }
 
-// Risks gives what doesn't fail now and will.
+// Risks returns what doesn't fail now and will.
 func Risks(f *Facts) []*gate.Finding {
 	return append(Stops(f), Later(f)...)
 }
@@ -209,7 +209,7 @@ func (m *match) newer(n Newer) *match {
 // moment is a time as an operator compares it with another one on the same host.
 func moment(t time.Time) string { return t.Format("2006-01-02 15:04:05.000") }
 
-// offAtBoot tells whether a unit's file has it left alone at boot, and no other unit starts it.
+// offAtBoot reports whether a unit's file has it left alone at boot, and no other unit starts it.
 func offAtBoot(fileState string, wantedBy []string) bool {
 	off := []string{"disabled", "enabled-runtime", "linked", "linked-runtime"}
 	return slices.Contains(off, fileState) && (len(wantedBy) == 0 || strings.HasSuffix(fileState, "-runtime"))

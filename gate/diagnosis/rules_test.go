@@ -243,7 +243,7 @@ func kernelKilled(f *Facts) {
 	f.Killed = []gate.LogLine{{Text: "Memory cgroup out of memory: Killed process " + pid + " (gunicorn) total-vm:1234kB"}}
 }
 
-// What a rehearsal shows is mended where its settings come from: its own unit is gone when its diagnosis is read.
+// What a rehearsal shows is fixed where its settings come from: its own unit is gone when its diagnosis is read.
 func TestARehearsalIsMendedInTheLiveUnit(t *testing.T) {
 	for file, want := range map[string]string{
 		"trixie/env_file_missing": "in /etc/systemd/system/gunicorn.service; then release it again",

@@ -122,7 +122,7 @@ func (t *traceback) chain() (all []*traceback) {
 	return all
 }
 
-// loading tells whether gunicorn was loading the app, in a worker or, with --preload, in its master.
+// loading reports whether gunicorn was loading the app, in a worker or, with --preload, in its master.
 func (t *traceback) loading() bool {
 	return slices.ContainsFunc(t.chain(), func(t *traceback) bool {
 		return strings.HasSuffix(t.header, "Exception in worker process") ||

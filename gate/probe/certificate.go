@@ -13,7 +13,7 @@ import (
 // certificateLimit bounds a handshake.
 const certificateLimit = 2 * time.Second
 
-// Certificate gives the certificate that a request's server shows for the request's Host, whether or not it is valid. No
+// Certificate returns the certificate that a request's server shows for the request's Host, whether or not it is valid. No
 // request is sent. It is nil for an address without TLS.
 func Certificate(ctx context.Context, r Request) (*x509.Certificate, error) {
 	u, err := url.Parse(r.URL)

@@ -24,7 +24,7 @@ const waitDelay = time.Second
 // leave is how long a program that was killed may take to end.
 const leave = 3 * time.Second
 
-// Find gives a program's path, "" if there is none in the directories for the host's own ones and in some others.
+// Find returns a program's path, "" if there is none in the directories for the host's own ones and in some others.
 func Find(name string, more ...string) string {
 	for _, dir := range append(filepath.SplitList(path), more...) {
 		file := filepath.Join(dir, name)

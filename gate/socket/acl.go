@@ -47,7 +47,7 @@ type acl []aclEntry
 
 var errACL = errors.New("its ACL is not understood")
 
-// readACL gives nil for a file without an ACL, or in a file system without them. Reading one takes no right to the
+// readACL returns nil for a file without an ACL, or in a file system without them. Reading one takes no right to the
 // file itself (xattr(7)).
 func readACL(path string) (acl, error) {
 	buf, err := untrusted.Within(path, func() ([]byte, error) {

@@ -47,7 +47,7 @@ func tryConnect(path string) syscall.Errno {
 	return errno
 }
 
-// connectAs is what the kernel says to somebody else, or to this process itself if it isn't root.
+// connectAs is what the kernel says to someone else, or to this process itself if it isn't root.
 func connectAs(t *testing.T, who Identity, paths []string) []syscall.Errno {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe") // the way to the binary's name may be closed to others
@@ -250,7 +250,7 @@ func (tr *tree) grant() {
 	}
 }
 
-// hasACLs tells whether a directory's file system has them.
+// hasACLs reports whether a directory's file system has them.
 func hasACLs(dir string) bool {
 	a := acl{{aclUserObj, 7, noID}, {aclGroupObj, 5, noID}, {aclOther, 5, noID}}
 	return unix.Lsetxattr(dir, aclXattr, pack(a), 0) == nil

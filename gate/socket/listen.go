@@ -354,7 +354,7 @@ func tcpListeners(r io.Reader) ([]Listener, error) {
 	return listeners, err
 }
 
-// count gives the connections to their listeners. The two tables are apart: an IPv6 listener's IPv4 connections are in
+// count returns the connections to their listeners. The two tables are apart: an IPv6 listener's IPv4 connections are in
 // its own.
 func count(listeners []Listener, accepted map[netip.AddrPort]int) {
 	at := map[string][]int{}

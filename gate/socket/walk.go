@@ -36,7 +36,7 @@ const (
 	NeedFollow = "follow"
 )
 
-// Walk is the way to a path as somebody sees it, like namei(1) but with the verdict.
+// Walk is the way to a path as someone sees it, like namei(1) but with the verdict.
 //
 // It goes on behind an element that is denied, as far as this process sees, so that the operator gets the whole
 // picture: connect(2) fails for Denied if that is set, only else for Missing or Err.
@@ -58,7 +58,7 @@ type Walk struct {
 }
 
 // Reachable tells that the end is a socket and that the identity has every right that connect(2) asks for. That
-// somebody listens there is another matter: see Listeners.
+// someone listens there is another matter: see Listeners.
 func (w Walk) Reachable() bool { return w.IsSocket && w.Denied == "" && w.Unseen == "" && w.Err == "" }
 
 // End is the path's end without symlinks, as a process that bound it there may have called it; "" if the walk did not

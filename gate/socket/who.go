@@ -30,7 +30,7 @@ type Identity struct {
 	Groups []int // supplementary groups; GID may be among them
 }
 
-// in tells whether one of the identity's groups is gid (in_group_p in the kernel).
+// in reports whether one of the identity's groups is gid (in_group_p in the kernel).
 func (i Identity) in(gid int) bool { return i.GID == gid || slices.Contains(i.Groups, gid) }
 
 func (i Identity) String() string {

@@ -137,7 +137,7 @@ func Glob(pattern string) ([]string, error) {
 }
 
 // Open opens a regular file to read it, with the rights of a user. Nil stands for this process's own, but where a symlink on
-// the way belongs to somebody else than root: then it is theirs, since they decide what is read.
+// the way belongs to someone else than root: then it is theirs, since they decide what is read.
 func Open(file string, as *User) (*os.File, error) {
 	return within(file, Limit, func() (*os.File, error) { return open(file, as) }, func(f *os.File) { f.Close() })
 }

@@ -23,7 +23,7 @@ func write(t *testing.T, file, text string, mode fs.FileMode) string {
 	return file
 }
 
-// open gives a directory that every user may enter: those of testing are closed.
+// open returns a directory that every user may enter: those of testing are closed.
 func openDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "untrusted")

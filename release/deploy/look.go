@@ -50,7 +50,7 @@ func (r *run) lookAgain(ctx context.Context) error {
 	return lacks[0].Advise("nothing was swapped; what the before_swap hooks did stays")
 }
 
-// diagnosed gives a failure of the host by its cause, as diagnose does, and what else is wrong with it.
+// diagnosed returns a failure of the host by its cause, as diagnose does, and what else is wrong with it.
 func (d *Deployer) diagnosed(ctx context.Context, f *gate.Finding) (cause *gate.Finding, more []*gate.Finding) {
 	if d.Diagnose == nil || ctx.Err() != nil {
 		return f, nil

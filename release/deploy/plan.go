@@ -70,7 +70,7 @@ func (d *Deployer) manage(v release.Version) string {
 	return fmt.Sprintf("cd %s && %s manage.py", d.Tree.Dir(v), python)
 }
 
-// Live tells whether the target is the live release already.
+// Live reports whether the target is the live release already.
 func (p Plan) Live() bool { return p.Target == p.Previous }
 
 // RollbackTarget is the first way back, or the word that there is none.

@@ -22,7 +22,7 @@ type Uses interface {
 	Around(ctx context.Context, into []release.Version) ([]inuse.Lead, error)
 	// Needs finds what leads from one release into others.
 	Needs(ctx context.Context, from release.Version, into []release.Version) ([]inuse.Lead, error)
-	// ChangedAfter gives a file of a release that was changed after a time, "" if there is none.
+	// ChangedAfter returns a file of a release that was changed after a time, "" if there is none.
 	ChangedAfter(v release.Version, after time.Time) string
 }
 
@@ -83,7 +83,7 @@ type Shelf struct {
 	Leftovers []release.Trash
 	// Directories has those that could be looked at.
 	Directories map[release.Version]release.Identity
-	// Changed gives a file of a release that was changed after a time, "" if there is none.
+	// Changed returns a file of a release that was changed after a time, "" if there is none.
 	Changed func(v release.Version, after time.Time) string
 
 	// What uses them. A look is asked for only where there is something to remove.
@@ -301,7 +301,7 @@ func (d *Deployer) FatesAfter(ctx context.Context, v release.Version) ([]Fate, e
 // Prune removes old releases and what earlier removals have left, and says what became of each. The caller holds the app's
 // lock.
 //
-// What is to go is renamed first, and looked at once more under a name that nobody else knows: what somebody has come to use
+// What is to go is renamed first, and looked at once more under a name that nobody else knows: what someone has come to use
 // meanwhile is put back.
 func (d *Deployer) Prune(ctx context.Context) ([]Fate, error) {
 	s, err := d.shelf(ctx)

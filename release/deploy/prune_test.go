@@ -239,11 +239,11 @@ func TestLeftoversOfRemovals(t *testing.T) {
 	}{
 		{"of a release", release.Trash{Name: ".r.a", Version: "a", Identity: directoryOf("a")}, false, true, "what is left of a, whose removal was begun"},
 		{"in use", release.Trash{Name: ".r.a", Version: "a", Identity: directoryOf("a")}, true, false, "sh runs in it"},
-		{"somebody's directory of that name", release.Trash{Name: ".r.a", Version: "a", Identity: directoryOf("x")}, false, false, "remove it by hand"},
+		{"someone's directory of that name", release.Trash{Name: ".r.a", Version: "a", Identity: directoryOf("x")}, false, false, "remove it by hand"},
 		{"of a release that isn't known", release.Trash{Name: ".r.x", Version: "x", Identity: directoryOf("x")}, false, false, "remove it by hand"},
 		{"no directory", release.Trash{Name: ".r.a", Version: "a"}, false, false, "remove it by hand"},
 		{"without a name", release.Trash{Name: ".r", Identity: directoryOf("b")}, false, true, "what is left of b, whose removal was begun"},
-		{"without a name, and somebody's", release.Trash{Name: ".r", Identity: directoryOf("x")}, false, false, "remove it by hand"},
+		{"without a name, and someone's", release.Trash{Name: ".r", Identity: directoryOf("x")}, false, false, "remove it by hand"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := shelf(h, versions{"c", "d"}, "d", 5)

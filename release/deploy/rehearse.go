@@ -33,7 +33,7 @@ type Candidate struct {
 // time. e is what should have been running since then.
 type CaptureEvidence func(f *gate.Finding, e gate.Target, since time.Time) (diagnose func() []*gate.Finding)
 
-// rehearses tells whether a deploy of p has a rehearsal: going back is not delayed by one, and a release that is live
+// rehearses reports whether a deploy of p has a rehearsal: going back is not delayed by one, and a release that is live
 // already has nothing to be kept from.
 func (d *Deployer) rehearses(p Plan) bool {
 	return d.Rehearse && p.Command == Release && !p.Live()

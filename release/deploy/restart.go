@@ -64,7 +64,7 @@ func (r *run) stillRuns(v release.Version, dir string, before, unit Unit) bool {
 	return v == r.plan.Previous && unit.Invocation == before.Invocation && !r.reloaded
 }
 
-// hangs tells whether a release failed since it gives no answer, or since so many wait for one that nobody gets into the line
+// hangs reports whether a release failed since it gives no answer, or since so many wait for one that nobody gets into the line
 // any more: connect(2) to a unix socket gives EAGAIN then.
 func hangs(failure error) bool {
 	f := gate.AsFinding(gate.LayerHealth, failure)

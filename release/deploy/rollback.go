@@ -79,7 +79,7 @@ func (r *run) rollBackToFirstHealthy(ctx context.Context, failure error) *Report
 	return r.stuck(ctx, failure)
 }
 
-// alike tells whether two releases failed in the same way: a wrong health path, a check that can't pass, a database that is
+// alike reports whether two releases failed in the same way: a wrong health path, a check that can't pass, a database that is
 // down. Crashes are not compared: that both exited with the same status says little.
 func alike(a, b error) bool {
 	one, two := gate.AsFinding(gate.LayerHealth, a), gate.AsFinding(gate.LayerHealth, b)

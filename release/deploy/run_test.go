@@ -1047,7 +1047,7 @@ func TestWitness(t *testing.T) {
 		h.began("v1")
 		h.add("v2")
 		h.does["v2"] = behaviour{crash: 3 * time.Second, boot: 2 * time.Second}
-		calls := witnessed(h, gate.NewFinding(gate.LayerApp, gate.ImportError, "the cause").Advise("mend it"), gate.NewFinding(gate.LayerProxy, gate.ProxyStopped, "another"))
+		calls := witnessed(h, gate.NewFinding(gate.LayerApp, gate.ImportError, "the cause").Advise("fix it"), gate.NewFinding(gate.LayerProxy, gate.ProxyStopped, "another"))
 		r := h.release("v2")
 		assert.Equal(t, "calls", len(*calls), 2)
 		assert.Equal(t, "version", (*calls)[0].version, "v2")
@@ -1078,10 +1078,10 @@ func TestWitness(t *testing.T) {
 		h.add("v2")
 		h.does["v2"] = behaviour{crash: 3 * time.Second, boot: 2 * time.Second}
 		h.d.Automatic = false
-		witnessed(h, gate.NewFinding(gate.LayerApp, gate.ImportError, "the cause").Advise("mend it"))
+		witnessed(h, gate.NewFinding(gate.LayerApp, gate.ImportError, "the cause").Advise("fix it"))
 		r := h.release("v2")
 		assert.Equal(t, "outcome", r.Outcome, Held)
-		assert.Equal(t, "advice", r.Failure.Advice, []string{"fix forward: release a corrected version", "or go back: deploygate rollback v1", "mend it"})
+		assert.Equal(t, "advice", r.Failure.Advice, []string{"fix forward: release a corrected version", "or go back: deploygate rollback v1", "fix it"})
 	})
 }
 

@@ -154,7 +154,7 @@ func (s *search) list(dir string) []fs.DirEntry {
 	return entries
 }
 
-// read gives the beginning of a regular file; "" for anything else.
+// read returns the beginning of a regular file; "" for anything else.
 func (s *search) read(file string, limit int64) string {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_NOCTTY, 0)
 	if err != nil {

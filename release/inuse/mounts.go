@@ -96,7 +96,7 @@ func unescape(s string) string {
 	return b.String() + s
 }
 
-// within gives the path from dir to p, "." for dir itself. Both are clean and absolute.
+// within returns the path from dir to p, "." for dir itself. Both are clean and absolute.
 func within(p, dir string) (rest string, ok bool) {
 	if p == dir {
 		return ".", true
@@ -136,7 +136,7 @@ func mountID(fd int) (int, error) {
 	return int(s.Mnt_id), nil //nolint:gosec // the kernel counts them in an int
 }
 
-// names gives the paths under which the place is seen through some mounts.
+// names returns the paths under which the place is seen through some mounts.
 func (p place) names(mounts []mount) (found []string) {
 	for _, m := range mounts {
 		if rest, in := within(p.path, m.root); m.device == p.device && in {

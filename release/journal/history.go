@@ -49,10 +49,10 @@ func (d Deploy) Intended(step string) (times int) {
 	return times
 }
 
-// Passed tells whether v passed its gate in this deploy.
+// Passed reports whether v passed its gate in this deploy.
 func (d Deploy) Passed(v release.Version) bool { return slices.Contains(d.passed, v) }
 
-// Finished tells whether the deploy came to a verdict.
+// Finished reports whether the deploy came to a verdict.
 func (d Deploy) Finished() bool { return !d.Ended.IsZero() }
 
 // History is what the journal tells of the app, replayed.
@@ -113,7 +113,7 @@ func Load(dir string) (History, error) {
 	return replay(f, s, math.MaxInt64)
 }
 
-// Past gives the last deploys, the latest first: at most limit of them, or all with 0. Of the journal it reads no more
+// Past returns the last deploys, the latest first: at most limit of them, or all with 0. Of the journal it reads no more
 // than they take.
 func Past(dir string, limit int) ([]Deploy, error) {
 	f, err := openToRead(dir)

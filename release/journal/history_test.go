@@ -245,7 +245,7 @@ func TestTheSchemaOfTheLatestDeployIsKept(t *testing.T) {
 func TestLoadReplaysAndCountsTornLines(t *testing.T) {
 	dir := t.TempDir()
 	appendAll(t, dir, sample()[:3]...)
-	appendAll(t, dir) // nothing to mend
+	appendAll(t, dir) // nothing to repair
 	h, err := Load(dir)
 	assert.OK(t, err)
 	if len(h.deploys) != 1 || h.Torn != 0 || h.deploys[0].Finished() {

@@ -10,7 +10,7 @@
 // bytes that the journal still begins with; where it is missing, damaged or of another journal, all of that is read.
 //
 // The lock is flock(2): the kernel frees it when its holder dies. Its file is never removed, since a file that is
-// unlinked while somebody waits for it would be locked twice.
+// unlinked while someone waits for it would be locked twice.
 //
 // Not guaranteed: that a version of deploygate older than the one that wrote the journal understands it; it says so.
 package journal
@@ -104,7 +104,7 @@ func Open(dir string) (*Journal, error) {
 		return nil, fmt.Errorf("cannot open the journal %s: %w", name, untrusted.Cause(err))
 	}
 	j := &Journal{file: file, dir: dir}
-	if err := j.mend(); err != nil {
+	if err := j.repair(); err != nil {
 		file.Close()
 		return nil, err
 	}
@@ -125,8 +125,8 @@ func Writable(dir string) error {
 	}
 }
 
-// mend finds a torn last line, so that the next record begins on a line of its own, and makes the file's name durable.
-func (j *Journal) mend() error {
+// repair finds a torn last line, so that the next record begins on a line of its own, and makes the file's name durable.
+func (j *Journal) repair() error {
 	info, err := j.file.Stat()
 	if err != nil {
 		return fmt.Errorf("cannot read the journal %s: %w", j.file.Name(), untrusted.Cause(err))
@@ -205,7 +205,7 @@ func (j *Journal) Append(r Record) error {
 	return nil
 }
 
-// Read gives the records in dir, oldest first; none where there is no journal yet. Lines that are no record are
+// Read returns the records in dir, oldest first; none where there is no journal yet. Lines that are no record are
 // counted, not given: a torn one is no reason to refuse the next deploy.
 func Read(dir string) (records []Record, torn int, err error) {
 	f, err := openToRead(dir)
@@ -290,7 +290,7 @@ func decode(line []byte, name string) (r Record, ok bool, err error) {
 	return r, ok && r.Format >= 1 && r.Event != "", nil
 }
 
-// since gives the records from the n-th last Began on, oldest first, and where in the journal they begin: all of them
+// since returns the records from the n-th last Began on, oldest first, and where in the journal they begin: all of them
 // where there are fewer. It reads from the end, and not much further than it must.
 func since(f *os.File, n int) (records []Record, at int64, err error) {
 	info, err := f.Stat()
@@ -329,7 +329,7 @@ type backward struct {
 	chunk int64
 }
 
-// line gives the next line and where it begins. The last one begins at 0.
+// line returns the next line and where it begins. The last one begins at 0.
 func (b *backward) line() (at int64, line []byte, err error) {
 	end := bytes.LastIndexByte(b.block, '\n')
 	for end < 0 && b.start > 0 {

@@ -38,7 +38,7 @@ func sample() []Record {
 	return records
 }
 
-// written gives the sample as it comes back, and the journal file that holds it.
+// written returns the sample as it comes back, and the journal file that holds it.
 func written(t *testing.T) (records []Record, text []byte) {
 	t.Helper()
 	dir := t.TempDir()

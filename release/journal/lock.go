@@ -46,7 +46,7 @@ func (e *LockedError) Error() string {
 // Lock is held until Unlock, or until its process ends.
 type Lock struct{ file *os.File }
 
-// Acquire takes the lock in dir, waiting at most wait for it. The error is a *LockedError where somebody else holds
+// Acquire takes the lock in dir, waiting at most wait for it. The error is a *LockedError where someone else holds
 // it.
 func Acquire(ctx context.Context, dir string, h Holder, wait time.Duration) (*Lock, error) {
 	f, err := openLock(dir)

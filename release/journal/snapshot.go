@@ -66,8 +66,8 @@ func sealOf(f *os.File) (seal, error) {
 	return seal{s.Ino, s.Size, s.Ctim.Nano()}, nil
 }
 
-// of tells whether s was made of what f still holds. It looks at what lies before the offset only if the file isn't as
-// it was left: a deploy is under way or has died, or somebody replaced it or wrote to it.
+// of reports whether s was made of what f still holds. It looks at what lies before the offset only if the file isn't as
+// it was left: a deploy is under way or has died, or someone replaced it or wrote to it.
 func (s *snapshot) of(f *os.File) bool {
 	now, err := sealOf(f)
 	if err != nil {
@@ -91,7 +91,7 @@ func checksum(f *os.File, size int64) (uint32, error) {
 
 var errEarlier = errors.New("a record of a deploy that began before the snapshot's end")
 
-// replay gives the history up to an offset in the journal. It goes on from s if that was made of this journal and what
+// replay returns the history up to an offset in the journal. It goes on from s if that was made of this journal and what
 // follows it stands alone: there is a deploy, since the last one is asked for, and no record of an earlier one.
 func replay(f *os.File, s *snapshot, end int64) (History, error) {
 	h, from := Replay(nil), int64(0)
@@ -162,7 +162,7 @@ func writeSnapshot(dir string, text []byte) error {
 	return os.Rename(temp, name)
 }
 
-// readSnapshot gives the snapshot in dir; nil where there is none that can be used.
+// readSnapshot returns the snapshot in dir; nil where there is none that can be used.
 func readSnapshot(dir string) *snapshot {
 	f, err := os.OpenFile(filepath.Join(dir, snapshotName), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -225,7 +225,7 @@ func parseGate(text string) gateRecord {
 	return gateRecord{gateResult(word), n}
 }
 
-// encode gives the file's text; none of a journal that holds what no deploygate writes.
+// encode returns the file's text; none of a journal that holds what no deploygate writes.
 func (s *snapshot) encode() ([]byte, error) {
 	var body []byte
 	var err error
@@ -270,7 +270,7 @@ func (s *snapshot) encode() ([]byte, error) {
 // trailer is the last line of a snapshot.
 func trailer(sum uint32) string { return fmt.Sprintf("crc32c %08x\n", sum) }
 
-// decodeSnapshot gives nil for anything but what encode, of this format, wrote. Only lives are taken apart.
+// decodeSnapshot returns nil for anything but what encode, of this format, wrote. Only lives are taken apart.
 func decodeSnapshot(from io.Reader, size int) *snapshot {
 	size -= len(trailer(0))
 	var text strings.Builder

@@ -74,7 +74,7 @@ func loads(t *testing.T, dir string, asked ...release.Version) {
 	}
 }
 
-// used tells whether Load goes on from the snapshot in dir.
+// used reports whether Load goes on from the snapshot in dir.
 func used(t *testing.T, dir string) bool {
 	t.Helper()
 	f, err := openToRead(dir)
@@ -162,7 +162,7 @@ func (c *chance) record(r Record) string {
 	return string(line) + "\n"
 }
 
-// deploy gives the lines of one, which may end anywhere.
+// deploy returns the lines of one, which may end anywhere.
 func (c *chance) deploy() (lines []string) {
 	id := fmt.Sprint("d", c.n)
 	if c.oneIn(20) && len(c.began) > 0 {
@@ -171,7 +171,7 @@ func (c *chance) deploy() (lines []string) {
 	c.began = append(c.began, id)
 	v, before := c.version(), c.current
 	if c.oneIn(10) {
-		before = c.version() // somebody has put it there by hand
+		before = c.version() // someone has put it there by hand
 	}
 	command := pick(c, []string{"release", "release", "rollback"})
 	lines = append(lines, c.record(Record{
@@ -391,7 +391,7 @@ func TestASnapshotOfAnotherJournalIsNoticed(t *testing.T) {
 				loads(t, dir, "v1", "v2", "v3", "w1", "w2", "w3")
 				appendAll(t, dir, new(story).released("4", "v4", "v3").released("5", "v5", "v4").records...)
 				if !used(t, dir) {
-					t.Error("it wasn't made anew")
+					t.Error("it wasn't made again")
 				}
 				loads(t, dir, "v1", "v2", "v3", "v4", "w1", "w2", "w3")
 			})
@@ -543,7 +543,7 @@ func TestWhatADeadWriterLeftIsWrittenOver(t *testing.T) {
 	put(t, dir, snapshotName+".new", bytes.Repeat([]byte("x"), 1<<20))
 	appendAll(t, dir, new(story).released("4", "v4", "v3").records...)
 	if s := readSnapshot(dir); s == nil || !s.history.Good("v3") {
-		t.Error("the snapshot wasn't made anew")
+		t.Error("the snapshot wasn't made again")
 	}
 	if _, err := os.Lstat(filepath.Join(dir, snapshotName+".new")); err == nil {
 		t.Error("it is still there")

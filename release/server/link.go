@@ -25,7 +25,7 @@ func NewLink(name, release string) *Link {
 	return l
 }
 
-// Point gives where a path of the live unit's settings leads for the candidate: what goes through the live link, to its
+// Point returns where a path of the live unit's settings leads for the candidate: what goes through the live link, to its
 // directory.
 func (s Candidate) Point(link, path string) string { return NewLink(link, s.Release).Point(path) }
 
@@ -49,7 +49,7 @@ func (l *Link) Point(text string) string {
 	return out.String()
 }
 
-// at gives the name of the link that stands at text[i:], "" without.
+// at returns the name of the link that stands at text[i:], "" without.
 func (l *Link) at(text string, i int) string {
 	// unix:///srv/app/current has slashes before it, which are no directory.
 	if before := strings.TrimRight(text[:i], "/"); before != "" && inName(before[len(before)-1]) {
@@ -63,7 +63,7 @@ func (l *Link) at(text string, i int) string {
 	return ""
 }
 
-// inName tells whether a byte beside a file's name belongs to it: /srv/app/current-old is another file.
+// inName reports whether a byte beside a file's name belongs to it: /srv/app/current-old is another file.
 func inName(b byte) bool {
 	return b >= '0' && b <= '9' || b >= 'A' && b <= 'Z' || b >= 'a' && b <= 'z' || strings.IndexByte("._+-", b) >= 0 || b >= 0x80
 }
@@ -88,7 +88,7 @@ func (l *Link) Relative(p, dir string) string {
 	return l.Path(filepath.Join(dir, p))
 }
 
-// through tells whether a path is the link or below it.
+// through reports whether a path is the link or below it.
 func (l *Link) through(p string) bool {
 	clean := filepath.Clean(p)
 	for _, name := range l.names {
@@ -99,13 +99,13 @@ func (l *Link) through(p string) bool {
 	return false
 }
 
-// Below tells whether a clean path is dir or below it.
+// Below reports whether a clean path is dir or below it.
 func Below(p, dir string) bool {
 	after, found := strings.CutPrefix(p, dir)
 	return found && (after == "" || after[0] == '/')
 }
 
-// Mentioned tells whether a text may lead through the link, in any spelling. It would rather be wrong than miss one.
+// Mentioned reports whether a text may lead through the link, in any spelling. It would rather be wrong than miss one.
 func (l *Link) Mentioned(text string) bool {
 	for _, name := range l.names {
 		for rest := text; ; {

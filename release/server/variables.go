@@ -18,7 +18,7 @@ type Word struct {
 	Loose bool   // it is a $NAME that is not known: it may be no word, or several
 }
 
-// Known tells whether all of it is known.
+// Known reports whether all of it is known.
 func (w Word) Known() bool { return !strings.Contains(w.Text, Unknown) }
 
 var (

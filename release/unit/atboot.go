@@ -108,14 +108,14 @@ func (c Condition) holds(configFile, stateDir string) bool {
 	return held != c.Negated
 }
 
-// Waits tells whether the unit is started after a mount, as far as it is known: by itself, or as all that is started after
+// Waits reports whether the unit is started after a mount, as far as it is known: by itself, or as all that is started after
 // the local file systems.
 func (b AtBoot) Waits(mount AtBoot) bool {
 	return !mount.Configured || slices.Contains(b.After, mount.Name) ||
 		slices.Contains(b.After, "local-fs.target") && slices.Contains(mount.Before, "local-fs.target")
 }
 
-// MountsOf gives the mounts that a path lies on and that a file configures, the one nearest to the root first.
+// MountsOf returns the mounts that a path lies on and that a file configures, the one nearest to the root first.
 func (m *Manager) MountsOf(ctx context.Context, path string) (mounts []AtBoot, err error) {
 	for dir := filepath.Clean(path); dir != "/" && dir != "."; dir = filepath.Dir(dir) {
 		mount, err := m.Unit(sdunit.UnitNamePathEscape(dir) + ".mount").AtBoot(ctx)

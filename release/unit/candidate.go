@@ -86,7 +86,7 @@ func (u Unit) StartCandidate(ctx context.Context, b Candidate) error {
 	return err
 }
 
-// sorted gives settings in the order of their names.
+// sorted returns settings in the order of their names.
 func sorted(props settings) (list []sd.Property) {
 	for _, name := range slices.Sorted(maps.Keys(props)) {
 		list = append(list, sd.Property{Name: name, Value: props[name]})
@@ -161,7 +161,7 @@ func cannotRehearse(unit, what string) error {
 		Advise("release it without a rehearsal: --no-rehearse")
 }
 
-// prefixOf gives what a command's prefixes are called (systemd.service(5), "Special executable prefixes"), but for the one
+// prefixOf returns what a command's prefixes are called (systemd.service(5), "Special executable prefixes"), but for the one
 // that has failures ignored.
 func prefixOf(execStartEx dbus.Variant) string {
 	commands, _ := execStartEx.Value().([][]any)
@@ -238,7 +238,7 @@ func replace(v reflect.Value, by func(string) string) {
 	}
 }
 
-// typeOf gives the Go type of the first complete type of a D-Bus signature; nil for what no setting has.
+// typeOf returns the Go type of the first complete type of a D-Bus signature; nil for what no setting has.
 func typeOf(signature string) (t reflect.Type, rest string) {
 	if signature == "" {
 		return nil, ""

@@ -173,14 +173,14 @@ func (u Unit) listen(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// UsesLink tells whether the unit goes through link at all: a unit that doesn't is not changed by a swap.
+// UsesLink reports whether the unit goes through link at all: a unit that doesn't is not changed by a swap.
 func (d Description) UsesLink(link string) bool {
 	mentions := func(s string) bool { return mentions(s, link) }
 	return Through(d.WorkingDirectory, link) ||
 		slices.ContainsFunc(d.ExecStart, mentions) || slices.ContainsFunc(d.Environment, mentions)
 }
 
-// mentions tells whether link, or a path below it, stands anywhere in s: after -c, in PYTHONPATH=, in a shell's words.
+// mentions reports whether link, or a path below it, stands anywhere in s: after -c, in PYTHONPATH=, in a shell's words.
 func mentions(s, link string) bool {
 	for {
 		_, after, found := strings.Cut(s, link)

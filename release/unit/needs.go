@@ -108,7 +108,7 @@ func commands(p map[string]any) (all []NeededPath) {
 	return all
 }
 
-// elsewhere tells whether a path may lead the unit's processes to another file than it leads others to. What only hides
+// elsewhere reports whether a path may lead the unit's processes to another file than it leads others to. What only hides
 // files, or shows them under their own name, doesn't.
 func elsewhere(p map[string]any) bool {
 	moved := func(bind []any) bool { return len(bind) < 2 || bind[0] != bind[1] }

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ended gives a channel that is closed when a process has ended, or when ctx has. It is nil on a kernel that doesn't tell
+// Ended returns a channel that is closed when a process has ended, or when ctx has. It is nil on a kernel that doesn't tell
 // (pidfd_open(2) with PIDFD_NONBLOCK: Linux 5.10).
 func Ended(ctx context.Context, pid int) <-chan struct{} {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)

@@ -74,7 +74,7 @@ func (m *Manager) Close() {
 	}
 }
 
-// dialled gives the connection, made again if it was lost.
+// dialled returns the connection, made again if it was lost.
 func (m *Manager) dialled() (*sd.Conn, *dbus.Conn, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -140,7 +140,7 @@ type Unit struct {
 	name string
 }
 
-// Unit gives a handle; the unit need not exist.
+// Unit returns a handle; the unit need not exist.
 func (m *Manager) Unit(name string) Unit { return Unit{m, name} }
 
 // Name is the unit's name.
@@ -394,7 +394,7 @@ func (u Unit) do(ctx context.Context, before map[string]any, what string, job fu
 	}
 }
 
-// unanswered tells whether a call failed since there was nobody to answer it: the connection broke, or systemd left the bus
+// unanswered reports whether a call failed since there was nobody to answer it: the connection broke, or systemd left the bus
 // meanwhile, as it does when it is re-executed.
 func unanswered(err error) bool {
 	de, ok := errors.AsType[dbus.Error](err)
@@ -509,7 +509,7 @@ func (u Unit) settled(ctx context.Context) (string, error) {
 	}
 }
 
-// queued tells whether a job waits or runs for the unit: its Job property is (0, "/") otherwise.
+// queued reports whether a job waits or runs for the unit: its Job property is (0, "/") otherwise.
 func queued(p map[string]any) bool { return job(p) != 0 }
 
 // refused explains why systemd didn't take the call.

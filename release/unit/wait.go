@@ -66,7 +66,7 @@ type queuedJob struct {
 	running    bool
 }
 
-// before gives the jobs that have to end before a job may run.
+// before returns the jobs that have to end before a job may run.
 func (m *Manager) before(ctx context.Context, id uint32) (jobs []queuedJob) {
 	_, raw, err := m.dialled()
 	if err != nil || id == 0 {
@@ -168,7 +168,7 @@ type command struct {
 	code, status   int32  // as of waitid(2): si_code, si_status
 }
 
-// failed tells whether the command's last run was a failure.
+// failed reports whether the command's last run was a failure.
 func (c command) failed() bool {
 	return !c.ignored && c.ended != 0 && (c.code != cldExited || c.status != 0)
 }
@@ -210,7 +210,7 @@ func nameOf(argv []string) string {
 	return gate.Clean(strings.Join(argv[:n], " "))
 }
 
-// ran tells whether a unit's program was started between two looks at it. What was only about to be started, since the
+// ran reports whether a unit's program was started between two looks at it. What was only about to be started, since the
 // processes from before had not ended, or ExecStartPre= had not, was not.
 func ran(before, after map[string]any) bool {
 	// After a daemon-reload the commands' own times are unknown until the main process ends.

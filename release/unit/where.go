@@ -58,7 +58,7 @@ func (u Unit) Where(ctx context.Context, link, releases string) (w Where, err er
 
 func below(p, dir string) bool { return strings.HasPrefix(p, dir+"/") }
 
-// sameAsRelease tells whether a process works in the live release under another name: one that a mount of its own gives it.
+// sameAsRelease reports whether a process works in the live release under another name: one that a mount of its own gives it.
 func sameAsRelease(pid int, link string) bool {
 	cwd, err := untrusted.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
 	live, err2 := untrusted.Stat(link)
@@ -90,7 +90,7 @@ func readProc(file string) []string {
 	return strings.Split(strings.TrimRight(string(text), "\x00"), "\x00")
 }
 
-// NamesRelease gives the release below releases that the unit's own text names, past the live link; "" if it names none.
+// NamesRelease returns the release below releases that the unit's own text names, past the live link; "" if it names none.
 func (d Description) NamesRelease(releases string) string {
 	for _, p := range append([]string{d.WorkingDirectory}, d.ExecStart...) {
 		_, value, found := strings.Cut(p, "=")

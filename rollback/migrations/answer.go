@@ -171,7 +171,7 @@ func convertDict(pairs []any) (dict, error) {
 	return d, nil
 }
 
-// equal tells whether two values of one release are surely the same.
+// equal reports whether two values of one release are surely the same.
 func equal(a, b value) bool {
 	switch a := a.(type) {
 	case unknown:
@@ -231,5 +231,5 @@ func equalCalls(a, b call) bool {
 	return true
 }
 
-// known tells whether a dotted path leads to something that was imported.
+// known reports whether a dotted path leads to something that was imported.
 func known(name string) bool { return name != "" && name[0] != '?' }

@@ -119,8 +119,8 @@ var changes = []change{
 		s[appOf(pick(r, s))+"/apps.py"] = labelled("one") + labelled("two")
 	}},
 	{"no apps.py", func(r *rand.Rand, s contents) { delete(s, appOf(pick(r, s))+"/apps.py") }},
-	{"an apps.py that nobody can parse", func(r *rand.Rand, s contents) { s[appOf(pick(r, s))+"/apps.py"] = labelled("x") + "(" }},
-	{"an apps.py that nobody can read", func(r *rand.Rand, s contents) { s[appOf(pick(r, s))+"/apps.py"] = fifo }},
+	{"an apps.py that can't be parsed", func(r *rand.Rand, s contents) { s[appOf(pick(r, s))+"/apps.py"] = labelled("x") + "(" }},
+	{"an apps.py that can't be read", func(r *rand.Rand, s contents) { s[appOf(pick(r, s))+"/apps.py"] = fifo }},
 	{"an apps.py that is a link", func(r *rand.Rand, s contents) {
 		s["configuration.py"] = labelled("linked")
 		s["shop/apps.py"] = linkTo + "../configuration.py"

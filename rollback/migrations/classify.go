@@ -198,7 +198,7 @@ const (
 	uniquePairs = "unique_together"
 )
 
-// judge gives the verdict on one operation, before it is applied.
+// judge returns the verdict on one operation, before it is applied.
 func (e *env) judge(o Operation) verdict {
 	r, is := rules[o.Kind]
 	switch {
@@ -233,7 +233,7 @@ func (e *env) judgeSeparate(o Operation) verdict {
 	return all
 }
 
-// isNew tells whether a model's table was made by the new migrations.
+// isNew reports whether a model's table was made by the new migrations.
 func (e *env) isNew(m *model) bool {
 	if m == nil || !m.hasTable() {
 		return false
@@ -242,7 +242,7 @@ func (e *env) isNew(m *model) bool {
 	return known && e.database.tables[table]
 }
 
-// untouched tells whether Django surely leaves the database alone for a model.
+// untouched reports whether Django surely leaves the database alone for a model.
 func (e *env) untouched(m *model) bool {
 	return m != nil && !m.hasTable() && !e.isLost(m.app)
 }
@@ -268,7 +268,7 @@ func (e *env) pass(m *model) (verdict, bool) {
 	return verdict{}, false
 }
 
-// sure gives the model as it is and as the older code has it, if both are certain. They differ where a migration was
+// sure returns the model as it is and as the older code has it, if both are certain. They differ where a migration was
 // edited, or its file is gone: what an operation starts from is then not known.
 func (e *env) sure(o Operation) (now, then *model) {
 	now = e.subjectModel(o)

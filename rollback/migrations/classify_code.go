@@ -1,6 +1,6 @@
 package migrations
 
-// noop tells whether a value is one of Django's that do nothing.
+// noop reports whether a value is one of Django's that do nothing.
 func noop(v value, of string) bool {
 	r, is := v.(ref)
 	if !is {

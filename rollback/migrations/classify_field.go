@@ -104,7 +104,7 @@ func (e *env) judgeGenerated(m *model, f field) verdict {
 	return safe("it is computed from any row")
 }
 
-// isNewColumn tells whether the new migrations added a field's column to an older table.
+// isNewColumn reports whether the new migrations added a field's column to an older table.
 func (e *env) isNewColumn(m *model, name string) bool {
 	if m == nil || e.isLost(m.app) {
 		return false
@@ -229,7 +229,7 @@ func (e *env) renameOlder(m *model, from, to string) verdict {
 	return blocked("the column %s becomes %s, and the older code names it in every statement", was, is)
 }
 
-// hasColumn tells whether one of the model's fields surely has the column.
+// hasColumn reports whether one of the model's fields surely has the column.
 func (m *model) hasColumn(column string) bool {
 	if m == nil {
 		return false

@@ -224,7 +224,7 @@ func (e *env) olderFields(m *model, names []string) (found []field) {
 	return found
 }
 
-// total tells whether an expression has a value for any row: arithmetic overflows, a cast fails, and a function that
+// total reports whether an expression has a value for any row: arithmetic overflows, a cast fails, and a function that
 // isn't known may do either.
 func total(v value) bool {
 	switch v := v.(type) {

@@ -165,7 +165,7 @@ func (f field) flag(arg string, otherwise bool) (is, known bool) {
 func (f field) isNull() (is, known bool)   { return f.flag("null", f.null) }
 func (f field) isUnique() (is, known bool) { return f.flag("unique", f.unique) }
 
-// surely tells whether a flag is known to have a value.
+// surely reports whether a flag is known to have a value.
 func surely(want bool) func(is, known bool) bool {
 	return func(is, known bool) bool { return known && is == want }
 }
@@ -219,7 +219,7 @@ func (f field) target(app, model string) (target string, known bool) {
 	return key(app, to), true
 }
 
-// ownTable tells whether a ManyToManyField makes its table: not if a model is given for it.
+// ownTable reports whether a ManyToManyField makes its table: not if a model is given for it.
 func (f field) ownTable() bool {
 	through, given := f.args["through"]
 	return f.family == keyN && (!given || through == nil)

@@ -16,7 +16,7 @@ type Reason struct {
 	Line      int
 	// Why says what the older code would miss, or why it misses nothing.
 	Why string
-	// Reversible tells whether Django can unapply it, and Reverse what that does not bring back, or why it can't.
+	// Reversible reports whether Django can unapply it, and Reverse what that does not bring back, or why it can't.
 	Reversible bool
 	Reverse    string
 }
@@ -54,7 +54,7 @@ func Judge(newer, older *Set, skip func(Name) bool) Judgement {
 	return j.Judgement
 }
 
-// skipped tells whether nothing of a migration is applied. Django notes a squashed one as applied only when it is next
+// skipped reports whether nothing of a migration is applied. Django notes a squashed one as applied only when it is next
 // asked to migrate, though all that it replaces may be, and one that isn't atomic only when all of it is done.
 func (s *Set) skipped(n Name, skip func(Name) bool) bool {
 	m := s.Migrations[n]
@@ -252,7 +252,7 @@ func (o origins) doubt(m *model, table string) string {
 	return ""
 }
 
-// reverse tells whether Django can unapply an operation, and what is lost then or why it can't.
+// reverse reports whether Django can unapply an operation, and what is lost then or why it can't.
 func reverse(o Operation) (reversible bool, what string) {
 	switch o.Kind {
 	case "":

@@ -188,7 +188,7 @@ func (r *Reader) answer(kind byte, text []byte, sum [sha256.Size]byte) *answer {
 // classStatement finds whether a models.py may have models: startapp makes one that has none.
 var classStatement = regexp.MustCompile(`(?m)^\s*(class|from|import)\s+(\S+)`)
 
-// hasModels tells whether a models.py defines or imports more than startapp's import of django.db.models.
+// hasModels reports whether a models.py defines or imports more than startapp's import of django.db.models.
 func hasModels(text []byte) bool {
 	for _, m := range classStatement.FindAllSubmatch(text, -1) {
 		if string(m[1]) != "from" && string(m[1]) != "import" || string(m[2]) != "django.db" && string(m[2]) != "__future__" {

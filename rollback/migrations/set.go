@@ -62,7 +62,7 @@ type Set struct {
 	// unmigrated has the apps that have models and no migrations, by label and by directory: their tables were made some
 	// other way.
 	unmigrated map[string]bool
-	// packages tells whether the release has an environment in it, without which third parties' apps are not seen.
+	// packages reports whether the release has an environment in it, without which third parties' apps are not seen.
 	packages bool
 	byKey    map[string]Name
 }
@@ -169,7 +169,7 @@ func (s *Set) New(older *Set) []Name {
 	return found
 }
 
-// differs tells whether what older calls n is another migration. A file that only moved, or was only edited, is not:
+// differs reports whether what older calls n is another migration. A file that only moved, or was only edited, is not:
 // Django doesn't apply it again.
 func (s *Set) differs(n Name, older *Set) bool {
 	was, is := older.Migrations[n], s.Migrations[n]
@@ -262,7 +262,7 @@ func (g graph) openCircles() {
 	}
 }
 
-// restIsThere tells whether some of what m replaces is applied, and the rest can be.
+// restIsThere reports whether some of what m replaces is applied, and the rest can be.
 func (s *Set) restIsThere(m *Migration, covered map[Name]bool) bool {
 	some := false
 	for _, r := range m.Replaces {

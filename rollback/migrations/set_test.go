@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// written gives a migration's text: what it depends on and replaces, as "app.name", and its operations.
+// written returns a migration's text: what it depends on and replaces, as "app.name", and its operations.
 func written(dependencies, replaces string, operations ...string) string {
 	return fmt.Sprintf(`
 from django.db import migrations, models
@@ -215,10 +215,10 @@ func TestReleases(t *testing.T) {
 			"a new package", more("venv/lib/python3.11/site-packages/tag/migrations/0001.py", written("", "", createOrder)),
 			more("venv/lib/python3.11/site-packages/tag.py", ""), "", nil,
 		},
-		{"an older migration that nobody understands, of the field", more(second, "(", third, written("", "",
+		{"an older migration that isn't understood, of the field", more(second, "(", third, written("", "",
 			`migrations.AlterField("order", "a", models.CharField(max_length=20))`)), more(second, "("), "", []string{"AlterField order.a"}},
-		{"an older migration that nobody understands, and a column", more(second, "(", third, written("", "", addB)), more(second, "("), "", nil},
-		{"an older migration that nobody understands, of another app", more("blog/migrations/0001.py", "(", third, written("", "",
+		{"an older migration that isn't understood, and a column", more(second, "(", third, written("", "", addB)), more(second, "("), "", nil},
+		{"an older migration that isn't understood, of another app", more("blog/migrations/0001.py", "(", third, written("", "",
 			`migrations.AlterField("order", "a", models.CharField(max_length=20))`)), more("blog/migrations/0001.py", "("), "", nil},
 		{
 			"an older migration that may be of any app", more("blog/migrations/0001.py", "class Migration(Other): pass", third, written("", "",
@@ -276,7 +276,7 @@ func TestNotSeenAndReverse(t *testing.T) {
 		"RunSQL: false it has no reverse_sql",
 		"Own: false whether it can be reversed is not known",
 		"SeparateDatabaseAndState: false it has no reverse_sql",
-		"RenameField order.b to c: true ", // of which nobody knows after that one
+		"RenameField order.b to c: true ", // which are not known after that one
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -49,7 +49,7 @@ func (s *state) get(key string) *model {
 	return nil
 }
 
-// edit gives a model that may be changed in s.
+// edit returns a model that may be changed in s.
 func (s *state) edit(key string) *model {
 	if m, has := s.models[key]; has {
 		return m
@@ -98,7 +98,7 @@ func (m *model) flag(option string, otherwise bool) (is, known bool) {
 	return b, known && !m.vague
 }
 
-// hasTable tells whether Django changes the model's table (Options.can_migrate): not that of a proxy, nor one that it
+// hasTable reports whether Django changes the model's table (Options.can_migrate): not that of a proxy, nor one that it
 // doesn't manage. What isn't known counts as changed.
 func (m *model) hasTable() bool {
 	if managed, known := m.flag("managed", true); known && !managed {

@@ -30,7 +30,7 @@ const (
 // and parsed where it is needed.
 type listing struct {
 	dir string
-	// packages tells whether the release has its environment in it.
+	// packages reports whether the release has its environment in it.
 	packages bool
 	files    map[string]*file // by key
 	apps     map[string]*app  // by the key of their directory
@@ -96,7 +96,7 @@ func walkThrough(ctx context.Context, dir string) *listing {
 	return l
 }
 
-// within tells whether older has every migration of l, by its file's key and its app's label: then none is new, whatever
+// within reports whether older has every migration of l, by its file's key and its app's label: then none is new, whatever
 // is in the files, since Django applies none of the same name again (Set.New). A label is what the app's configuration
 // says, and the same text says the same, or else the directory's name, which is in the key.
 func (l *listing) within(older *listing) bool {
@@ -247,7 +247,7 @@ func (w *walk) app(p string) *app {
 	return w.apps[key]
 }
 
-// module tells whether a file is a module that Django takes for a migration. What pkgutil takes for one counts, which
+// module reports whether a file is a module that Django takes for a migration. What pkgutil takes for one counts, which
 // includes what was compiled, by Python or to a library.
 func module(base string) (stem string, source, ok bool) {
 	switch path.Ext(base) {
@@ -269,7 +269,7 @@ func keyOf(p string) string {
 	return p
 }
 
-// hidesMigrations tells whether a link is one to migrations, or to an app with some.
+// hidesMigrations reports whether a link is one to migrations, or to an app with some.
 func hidesMigrations(link string) bool {
 	info, err := untrusted.Stat(link)
 	if err != nil || !info.IsDir() {

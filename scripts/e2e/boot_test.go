@@ -57,7 +57,7 @@ func TestPowerCutWithoutWayBack(t *testing.T) {
 	})
 }
 
-// restarted tells whether the app's processes run a version: then the swap to it is on disk.
+// restarted reports whether the app's processes run a version: then the swap to it is on disk.
 func (h *host) restarted(version string) func() bool {
 	return func() bool {
 		cwds, err := h.Cwds(h.t.Context(), h.site)

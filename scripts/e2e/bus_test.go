@@ -135,7 +135,7 @@ func (r *relay) connect(client, bus net.Conn) {
 	})
 }
 
-// passOn gives what one end says to through, which passes it on to the other, until one of them hangs up.
+// passOn returns what one end says to through, which passes it on to the other, until one of them hangs up.
 func passOn(from, to net.Conn, through func(text []byte, pass func())) {
 	defer from.Close()
 	defer to.Close()

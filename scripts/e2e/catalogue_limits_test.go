@@ -15,7 +15,7 @@ import (
 	"deploygate/scripts/testbed"
 )
 
-// Three things are wrong at once, none following from another: all are found, in the order in which to mend them.
+// Three things are wrong at once, none following from another: all are found, in the order in which to fix them.
 func TestThreeFailuresAtOnce(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")

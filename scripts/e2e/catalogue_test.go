@@ -208,7 +208,7 @@ func (h *host) booted() (pids map[string]bool) {
 	return pids
 }
 
-// swap makes v2 live as somebody without deploygate would.
+// swap makes v2 live as someone without deploygate would.
 func (h *host) swap() {
 	h.t.Helper()
 	h.must(h.SetLink(h.site, "v2"))

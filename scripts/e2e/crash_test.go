@@ -112,7 +112,7 @@ func (h *host) powerCut() {
 	h.boot()
 }
 
-// onCrashedDisk gives what is wrong with what is on the disk of a machine that is off.
+// onCrashedDisk returns what is wrong with what is on the disk of a machine that is off.
 func (h *host) onCrashedDisk(report func(problems []string)) {
 	h.t.Helper()
 	h.must(h.disk.Look(h.t.Context(), func(path func(string) string) error {
@@ -208,7 +208,7 @@ func recordsIn(file string, torn int) (records []journal.Record, err error) {
 	return records, nil
 }
 
-// digest tells whether a release is the one that was uploaded.
+// digest reports whether a release is the one that was uploaded.
 func digest(dir string) (string, error) {
 	sum := sha256.New()
 	err := filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {

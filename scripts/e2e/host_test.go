@@ -292,7 +292,7 @@ func (h *host) answers(status int) {
 	}
 }
 
-// touched gives what a deploy that touches nothing leaves as it is: the link, the unit's process, nginx's reloads.
+// touched returns what a deploy that touches nothing leaves as it is: the link, the unit's process, nginx's reloads.
 func (h *host) touched() string {
 	h.t.Helper()
 	link, _ := h.Link(h.site)

@@ -291,7 +291,7 @@ func TestWhatOthersCanWriteIsNotUsed(t *testing.T) {
 		h.released("v1")
 		h.add("v2")
 		h.sh("runuser -u www-data -- sh -c 'cp /etc/deploygate/app.toml /tmp/evil.toml'; groupadd deployers")
-		for name, c := range map[string]struct{ spoil, mend, says string }{
+		for name, c := range map[string]struct{ spoil, fix, says string }{
 			"the configuration's group": {"chgrp deployers /etc/deploygate/app.toml; chmod g+w /etc/deploygate/app.toml", "chgrp root /etc/deploygate/app.toml; chmod g-w /etc/deploygate/app.toml", "chmod g-w /etc/deploygate/app.toml"},
 			"its directory":             {"chown www-data /etc/deploygate", "chown root /etc/deploygate", "chown -h root /etc/deploygate"},
 			"the state":                 {"chmod o+w /var/lib/deploygate/app", "chmod o-w /var/lib/deploygate/app", "chmod o-w /var/lib/deploygate/app"},
@@ -305,7 +305,7 @@ func TestWhatOthersCanWriteIsNotUsed(t *testing.T) {
 			if r.Code != 2 || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, c.says) || r.Stdout != "" || h.touched() != before {
 				h.t.Errorf("%s: exit %d, %s%s", name, r.Code, r.Stderr, r.Stdout)
 			}
-			h.sh(c.mend)
+			h.sh(c.fix)
 		}
 		if r := h.run("release", "v2", "--config", "/tmp/evil.toml", "--app", "app"); r.Code != 2 || !strings.Contains(r.Stderr, "/tmp/evil.toml") {
 			h.t.Errorf("a configuration of www-data: exit %d", r.Code)

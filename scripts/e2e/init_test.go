@@ -97,7 +97,7 @@ func TestInitSocketAfterBoot(t *testing.T) {
 	})
 }
 
-// systemd may learn of the files by somebody else's daemon-reload, before the steps are taken: a restart switches then.
+// systemd may learn of the files by someone else's daemon-reload, before the steps are taken: a restart switches then.
 func TestInitSocketLoadedEarly(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.configure(booting)
@@ -385,7 +385,7 @@ func commands(text, headline string) (all []string) {
 	return all
 }
 
-// follow runs commands as somebody who pastes them into a shell.
+// follow runs commands as someone who pastes them into a shell.
 func (h *host) follow(all []string) {
 	h.t.Helper()
 	if len(all) == 0 {

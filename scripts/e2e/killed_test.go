@@ -11,7 +11,7 @@ import (
 	"deploygate/scripts/testbed"
 )
 
-// killed starts a release, kills its process as soon as when says so, and waits until somebody else has brought it to
+// killed starts a release, kills its process as soon as when says so, and waits until someone else has brought it to
 // an end. Nothing is typed meanwhile.
 func (h *host) killed(version string, when func() bool) {
 	h.t.Helper()
@@ -28,7 +28,7 @@ func (h *host) swapped(version string) func() bool {
 	return func() bool { link, _ := h.Link(h.site); return link == "releases/"+version }
 }
 
-// history gives the outcome of the last deploy.
+// history returns the outcome of the last deploy.
 func (h *host) lastOutcome() string {
 	h.t.Helper()
 	r := h.run("history", "--limit", "1", "--app", h.site.Name, "--output", "json")

@@ -341,7 +341,7 @@ v1  remove  good, and older than the last 1
 }
 
 // A prune that is killed at any of its changes is finished by a later one; what is left is named until then, and what is
-// somebody's is left alone.
+// someone's is left alone.
 func TestPruneKilled(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.shelf("v1", "v2", "v3", "v8", "v9")

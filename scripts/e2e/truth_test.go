@@ -104,7 +104,7 @@ func (h *host) truth() []fact {
 	return all
 }
 
-// has tells whether a Django has what the row is about.
+// has reports whether a Django has what the row is about.
 func (r truth) has(django string) bool {
 	return (r.since == "" || !older(django, r.since)) && (r.until == "" || !older(r.until, django))
 }

@@ -78,7 +78,7 @@ func MissingForDisk(kinds ...string) string {
 	return "a disk whose power can be cut needs " + strings.Join(lacks, ", ")
 }
 
-// inKernel tells whether the kernel has a kind of file system, or can load it.
+// inKernel reports whether the kernel has a kind of file system, or can load it.
 func inKernel(kind string) bool {
 	known := func() bool {
 		kinds, err := os.ReadFile("/proc/filesystems")

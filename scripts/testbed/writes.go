@@ -103,7 +103,7 @@ const (
 	block  = 4096 // what a disk writes whole or not at all
 )
 
-// readWrites gives the writes of a log in the format of the kernel's
+// readWrites returns the writes of a log in the format of the kernel's
 // dm-log-writes, in order, each with where it ends in the log. The last one of
 // a machine that was killed may be torn.
 func readWrites(log io.Reader, each func(w write, end int64) error) error {
@@ -195,7 +195,7 @@ func (d *Disk) Crashes(ctx context.Context, random *rand.Rand, wanted func(at in
 	})
 }
 
-// subset gives some writes, in any order, some of them torn between blocks.
+// subset returns some writes, in any order, some of them torn between blocks.
 func subset(random *rand.Rand, writes []write) (some []write) {
 	for _, n := range random.Perm(len(writes)) {
 		w := writes[n]

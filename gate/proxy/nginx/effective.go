@@ -15,7 +15,7 @@ import (
 	"deploygate/gate/proxy/nginx/conf"
 )
 
-// Effective gives the configuration that nginx would load now, from nginx -T. It is not what nginx runs if that was
+// Effective returns the configuration that nginx would load now, from nginx -T. It is not what nginx runs if that was
 // changed and not reloaded since.
 //
 // Its text is read as it comes and never kept: a configuration holds secrets. What remains of them is in Args.

@@ -34,7 +34,7 @@ const (
 	rotations = 2
 )
 
-// ReadErrorLog gives the last entries of an error log, at most limit, oldest first, logged since a moment (inclusive,
+// ReadErrorLog returns the last entries of an error log, at most limit, oldest first, logged since a moment (inclusive,
 // in whole seconds, as the log's are).
 //
 // It reads backwards, and goes on in FILE.1 and FILE.2, plain or packed with gzip, while all that it saw is younger
@@ -216,7 +216,7 @@ func (l *logReader) unpack(r io.Reader) {
 	l.done = older || len(l.found) == l.limit
 }
 
-// lines gives a reader's lines, of long ones the beginning.
+// lines returns a reader's lines, of long ones the beginning.
 func lines(ctx context.Context, r io.Reader, use func([]byte)) error {
 	buffered := bufio.NewReaderSize(r, maxLine)
 	for {

@@ -27,14 +27,14 @@ import (
 	"deploygate/gate/proxy"
 )
 
-// Find gives the path of nginx's program, or "": root's PATH in a cron job or a unit may lack the sbin directories.
+// Find returns the path of nginx's program, or "": root's PATH in a cron job or a unit may lack the sbin directories.
 func Find() string { return program.Find("nginx", "/usr/local/nginx/sbin", "/opt/nginx/sbin") }
 
 // Nginx is the host's nginx during one deploy.
 type Nginx struct {
 	// Program is nginx's path.
 	Program string
-	// Master gives the master's process id, 0 where it isn't known.
+	// Master returns the master's process id, 0 where it isn't known.
 	Master func(context.Context) int
 	// LogFile is where nginx says why it keeps an old configuration, for the advice.
 	LogFile string

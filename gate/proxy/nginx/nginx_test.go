@@ -125,7 +125,7 @@ func (f *fake) write(name, text string) {
 	assert.OK(f.t, os.WriteFile(filepath.Join(f.dir, name), []byte(text), 0o644))
 }
 
-// calls gives how nginx was called since the last time.
+// calls returns how nginx was called since the last time.
 func (f *fake) calls() []string {
 	f.t.Helper()
 	file := filepath.Join(f.dir, "calls")

@@ -73,7 +73,7 @@ func (w *work) adopt(args []argument) {
 	}
 }
 
-// keep gives the words of those arguments that stay.
+// keep returns the words of those arguments that stay.
 func (w *work) keep(args []argument, where string) (words []string, err error) {
 	for _, a := range args {
 		switch {

@@ -95,7 +95,7 @@ func (r *resolver) read(tb testing.TB, answer any) {
 	}
 }
 
-// resolve gives gunicorn's settings, in Python's words; none if gunicorn would not start.
+// resolve returns gunicorn's settings, in Python's words; none if gunicorn would not start.
 func (r *resolver) resolve(tb testing.TB, args []string, dir string, environment []string) (settings map[string]string) {
 	tb.Helper()
 	env := map[string]string{}
@@ -150,7 +150,7 @@ func expanded(arg string, env map[string]string) []string {
 }
 
 // agrees sees that what gunicorn makes of a command is what it made of the live one, but for what a rehearsal changes.
-// It tells whether gunicorn would have started the live one at all.
+// It reports whether gunicorn would have started the live one at all.
 func (r *resolver) agrees(tb testing.TB, s site, live server.Live, got server.Command) bool {
 	tb.Helper()
 	was := r.resolve(tb, argumentsOf(live.Command, live.Files), live.Dir, slices.Concat(live.Environment, live.Files))

@@ -8,7 +8,7 @@ import (
 )
 
 // Names is what a unit's command names, as far as its arguments are gunicorn's and understood. Its paths are absolute; those
-// that a variable which nobody knows is part of are left out.
+// that a variable which is not known is part of are left out.
 type Names struct {
 	Dir     string   // where the app is imported: the working directory, or what --chdir makes of it
 	Chdir   bool     // --chdir is given
@@ -19,7 +19,7 @@ type Names struct {
 	Outputs []string // files that gunicorn makes: sockets, pid files, logs
 }
 
-// Read gives what the live unit's command names. The error is an *Uncertain.
+// Read returns what the live unit's command names. The error is an *Uncertain.
 func Read(l server.Live) (Names, error) {
 	w := &work{link: server.NewLink(l.Link, l.Link)} // so that nothing is pointed elsewhere
 	w.stage.PIDFile = "/gunicorn.pid"

@@ -29,7 +29,7 @@ func TestWhatACommandNames(t *testing.T) {
 			command: "/usr/bin/gunicorn", dir: current, environment: []string{"GUNICORN_CMD_ARGS=--chdir=/srv/app/current/web -p run/g.pid shop:app"},
 			want: Names{Dir: current + "/web", Chdir: true, Config: current + "/gunicorn.conf.py", App: "shop:app", Outputs: []string{current + "/web/run/g.pid"}},
 		},
-		"a variable that nobody knows": {
+		"a variable that is not known": {
 			command: "/usr/bin/gunicorn -c /etc/${CONF}.py --error-logfile - shop:app", dir: current,
 			want: Names{Dir: current, App: "shop:app"},
 		},

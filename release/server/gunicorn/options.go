@@ -95,7 +95,7 @@ type argument struct {
 	apart  bool // the value is a word of its own
 }
 
-// is tells whether it is the option of that name.
+// is reports whether it is the option of that name.
 func (a argument) is(name string) bool { return a.option != nil && a.option == byName[name] }
 
 // number is what argparse takes for a negative number, and so for no option.
@@ -149,7 +149,7 @@ func (s *sorter) other(w server.Word) error {
 	return nil
 }
 
-// open tells whether the next word may be its value, as far as anybody knows.
+// open reports whether the next word may be its value, as far as anybody knows.
 func (a argument) open() bool {
 	return !a.valued && (a.option == nil || a.option.takes == maybe)
 }

@@ -21,7 +21,7 @@
 //     the process runs in the candidate;
 //   - variables that come from neither Environment= nor EnvironmentFile= (PassEnvironment=, the manager's own);
 //   - StatsD, syslog and reloading where a file sets them, which the command line can't take back;
-//   - what a worker class or a logger class of somebody else's shares between two servers;
+//   - what a worker class or a logger class of someone else's shares between two servers;
 //   - a control socket of gunicorn 25.1, which has it in the working directory, if the live one's is not there yet.
 package gunicorn
 
@@ -36,7 +36,7 @@ import (
 	"deploygate/release/server"
 )
 
-// Rewrite gives what the candidate runs beside the live release. The error is an *Uncertain, or ctx's when that ends.
+// Rewrite returns what the candidate runs beside the live release. The error is an *Uncertain, or ctx's when that ends.
 // A candidate whose program or configuration file is missing is no uncertainty: it fails when it is started.
 //
 // The unit that runs it can't be of Type=forking, even if the live one is, must not have sockets of a .socket unit, and

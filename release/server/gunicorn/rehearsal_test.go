@@ -87,7 +87,7 @@ type row struct {
 	files []string
 	conf  string // gunicorn.conf.py of the candidate
 	set   func(tb testing.TB, s site)
-	pass  []string // variables from elsewhere, which nobody knows
+	pass  []string // variables from elsewhere, which are not known
 	alien bool     // gunicorn 20.1 and 23.0 would not start it
 
 	want    string // the words; * stands for the rehearsal's own
@@ -374,13 +374,13 @@ var doubtful = []row{
 	{name: "Python and a variable", exec: "/usr/bin/python3 $OPTS -m gunicorn", why: "its ExecStart runs $OPTS, not gunicorn itself"},
 	{name: "Python's option and a variable", exec: "/usr/bin/python3 -W $W -m gunicorn", why: "its ExecStart has a variable before gunicorn's own arguments"},
 
-	{name: "a variable that nobody knows", exec: g + "$OPTS app:app", why: "its ExecStart has $OPTS, which may hold options"},
-	{name: "a variable in braces that nobody knows", exec: g + "${OPTS} app:app", why: "its ExecStart has ${OPTS}, which may hold options"},
+	{name: "a variable that is not known", exec: g + "$OPTS app:app", why: "its ExecStart has $OPTS, which may hold options"},
+	{name: "a variable in braces that is not known", exec: g + "${OPTS} app:app", why: "its ExecStart has ${OPTS}, which may hold options"},
 	{name: "a variable with several words", exec: g + "$OPTS app:app", env: []string{"OPTS=--bind :80"}, why: "its ExecStart has $OPTS, which is not one word"},
 	{name: "a variable without", exec: g + "$OPTS app:app", env: []string{"OPTS="}, why: "its ExecStart has $OPTS, which is not one word"},
 	{name: "a variable that is an option", exec: g + "${OPT} :80 app:app", files: []string{"OPT=--bind"}, why: "its ExecStart has ${OPT}, which may hold options"},
 	{name: "a variable with several words for a value", exec: g + "--timeout $T app:app", env: []string{"T=3 --bind :80"}, why: "its ExecStart has $T, which is not one word"},
-	{name: "a variable that nobody knows for a value that stays", exec: g + "--timeout $T app:app", why: "its ExecStart has $T, which may hold options"},
+	{name: "a variable that is not known for a value that stays", exec: g + "--timeout $T app:app", why: "its ExecStart has $T, which may hold options"},
 	{name: "a variable in an option's name", exec: g + "--${OPT}=s3cret app:app", why: "its ExecStart has an option whose name is a variable"},
 	{name: "a known variable in an option's name", exec: g + "--${OPT}=s3cret app:app", env: []string{"OPT=bind"}, why: "its ExecStart has an option whose name is a variable"},
 	{name: "a variable in a short option", exec: g + "-R${O}s3cret app:app", env: []string{"O=D"}, why: "its ExecStart has -R…, with an option that is not known"},

@@ -183,7 +183,7 @@ func (w *work) judge(s statement, all []statement) string {
 	return ""
 }
 
-// harmless tells whether a setting that lasts does nothing.
+// harmless reports whether a setting that lasts does nothing.
 func (s statement) harmless(name string) bool {
 	if name == "logconfig_dict" && s.Handlers != nil {
 		return !slices.ContainsFunc(s.Handlers, func(class string) bool {
@@ -193,12 +193,12 @@ func (s statement) harmless(name string) bool {
 	return slices.Contains(off, s.Value)
 }
 
-// beaten tells whether a statement sets nothing but what the command line has, too.
+// beaten reports whether a statement sets nothing but what the command line has, too.
 func (s statement) beaten() bool {
 	return !slices.ContainsFunc(s.Names, func(name string) bool { return !slices.Contains(beaten, name) })
 }
 
-// controlOff tells whether there is no control socket.
+// controlOff reports whether there is no control socket.
 func (w *work) controlOff(all []statement) bool {
 	set := slices.DeleteFunc(slices.Clone(all), func(s statement) bool { return !slices.Contains(s.Names, "control_socket_disable") })
 	return w.control || len(set) > 0 && set[len(set)-1].Value == "True"

@@ -22,7 +22,7 @@ type contender struct {
 	usable  func(context.Context, *host) string
 	prepare func(context.Context, *host) error
 	deploy  func(version string) []string
-	// must gives how a deploy must end: the exit code, and the release that is live then. nil: however it does.
+	// must returns how a deploy must end: the exit code, and the release that is live then. nil: however it does.
 	must func(release) (exit int, live string)
 }
 
@@ -134,7 +134,7 @@ const (
 	killedExit      = 137                         // killat's, for a program that it killed
 )
 
-// armed gives a command that is killed, as by kill -9, between its swap and its restart; disarm takes away what kills it.
+// armed returns a command that is killed, as by kill -9, between its swap and its restart; disarm takes away what kills it.
 // deploygate talks to systemd itself, not by systemctl.
 func (h *host) armed(ctx context.Context, argv []string) (_ []string, disarm func() error, err error) {
 	if argv[0] == program {

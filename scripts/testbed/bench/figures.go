@@ -29,7 +29,7 @@ func buckets(samples []testbed.Sample, start time.Time) []int {
 	return counts
 }
 
-// percentile gives the value that p of 1 of the figures don't exceed (nearest rank), NaN of none.
+// percentile returns the value that p of 1 of the figures don't exceed (nearest rank), NaN of none.
 func percentile(figures []float64, p float64) float64 {
 	if len(figures) == 0 {
 		return math.NaN()

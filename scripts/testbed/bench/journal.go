@@ -27,7 +27,7 @@ func (e entry) at() time.Time {
 	return time.UnixMicro(us)
 }
 
-// logged gives what systemd has logged since a time with one of the ids, oldest first.
+// logged returns what systemd has logged since a time with one of the ids, oldest first.
 func (h *host) logged(ctx context.Context, since time.Time, ids ...string) ([]entry, error) {
 	argv := []string{"journalctl", "--output=json", fmt.Sprintf("--since=@%d", since.Unix()), "_PID=1"}
 	for _, id := range ids {
@@ -53,7 +53,7 @@ func parseLog(text string, since time.Time) (entries []entry, err error) {
 	return entries, nil
 }
 
-// crashVisible gives how long the first start of the app since a time lasted, in seconds, until systemd saw it end.
+// crashVisible returns how long the first start of the app since a time lasted, in seconds, until systemd saw it end.
 func (h *host) crashVisible(ctx context.Context, since time.Time) (float64, error) {
 	log, err := h.logged(ctx, since, unitStarting, processExit)
 	if err != nil {

@@ -86,7 +86,7 @@ func (h *host) releases(ctx context.Context) (int, error) {
 	return len(strings.Fields(r.Stdout)), r.Err
 }
 
-// lastDeploy gives the records of the latest deploy with an outcome.
+// lastDeploy returns the records of the latest deploy with an outcome.
 func lastDeploy(records []journal.Record, outcome string) (all []journal.Record) {
 	for _, last := range slices.Backward(records) {
 		var verdict struct{ Command, Outcome string }

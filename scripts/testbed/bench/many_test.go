@@ -13,7 +13,7 @@ import (
 	"deploygate/release/journal"
 )
 
-// aDeploy gives the records of a deploy of new over old.
+// aDeploy returns the records of a deploy of new over old.
 func aDeploy(id, outcome string, at time.Time) []journal.Record {
 	verdict := fmt.Sprintf(`{"command":"release","deploy_id":%q,"requested":"new","previous":"old","outcome":%q,"started_at":%q,"steps":[{"name":"swap"}]}`,
 		id, outcome, at.Format(time.RFC3339Nano))

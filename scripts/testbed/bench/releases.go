@@ -64,7 +64,7 @@ var releases = []release{
 // named is a release's file that says which it is, whatever its directory is called.
 const named = "NAME"
 
-// modsOf gives all that a release differs in from the testbed's.
+// modsOf returns all that a release differs in from the testbed's.
 func modsOf(name string, own []testbed.Mod) []testbed.Mod {
 	mods := append([]testbed.Mod{testbed.File(named, name)}, common...)
 	return append(mods, own...)

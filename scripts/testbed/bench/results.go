@@ -83,7 +83,7 @@ func (r *results) groups() (groups []group) {
 
 func (d deploy) in(g group) bool { return d.Rate == g.rate && d.Socket == g.socket }
 
-// of gives all rounds of one case.
+// of returns all rounds of one case.
 func (r *results) of(contender, release string, g group) (all []deploy) {
 	for _, d := range r.Deploys {
 		if d.Contender == contender && d.Release == release && d.in(g) {

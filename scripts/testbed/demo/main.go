@@ -172,7 +172,7 @@ func (s *stage) play(ctx context.Context, system string) error {
 		scenes = append(scenes, seen)
 	}
 	s.heading("%d. What an operator finds later", len(acts)+1)
-	s.say("v5 was held, so somebody has to fix it. These two commands say how things stand, and only\nlook.")
+	s.say("v5 was held, so someone has to fix it. These two commands say how things stand, and only\nlook.")
 	for _, command := range []string{"status", "history"} {
 		s.say("")
 		if code, err := s.deploygate(ctx, command); err != nil {

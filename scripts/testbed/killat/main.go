@@ -145,7 +145,7 @@ func (t *tracer) leaveOut(tid int, calls []uint64) {
 	}
 }
 
-// changes tells whether the thread is about to change the host, counts it and says so.
+// changes reports whether the thread is about to change the host, counts it and says so.
 func (t *tracer) changes(pid, tid int) bool {
 	var regs unix.PtraceRegs
 	if unix.PtraceGetRegs(tid, &regs) != nil {

@@ -295,7 +295,7 @@ func Parse(file, app string, text []byte) (*Config, error) {
 	return c, d.err()
 }
 
-// findConfig gives "" where there is no configuration at all and none was asked for.
+// findConfig returns "" where there is no configuration at all and none was asked for.
 func findConfig(app, dir string) (string, error) {
 	found, err := Files(dir)
 	if err != nil {

@@ -144,7 +144,7 @@ func noteValue(p *unstable.Parser, places map[string]place, counts map[string]in
 	}
 }
 
-// take gives a key's value and notes that somebody knows the key.
+// take returns a key's value and notes that someone knows the key.
 func (d *document) take(key string) (value any, ok bool) {
 	d.taken[key] = true
 	value, ok = d.values[key]
@@ -351,7 +351,7 @@ func (d *document) tables(key string, each func(at string)) {
 	}
 }
 
-// err gives every problem, unknown keys among them, in the order of the file.
+// err returns every problem, unknown keys among them, in the order of the file.
 func (d *document) err() error {
 	for key, value := range d.values {
 		_, isTable := value.(map[string]any)
@@ -381,7 +381,7 @@ func (d *document) err() error {
 	return e
 }
 
-// knownBelow tells whether a table holds keys that are known, so that the table itself is.
+// knownBelow reports whether a table holds keys that are known, so that the table itself is.
 func (d *document) knownBelow(key string) bool {
 	for known := range d.taken {
 		if strings.HasPrefix(known, key+".") || strings.HasPrefix(known, key+"[") {

@@ -20,7 +20,7 @@ import (
 )
 
 // trusted sees that nobody but root can change what root is told to do: the configuration names the commands that run, and
-// the state says which release is gone back to. It is an error where somebody can.
+// the state says which release is gone back to. It is an error where someone can.
 func trusted(what, file string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -159,7 +159,7 @@ func changeable(path string, info fs.FileInfo) error {
 	if st.Uid != 0 {
 		remedies = append(remedies, "chown -h root "+path)
 	}
-	// With an ACL the group's bits are its mask: somebody whom it names may have them (acl(5)).
+	// With an ACL the group's bits are its mask: someone whom it names may have them (acl(5)).
 	named, _ := unix.Lgetxattr(path, "system.posix_acl_access", nil)
 	if !link && mode&groupWrites != 0 && (st.Gid != 0 || named > 0) {
 		remedies = append(remedies, "chmod g-w "+path)

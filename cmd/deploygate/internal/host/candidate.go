@@ -288,7 +288,7 @@ func moduleAt(f pathfinder, roots []string, module string) string {
 
 var leadsElsewhere = regexp.MustCompile(`chdir|pythonpath|raw_env|wsgi_app|sys\.path|import`)
 
-// onlyThere tells whether a module of the release can come from nowhere else: neither a configuration file nor an installed
+// onlyThere reports whether a module of the release can come from nowhere else: neither a configuration file nor an installed
 // package leads Python to another place, and the release has it in no other one.
 func (c *candidate) onlyThere(module, config string) bool {
 	for _, f := range []pathfinder{c.live, c.next} {
@@ -344,7 +344,7 @@ func (c *candidate) proxy() {
 	}
 }
 
-// broughtAlong tells whether something of the live release was there before that release went live: then it was uploaded, or
+// broughtAlong reports whether something of the live release was there before that release went live: then it was uploaded, or
 // made by a hook, and not by the app. It is known only of a release that went live once.
 func (c *candidate) broughtAlong(path string) bool {
 	rest, _ := c.live.below(path)

@@ -242,7 +242,7 @@ func (v *evidence) readRelease() {
 	}
 }
 
-// closed gives the directory that keeps the unit's user from a path below the release.
+// closed returns the directory that keeps the unit's user from a path below the release.
 func (v *evidence) closed(path string) string {
 	who, err := socket.OfUser(cmp.Or(v.Unit.User, "root"))
 	if err != nil || v.Unit.OfUser {
@@ -340,12 +340,12 @@ func accepted(at probe.Address) func() int {
 	}
 }
 
-// madeBefore tells whether a command that the unit runs before its own names a directory: it may make it.
+// madeBefore reports whether a command that the unit runs before its own names a directory: it may make it.
 func (v *evidence) madeBefore(dir string) bool {
 	return slices.ContainsFunc(v.files.Around, func(argv []string) bool { return strings.Contains(strings.Join(argv, " "), dir) })
 }
 
-// madeByUnit tells whether the files of any service have it make a directory of /run.
+// madeByUnit reports whether the files of any service have it make a directory of /run.
 func madeByUnit(dir string) bool {
 	for _, place := range []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system"} {
 		for _, pattern := range []string{"*.service", "*.service.d/*.conf"} {
@@ -363,7 +363,7 @@ func madeByUnit(dir string) bool {
 	return false
 }
 
-// inTmpfiles tells whether a configuration of tmpfiles.d(5) makes a directory.
+// inTmpfiles reports whether a configuration of tmpfiles.d(5) makes a directory.
 func inTmpfiles(dir string) bool {
 	const enough = 64 << 10 // bytes of one
 	files, _ := untrusted.Glob("/etc/tmpfiles.d/*.conf")
@@ -506,7 +506,7 @@ func (v *evidence) proxyLog(ctx context.Context, since, until time.Time) {
 	}
 }
 
-// about tells whether a line of nginx's error log is about this app, and not about another site.
+// about reports whether a line of nginx's error log is about this app, and not about another site.
 func (v *evidence) about(e proxy.Entry) bool {
 	host, _, _ := strings.Cut(e.Host, ":")
 	return strings.Contains(e.Request, " "+v.Path+" ") && host == v.Proxy.Host ||

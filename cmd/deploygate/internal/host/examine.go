@@ -37,7 +37,7 @@ func (h *Host) Examine(ctx context.Context, e gate.Target) *evidence {
 // lastEntries of the unit's journal are read of a host as it is: a traceback is some dozens.
 const lastEntries = 1000
 
-// wrong tells whether there is anything to be explained.
+// wrong reports whether there is anything to be explained.
 func (v *evidence) wrong() bool {
 	return v.Failed != nil || v.Direct.Finding != nil || v.Direct.Answer == nil || v.Proxied.Finding != nil
 }
@@ -63,7 +63,7 @@ func (h *Host) Live(ctx context.Context) (current release.Version, want gate.Tar
 	return current, want, wrong
 }
 
-// Diagnose gives the findings; wrong is what kept the app from being looked at as it should, nil: nothing.
+// Diagnose returns the findings; wrong is what kept the app from being looked at as it should, nil: nothing.
 func (v *evidence) Diagnose(wrong error) []*gate.Finding {
 	found := diagnosis.Diagnose(&v.Facts)
 	if wrong == nil {
@@ -232,7 +232,7 @@ func (v *evidence) warnings() (texts []string) {
 	return texts
 }
 
-// Explain gives the gate's findings by their causes, and warns of what will fail later.
+// Explain returns the gate's findings by their causes, and warns of what will fail later.
 func (h *Host) Explain(ctx context.Context, found []*gate.Finding) (causes []*gate.Finding, warnings []string) {
 	_, expect, wrong := h.Live(ctx)
 	if len(found) == 0 {

@@ -17,7 +17,7 @@ func holders(at probe.Address) func(remote string) []gate.Holder {
 	}
 }
 
-// heldAt gives nothing where it isn't known: without the right to look, or where the socket is of another namespace.
+// heldAt returns nothing where it isn't known: without the right to look, or where the socket is of another namespace.
 func heldAt(at probe.Address) []gate.Holder {
 	all, err := socket.Listeners(at.Network)
 	if err != nil {

@@ -92,7 +92,7 @@ func processStart(pid int) time.Time {
 	return time.Now().Add(-age).Add(tick)
 }
 
-// changedAt tells whether a file's text was changed, or put there, after a moment, and when. Only its inode's time of change
+// changedAt reports whether a file's text was changed, or put there, after a moment, and when. Only its inode's time of change
 // can't be set by whoever writes it, but rights and owners change it as well. So a text counts as new if that is, and its
 // own time is, or the file was made since: by a tool that keeps the times that a text had elsewhere.
 func changedAt(file string, since time.Time) (at time.Time, is bool) {
@@ -135,7 +135,7 @@ var notCode = []string{
 	"logs", "log", "tmp", "cache", "data", "var", "run",
 }
 
-// isCode tells whether a file is read once, when the app is started: its code and settings. What it writes itself while it
+// isCode reports whether a file is read once, when the app is started: its code and settings. What it writes itself while it
 // runs (logs, databases, uploads, compiled code) isn't.
 func isCode(name string) bool {
 	if name == ".env" {
@@ -236,7 +236,7 @@ var bySystemd = regexp.MustCompile(`^(PATH|LANG|LANGUAGE|LC_\w+|USER|LOGNAME|HOM
 	`SYSTEMD_EXEC_PID|MAINPID|MANAGERPID|` +
 	`NOTIFY_SOCKET|LISTEN_\w+|\w+_DIRECTORY|MEMORY_PRESSURE_\w+|WATCHDOG_\w+|FDSTORE|XDG_\w+|DBUS_SESSION_BUS_ADDRESS)$`)
 
-// sameEnvironment tells whether the main process has what the environment files say, and nothing that they may have said
+// sameEnvironment reports whether the main process has what the environment files say, and nothing that they may have said
 // before: then whatever touched them changed nothing.
 func (v *evidence) sameEnvironment() bool {
 	text, more, err := untrusted.ReadFile(fmt.Sprintf("/proc/%d/environ", v.Unit.State.MainPID), maxEnvironment, nil)

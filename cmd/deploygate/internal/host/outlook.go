@@ -159,7 +159,7 @@ func (v *evidence) noUser(ctx context.Context) string {
 	return ""
 }
 
-// unknownTo tells whether the host's name service doesn't know a user or group that isn't in the files: it is asked, since
+// unknownTo reports whether the host's name service doesn't know a user or group that isn't in the files: it is asked, since
 // there may be a directory service.
 func unknownTo(ctx context.Context, database, name string) bool {
 	const notFound = 2 // getent(1)

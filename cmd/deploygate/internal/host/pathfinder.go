@@ -32,7 +32,7 @@ func (h *Host) pathfinder(to string) pathfinder {
 	return f
 }
 
-// below gives the rest of a path that goes through the live link.
+// below returns the rest of a path that goes through the live link.
 func (f pathfinder) below(p string) (rest string, is bool) {
 	if !filepath.IsAbs(p) {
 		return "", false
@@ -163,7 +163,7 @@ func (f pathfinder) program(p string, dirs []string) string {
 	return ""
 }
 
-// inPath tells whether a program is in one of some directories.
+// inPath reports whether a program is in one of some directories.
 func (f pathfinder) inPath(name string, dirs []string) bool {
 	return slices.ContainsFunc(dirs, func(dir string) bool {
 		at := f.find(filepath.Join(dir, name))
@@ -182,7 +182,7 @@ func (f pathfinder) enterProblem(dir string, who socket.Identity) string {
 	return ""
 }
 
-// shebang gives what a script's first line names, and the first word after it; "" for what is no script.
+// shebang returns what a script's first line names, and the first word after it; "" for what is no script.
 func shebang(program string) (interpreter, argument string) {
 	const limit = 256 // as the kernel reads
 	line, _, _ := strings.Cut(beginning(program, limit), "\n")

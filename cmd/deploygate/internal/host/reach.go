@@ -80,7 +80,7 @@ func (r routes) notNginx(ctx context.Context, request *proxy.Request, listeners 
 	return ""
 }
 
-// isNginx tells whether a process is nginx's, by the name of its program.
+// isNginx reports whether a process is nginx's, by the name of its program.
 func (r routes) isNginx(h gate.Holder) bool { return h.Name == filepath.Base(r.proxy.Executable()) }
 
 // addressOf is the address that is asked.
@@ -107,7 +107,7 @@ func (r routes) addressOf(ctx context.Context, request *proxy.Request) (netip.Ad
 	return found[0].Unmap(), nil
 }
 
-// isLocal tells whether an address is one of this host's.
+// isLocal reports whether an address is one of this host's.
 func isLocal(ip netip.Addr) bool {
 	if ip.IsLoopback() {
 		return true
@@ -210,13 +210,13 @@ func (f follower) isOurs(h gate.Holder) bool {
 	return h.Unit == f.name || slices.ContainsFunc(f.state.Processes, func(p gate.Process) bool { return p.PID == h.PID })
 }
 
-// isBind tells whether an address is where the app is known to listen, however the two are spelled.
+// isBind reports whether an address is where the app is known to listen, however the two are spelled.
 func (f follower) isBind(a probe.Address) bool {
 	bind, err := probe.ParseBind(f.bind)
 	return err == nil && sameListener(f.listeners, a, bind)
 }
 
-// sameListener tells whether two addresses lead to the same listener: by their text, the file's place, or the kernel's table.
+// sameListener reports whether two addresses lead to the same listener: by their text, the file's place, or the kernel's table.
 func sameListener(all []socket.Listener, a, b probe.Address) bool {
 	if a == b {
 		return true
@@ -238,7 +238,7 @@ func sameListener(all []socket.Listener, a, b probe.Address) bool {
 	return len(one) > 0 && slices.EqualFunc(one, two, func(x, y socket.Listener) bool { return x.Inode == y.Inode })
 }
 
-// isHere tells whether an address is this host's, without asking anyone.
+// isHere reports whether an address is this host's, without asking anyone.
 func (f follower) isHere(a probe.Address) bool {
 	if a.Network == "unix" {
 		return true

@@ -39,7 +39,7 @@ func (h *Host) learn(d unit.Description, dir string) {
 	}
 }
 
-// alsoIn gives a path, and where it leads in a release's directory if it goes through the live link.
+// alsoIn returns a path, and where it leads in a release's directory if it goes through the live link.
 func (h *Host) alsoIn(dir, path string) []string {
 	if below, is := strings.CutPrefix(path, h.tree.CurrentPath()+"/"); is && dir != "" {
 		return []string{path, filepath.Join(dir, below)}

@@ -39,7 +39,7 @@ func (h *Host) vital(ctx context.Context) (files []string) {
 	return files
 }
 
-// isModule tells whether a word may be the name of a Python module, and not a path, an address or an option.
+// isModule reports whether a word may be the name of a Python module, and not a path, an address or an option.
 func isModule(word string) bool {
 	for part := range strings.SplitSeq(word, ".") {
 		if part == "" || strings.ContainsFunc(part, func(r rune) bool {

@@ -36,7 +36,7 @@ func Create(files ...socketunit.File) (err error) {
 			return
 		}
 		for _, path := range slices.Backward(made) {
-			_ = os.Remove(path) // a directory that somebody else has put something into stays
+			_ = os.Remove(path) // a directory that someone else has put something into stays
 		}
 	}()
 	if err := missing(files...); err != nil {
@@ -74,7 +74,7 @@ func Create(files ...socketunit.File) (err error) {
 	return nil
 }
 
-// Written tells whether all of the files are there as they would be written.
+// Written reports whether all of the files are there as they would be written.
 func Written(files ...socketunit.File) bool {
 	return !slices.ContainsFunc(files, func(f socketunit.File) bool {
 		text, more, err := untrusted.ReadFile(f.Path, int64(len(f.Text)), nil)
@@ -82,7 +82,7 @@ func Written(files ...socketunit.File) bool {
 	})
 }
 
-// missing tells whether none of the files is there yet, else with an *InputError.
+// missing reports whether none of the files is there yet, else with an *InputError.
 func missing(files ...socketunit.File) error {
 	for _, f := range files {
 		if _, err := untrusted.Lstat(f.Path); err == nil {
@@ -107,7 +107,7 @@ func makeDirs(dir string) (made []string, err error) {
 	}
 	for _, at := range slices.Backward(missing) {
 		if err := os.Mkdir(at, 0o755); errors.Is(err, fs.ErrExist) {
-			continue // somebody else was faster
+			continue // someone else was faster
 		} else if err != nil {
 			return made, err
 		}

@@ -61,7 +61,7 @@ func File(file, app, dir string, look bool) (string, string, error) {
 	return app, file, nil
 }
 
-// Deployed tells whether an app is there and has been deployed.
+// Deployed reports whether an app is there and has been deployed.
 func Deployed(c *config.Config) bool {
 	_, missing := untrusted.Lstat(filepath.Join(c.Root, "current"))
 	history, err := journal.Load(c.StateDir)
@@ -69,7 +69,7 @@ func Deployed(c *config.Config) bool {
 	return missing == nil && err == nil && ever
 }
 
-// Flags gives the flags that lead to a configuration, as words of a command line; "" where none is needed.
+// Flags returns the flags that lead to a configuration, as words of a command line; "" where none is needed.
 func Flags(app, file string) string {
 	switch file {
 	case "", filepath.Join(config.Dir, config.DefaultApp+".toml"):
@@ -292,7 +292,7 @@ func (f *found) findBind(d unit.Description) {
 	f.Open = append(f.Open, fmt.Sprintf("health.bind has to be set: it isn't known where %s listens: %s", d.Name, why))
 }
 
-// listens gives where a process listens; nothing where there is no process.
+// listens returns where a process listens; nothing where there is no process.
 func listens(pid int) (at []socket.Listener, err error) {
 	if pid == 0 {
 		return nil, nil

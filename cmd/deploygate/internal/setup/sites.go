@@ -49,7 +49,7 @@ func (f *found) through(effective *conf.Config) {
 		"proxy.kind = \"none\" if it isn't in front", path, f.bind))
 }
 
-// sameAddress tells whether two addresses in gunicorn's syntax lead to the same socket of this host.
+// sameAddress reports whether two addresses in gunicorn's syntax lead to the same socket of this host.
 func sameAddress(a, b string) bool {
 	x, xerr := probe.ParseBind(a)
 	y, yerr := probe.ParseBind(b)

@@ -159,7 +159,7 @@ func rightsOf(file string, kind fs.FileMode) (r socketunit.Rights, err error) {
 	return r, nil
 }
 
-// isGunicorn tells whether a process is gunicorn by its command line, which gunicorn with setproctitle sets to
+// isGunicorn reports whether a process is gunicorn by its command line, which gunicorn with setproctitle sets to
 // "gunicorn: master […]".
 func isGunicorn(pid int) bool {
 	if pid == 0 {

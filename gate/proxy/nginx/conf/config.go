@@ -37,7 +37,7 @@ type Directive struct {
 // at says where the directive is, as nginx's own messages do.
 func (d *Directive) at() string { return fmt.Sprintf("%s:%d", d.File, d.Line) }
 
-// first gives the first argument, or "".
+// first returns the first argument, or "".
 func (d *Directive) first() string {
 	if len(d.Args) == 0 {
 		return ""
@@ -233,7 +233,7 @@ func (p *parser) include(arg string) error {
 	return nil
 }
 
-// begins tells whether a line that looks like it begins a file: nginx opens only what was included before.
+// begins reports whether a line that looks like it begins a file: nginx opens only what was included before.
 func (p *parser) begins(name string) bool {
 	if name == p.file {
 		return false
@@ -295,7 +295,7 @@ func (p *parser) splice(list []Directive, depth int) ([]Directive, error) {
 	return out, nil
 }
 
-// contents gives what one include stands for.
+// contents returns what one include stands for.
 func (p *parser) contents(d *Directive, depth int) ([]Directive, error) {
 	pattern := p.full(d.Args[0])
 	names := p.included[pattern]

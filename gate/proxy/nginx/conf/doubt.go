@@ -11,7 +11,7 @@ import (
 
 // What keeps an answer through nginx from being the one of the server that its request is passed to.
 
-// notTaken tells whether a return would have given another status than the answer had.
+// notTaken reports whether a return would have given another status than the answer had.
 func (w *walk) notTaken(d *Directive) bool {
 	code, err := strconv.Atoi(d.first())
 	if err != nil {
@@ -110,7 +110,7 @@ func (w *walk) pathPassed(d *Directive) string {
 // maxPaths bounds Locations.
 const maxPaths = 30
 
-// Locations gives paths of the site that a request leads to, as its locations name them, "/" first: each may lead elsewhere.
+// Locations returns paths of the site that a request leads to, as its locations name them, "/" first: each may lead elsewhere.
 func (c *Config) Locations(r proxy.Request) []string {
 	w := &walk{config: c, request: r, levels: []level{c.Directives}}
 	_ = w.run() // what can't be followed has a server all the same

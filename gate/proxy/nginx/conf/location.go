@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// locationName gives "=", "^~", "~", "~*", "@" or "", and what follows, together or apart.
+// locationName returns "=", "^~", "~", "~*", "@" or "", and what follows, together or apart.
 func locationName(d *Directive) (modifier, name string) {
 	if len(d.Args) == 2 {
 		return d.Args[0], d.Args[1]

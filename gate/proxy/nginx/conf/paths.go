@@ -16,7 +16,7 @@ var named = map[string]bool{
 	"auth_basic_user_file": false, "alias": false, "root": false,
 }
 
-// Paths gives what the configuration names below a directory, each path and directive once, in the configuration's order.
+// Paths returns what the configuration names below a directory, each path and directive once, in the configuration's order.
 // What a file below that directory says itself isn't counted: it comes and goes with the directory. A path whose end is a
 // variable counts as the directory that it surely lies in; a relative one, which nginx looks for beside its own files, and
 // an include of a pattern, which may match nothing, don't count.
@@ -56,7 +56,7 @@ func (c *Config) Paths(dir string) (found []proxy.Path) {
 	return found
 }
 
-// Files gives the files that the configuration was read from, as far as they hold a directive, in their order.
+// Files returns the files that the configuration was read from, as far as they hold a directive, in their order.
 func (c *Config) Files() (files []string) {
 	seen := map[string]bool{}
 	var walk func(list []Directive)

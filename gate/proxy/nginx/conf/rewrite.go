@@ -66,7 +66,7 @@ func (w *walk) returns(d *Directive) string {
 	return "return " + code + " " + target
 }
 
-// rewritten tells whether a rewrite is in force. What it makes of the URI is not followed.
+// rewritten reports whether a rewrite is in force. What it makes of the URI is not followed.
 func (w *walk) rewritten(d *Directive) error {
 	re, err := regexp.Compile(d.first())
 	if err != nil || re.MatchString(w.uri) {

@@ -25,7 +25,7 @@ const (
 // unknown stands in an expanded string for what only a real request could tell. It can't be in a configuration.
 const unknown = "\x00"
 
-// User gives the user directive's first argument, "" when it is unset.
+// User returns the user directive's first argument, "" when it is unset.
 func (c *Config) User() string {
 	if d := last(c.Directives, "user"); d != nil {
 		return d.first()
@@ -302,7 +302,7 @@ func inherited(levels []level, name string) *Directive {
 
 func isOn(d *Directive) bool { return d != nil && d.first() == "on" }
 
-// errorLogs gives those of the innermost level that has any: they replace the outer ones.
+// errorLogs returns those of the innermost level that has any: they replace the outer ones.
 func (w *walk) errorLogs() []string {
 	for _, l := range slices.Backward(w.levels) {
 		var files []string

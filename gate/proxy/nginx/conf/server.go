@@ -51,7 +51,7 @@ func (w *walk) selectServer(http level) (*Directive, error) {
 	return chosen, nil
 }
 
-// listening gives what listens on the request's port, in the configuration's order.
+// listening returns what listens on the request's port, in the configuration's order.
 func (w *walk) listening(http level) []listener {
 	var found []listener
 	for i := range http {
@@ -136,7 +136,7 @@ func parseIP(s string) (netip.Addr, bool) {
 	return ip.Unmap(), err == nil
 }
 
-// selectAddress gives the address of the listens that take the connection: its own before the wildcards. There are
+// selectAddress returns the address of the listens that take the connection: its own before the wildcards. There are
 // several if the request names none and none is a wildcard.
 func (w *walk) selectAddress(listening []listener) ([]string, error) {
 	has := func(host string) bool {
@@ -227,7 +227,7 @@ type fit struct {
 	server       *Directive
 }
 
-// take tells whether a name counts: nginx ignores, with a warning, one that conflicts with one before it
+// take reports whether a name counts: nginx ignores, with a warning, one that conflicts with one before it
 // (ngx_hash_add_key). ".x" stands for "x" and "*.x", and reserves "x" even where "*.x" is taken.
 func take(taken map[string]bool, name string) bool {
 	base, both := strings.CutPrefix(name, ".")
@@ -243,7 +243,7 @@ func take(taken map[string]bool, name string) bool {
 	return free
 }
 
-// serverNames gives a server's names, in lower case but for regular expressions. One without any has the empty one.
+// serverNames returns a server's names, in lower case but for regular expressions. One without any has the empty one.
 func serverNames(server *Directive, hostname string) []string {
 	var names []string
 	for i := range server.Block {

@@ -49,7 +49,7 @@ func (w *walk) timeout(name string) time.Duration {
 	return t
 }
 
-// hostPassed gives the Host that is sent. A level with any proxy_set_header inherits none.
+// hostPassed returns the Host that is sent. A level with any proxy_set_header inherits none.
 func (w *walk) hostPassed(protocol string) string {
 	if protocol != "proxy" && protocol != "grpc" {
 		return "$http_host" // the client's headers become parameters
@@ -70,7 +70,7 @@ func (w *walk) hostPassed(protocol string) string {
 	return "$proxy_host"
 }
 
-// upstreams gives a context's upstream blocks by name, in lower case.
+// upstreams returns a context's upstream blocks by name, in lower case.
 func upstreams(context level) map[string]*Directive {
 	found := map[string]*Directive{}
 	for i := range context {
@@ -81,7 +81,7 @@ func upstreams(context level) map[string]*Directive {
 	return found
 }
 
-// targets gives where a …_pass leads to.
+// targets returns where a …_pass leads to.
 func targets(d *Directive, vars variables, upstreams map[string]*Directive) ([]string, error) {
 	name, _ := protocol(d)
 	port := protocols[name]
@@ -125,7 +125,7 @@ func withPort(address string, port int) string {
 	return address + ":" + strconv.Itoa(port)
 }
 
-// members gives an upstream's servers, whose port is 80 where none is given, whatever the scheme.
+// members returns an upstream's servers, whose port is 80 where none is given, whatever the scheme.
 func members(upstream *Directive) ([]string, error) {
 	found := []string{}
 	for i := range upstream.Block {
@@ -143,7 +143,7 @@ func members(upstream *Directive) ([]string, error) {
 	return found, nil
 }
 
-// Upstreams gives every address that any …_pass leads to, sorted, in the http and the stream context, in the syntax of
+// Upstreams returns every address that any …_pass leads to, sorted, in the http and the stream context, in the syntax of
 // Route.Targets. ok is false if there may be more: one holds a variable whose value is not constant, say.
 func (c *Config) Upstreams() (addresses []string, ok bool) {
 	u := &collector{}

@@ -181,7 +181,7 @@ func below(file, dir string) bool { return dir != "" && strings.HasPrefix(file, 
 
 var inPath = regexp.MustCompile(`[^\s'";&|()]+`)
 
-// spoils tells whether a command may take the socket away, or fail because its directory is there already.
+// spoils reports whether a command may take the socket away, or fail because its directory is there already.
 func spoils(argv []string, dir string) bool {
 	words := inPath.FindAllString(strings.Join(argv, " "), -1)
 	if !slices.ContainsFunc(words, func(w string) bool { return w == dir || below(w, dir) }) {
@@ -198,7 +198,7 @@ func spoils(argv []string, dir string) bool {
 	})
 }
 
-// withoutSockets gives the service's runtime directories but for those that hold the socket: systemd removes them, and
+// withoutSockets returns the service's runtime directories but for those that hold the socket: systemd removes them, and
 // the socket with them, whenever the service stops. taken is whether there is such a one.
 func (f *Facts) withoutSockets() (left []string, taken bool) {
 	d := &f.Service
@@ -350,7 +350,7 @@ func quoted(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// ListenStream gives a bind in the syntax of ListenStream=, as gunicorn understands it (gunicorn.util.parse_address):
+// ListenStream returns a bind in the syntax of ListenStream=, as gunicorn understands it (gunicorn.util.parse_address):
 // an empty host is every IPv4 address, and the port is 8000 where none is given.
 func ListenStream(bind string) (string, error) {
 	if file, isUnix := strings.CutPrefix(bind, "unix:"); isUnix {
