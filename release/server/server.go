@@ -3,11 +3,66 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"time"
 
+	"deploygate/gate"
+	"deploygate/gate/untrusted"
 	"deploygate/release/unit"
 )
+
+// Server is a kind of application server.
+type Server interface {
+	// Parse reads a command, whether or not it is this server's.
+	Parse(c Command) Line
+	// Read returns what the live unit's command names. The error is an *Uncertain.
+	Read(l Live) (Names, error)
+	// Rewrite returns what runs the candidate beside the live release, or an *Uncertain, or ctx's error.
+	Rewrite(ctx context.Context, l Live, c Candidate) (Command, error)
+	// Words are what it logs of its workers.
+	Words() Words
+	// ReadLog reads the end of a log file of its own with the rights of a user, nil for those of this process.
+	ReadLog(file string, as *untrusted.User) ([]gate.LogLine, error)
+	// Starts finds the starts in such a log.
+	Starts(lines []gate.LogLine) []Start
+}
+
+// Line is what a command tells its server, as far as that is understood.
+type Line interface {
+	// Known reports whether the command names the server, itself or as a module.
+	Known() bool
+	// Bind returns where it listens, in gunicorn's syntax. Where ok is false, why says what keeps it from being known.
+	Bind() (bind, why string, ok bool)
+	// Dir returns the directory in which it works.
+	Dir() string
+	// PIDFile returns the file for the main process's id, as it is written; "" if there is none.
+	PIDFile() string
+	// LogFiles returns the files for errors that are named by an absolute path.
+	LogFiles() []string
+	// Timeout returns how long a worker may take for a request; 0 where that isn't known.
+	Timeout() time.Duration
+}
+
+// Names is what a unit's command names, as far as its arguments are the server's and understood. Its paths are absolute; those
+// that a variable which is not known is part of are left out.
+type Names struct {
+	Dir     string   // where the app is imported: the working directory, or what --chdir makes of it
+	Chdir   bool     // --chdir is given
+	Config  string   // the configuration file: the given one, else the one that the server reads by default
+	Given   bool     // it is given, so that the server doesn't start without it
+	Path    []string // further directories to import from
+	App     string   // MODULE:NAME; "" if none is given, or a variable
+	Outputs []string // files that the server makes: sockets, pid files, logs
+}
+
+// Start is a start of a server in a log of its own, with its lines.
+type Start struct {
+	At    time.Time // to the second
+	PID   int       // of the main process
+	Lines []gate.LogLine
+}
 
 // Command is what a unit runs, as systemd has loaded it.
 type Command struct {

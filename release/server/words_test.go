@@ -54,7 +54,7 @@ func TestFailures(t *testing.T) {
 		{"systemd's own words", by("Traceback (most recent call last):", 1), nil},
 	} {
 		var got []int
-		for _, l := range server.Failures(c.log, server.Python, gunicorn.Words, uvicorn.Words) {
+		for _, l := range server.Failures(c.log, server.Python, gunicorn.Server.Words(), uvicorn.Words) {
 			got = append(got, l.PID)
 		}
 		if !slices.Equal(got, c.want) {
@@ -70,7 +70,7 @@ func TestFailuresSayTheMost(t *testing.T) {
 		{PID: 7, Text: "Worker (pid:11) exited with code 1"},
 		{PID: 7, Text: "Booting worker with pid: 11"},
 	}
-	if found := server.Failures(log, gunicorn.Words); len(found) != 1 || found[0].Text != log[1].Text {
+	if found := server.Failures(log, gunicorn.Server.Words()); len(found) != 1 || found[0].Text != log[1].Text {
 		t.Errorf("%+v", found)
 	}
 }

@@ -1,19 +1,22 @@
 package gunicorn
 
 import (
+	"errors"
+	"io/fs"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
+	"deploygate/gate/untrusted"
 	"deploygate/release/server"
 )
 
 // Line is what a command tells gunicorn, as far as that is understood: the arguments of GUNICORN_CMD_ARGS in the unit's own
 // environment, and those after gunicorn's name, which beat them.
 type Line struct {
-	// Is reports whether the command names gunicorn, itself or as a module.
-	Is bool
-
+	known         bool   // it names gunicorn, itself or as a module
 	dir           string // the working directory
 	variable, own []argument
 }
@@ -22,7 +25,7 @@ type Line struct {
 func Parse(c server.Command) Line {
 	l := Line{dir: c.Dir}
 	name := slices.IndexFunc(c.Args, func(arg string) bool { return strings.HasPrefix(filepath.Base(arg), "gunicorn") })
-	if l.Is = name >= 0; !l.Is {
+	if l.known = name >= 0; !l.known {
 		return l
 	}
 	var words []server.Word
@@ -36,6 +39,28 @@ func Parse(c server.Command) Line {
 		}
 	}
 	return l
+}
+
+// Known implements server.Line.
+func (l Line) Known() bool { return l.known }
+
+// PIDFile implements server.Line.
+func (l Line) PIDFile() string { return l.Option("--pid") }
+
+// Timeout implements server.Line. It isn't known where a configuration file may say it.
+func (l Line) Timeout() time.Duration {
+	if s := l.Option("--timeout"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 {
+			return 0
+		}
+		return time.Duration(n) * time.Second
+	}
+	_, err := untrusted.Stat(filepath.Join(l.dir, "gunicorn.conf.py"))
+	if l.Option("--config") != "" || !errors.Is(err, fs.ErrNotExist) || !l.known {
+		return 0
+	}
+	return 30 * time.Second // gunicorn's default
 }
 
 // Option returns the last value of an option, by its long name; "" if it isn't there.
@@ -92,7 +117,7 @@ func (l Line) Dir() string {
 func (l Line) Bind() (bind, why string, ok bool) {
 	binds := l.Binds()
 	switch {
-	case !l.Is:
+	case !l.known:
 		return "", "its ExecStart does not name gunicorn", false
 	case len(binds) > 0:
 		bind = strings.TrimSpace(strings.Split(binds[0], ",")[0])

@@ -13,6 +13,7 @@ import (
 
 	"deploygate/gate"
 	"deploygate/gate/untrusted"
+	"deploygate/release/server"
 )
 
 // maxTail bounds what is read of a log file, in bytes from its end.
@@ -59,22 +60,15 @@ func parseLogFile(r io.Reader) (lines []gate.LogLine) {
 	return lines
 }
 
-// Start is a start of gunicorn in a log, with its lines.
-type Start struct {
-	At    time.Time // to the second
-	PID   int       // of the master
-	Lines []gate.LogLine
-}
-
-// Starts finds the starts in a log file. Lines of several don't mix: a master begins when the one before has ended.
-func Starts(lines []gate.LogLine) (starts []Start) {
+// starts finds the starts in a log file. Lines of several don't mix: a master begins when the one before has ended.
+func starts(lines []gate.LogLine) (found []server.Start) {
 	for _, l := range lines {
 		if strings.Contains(l.Text, "] Starting gunicorn ") {
-			starts = append(starts, Start{At: l.At, PID: l.PID})
+			found = append(found, server.Start{At: l.At, PID: l.PID})
 		}
-		if n := len(starts); n > 0 {
-			starts[n-1].Lines = append(starts[n-1].Lines, l)
+		if n := len(found); n > 0 {
+			found[n-1].Lines = append(found[n-1].Lines, l)
 		}
 	}
-	return starts
+	return found
 }

@@ -7,24 +7,12 @@ import (
 	"deploygate/release/server"
 )
 
-// Names is what a unit's command names, as far as its arguments are gunicorn's and understood. Its paths are absolute; those
-// that a variable which is not known is part of are left out.
-type Names struct {
-	Dir     string   // where the app is imported: the working directory, or what --chdir makes of it
-	Chdir   bool     // --chdir is given
-	Config  string   // the configuration file: --config, else gunicorn.conf.py in the working directory that systemd sets
-	Given   bool     // by --config, so that gunicorn doesn't start without it
-	Path    []string // --pythonpath
-	App     string   // MODULE:NAME; "" if none is given, or a variable
-	Outputs []string // files that gunicorn makes: sockets, pid files, logs
-}
-
 // Read returns what the live unit's command names. The error is an *Uncertain.
-func Read(l server.Live) (Names, error) {
+func Read(l server.Live) (server.Names, error) {
 	w := &work{link: server.NewLink(l.Link, l.Link)} // so that nothing is pointed elsewhere
 	w.stage.PIDFile = "/gunicorn.pid"
 	if err := w.directory(l.Dir); err != nil {
-		return Names{}, err
+		return server.Names{}, err
 	}
 	w.variables = server.Variables{}
 	for _, assignment := range append(append([]string{}, l.Environment...), l.Files...) {
@@ -32,22 +20,22 @@ func Read(l server.Live) (Names, error) {
 		w.variables[name] = value
 	}
 	if err := w.ownWords(l.Args); err != nil {
-		return Names{}, err
+		return server.Names{}, err
 	}
 	words := make([]server.Word, len(w.words))
 	for i, raw := range w.words {
 		var err error
 		if words[i], err = w.variables.Expand(raw); err != nil {
-			return Names{}, err
+			return server.Names{}, err
 		}
 	}
 	line, err := sorted(words, "its ExecStart")
 	if err != nil {
-		return Names{}, err
+		return server.Names{}, err
 	}
 	variable, err := sortVariable(w.variables[cmdArgs])
 	if err != nil {
-		return Names{}, err
+		return server.Names{}, err
 	}
 	w.adopt(variable)
 	w.adopt(line)
@@ -68,8 +56,8 @@ func (w *work) ownWords(args []string) error {
 	return server.Unsure("its ExecStart runs %s, not gunicorn itself", filepath.Base(args[0]))
 }
 
-func (w *work) names(args []argument) Names {
-	n := Names{Dir: w.live, Config: filepath.Join(w.live, "gunicorn.conf.py")}
+func (w *work) names(args []argument) server.Names {
+	n := server.Names{Dir: w.live, Config: filepath.Join(w.live, "gunicorn.conf.py")}
 	if w.chdir.valued {
 		n.Dir, n.Chdir = join(w.live, w.chdir.value.Text), true
 	}

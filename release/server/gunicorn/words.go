@@ -6,8 +6,8 @@ import (
 	"deploygate/release/server"
 )
 
-// Words are gunicorn's, from 20.1 to 26 (gunicorn/arbiter.py). Before version 21 it says nothing of a worker that exits.
-var Words = server.Words{
+// words are gunicorn's, from 20.1 to 26 (gunicorn/arbiter.py). Before version 21 it says nothing of a worker that exits.
+var words = server.Words{
 	Died: []*regexp.Regexp{
 		regexp.MustCompile(`Worker \(pid:\s*(\d+)\) exited with code [1-9]`),
 		regexp.MustCompile(`Worker \(pid:\s*(\d+)\) was sent SIG(?:ABRT|BUS|FPE|ILL|KILL|SEGV|SYS|TRAP|XCPU|XFSZ)\b`),

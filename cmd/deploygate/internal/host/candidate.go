@@ -18,7 +18,7 @@ import (
 	"deploygate/gate/untrusted"
 	"deploygate/release/deploy"
 	"deploygate/release/journal"
-	"deploygate/release/server/gunicorn"
+	"deploygate/release/server"
 )
 
 // look implements deploy.Deployer.Look: at the host, and at what the unit, nginx and the app's environment will find behind
@@ -165,7 +165,7 @@ func (c *candidate) unit(ctx context.Context) {
 func (c *candidate) command() {
 	const who = "ExecStart= of "
 	d := c.files
-	names, err := gunicorn.Read(c.evidence.command())
+	names, err := serverOf(d).Read(c.evidence.command())
 	var outputs []string
 	if err == nil {
 		outputs = names.Outputs
@@ -231,7 +231,7 @@ func (c *candidate) environment() {
 
 // module is the one that the server imports, and the settings that it is told to use. That they aren't where the live
 // release has them is certain only if nothing else can lead to them.
-func (c *candidate) module(n gunicorn.Names) {
+func (c *candidate) module(n server.Names) {
 	if _, is := c.next.below(n.Dir); !is {
 		return
 	}

@@ -23,9 +23,7 @@ import (
 	"deploygate/gate/proxy/nginx"
 	"deploygate/release"
 	"deploygate/release/deploy"
-	"deploygate/release/server"
-	"deploygate/release/server/gunicorn"
-	"deploygate/release/server/uvicorn"
+	"deploygate/release/server/servers"
 	"deploygate/release/unit"
 )
 
@@ -95,12 +93,12 @@ func failures(u unit.Unit, scope unit.Scope) func(context.Context, time.Time) []
 		lines, _ := u.Log(ctx, unit.LogQuery{Since: since}) // what isn't there proves nothing
 		if d, err := u.Describe(ctx); err == nil {
 			for _, file := range lineOf(d).LogFiles() {
-				more, _ := gunicorn.ReadLog(file, appUser(scope, d))
+				more, _ := serverOf(d).ReadLog(file, appUser(scope, d))
 				lines = append(lines, within(more, since, time.Now())...)
 			}
 		}
 		slices.SortStableFunc(lines, func(a, b gate.LogLine) int { return a.At.Compare(b.At) })
-		return server.Failures(lines, server.Python, gunicorn.Words, uvicorn.Words)
+		return servers.Failures(lines)
 	}
 }
 

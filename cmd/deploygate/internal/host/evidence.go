@@ -75,7 +75,7 @@ func (v *evidence) readUnit() {
 	u.Name, u.File, u.FileState, u.StaleOnDisk, u.Restart = v.Config.Service.Unit, d.File, d.UnitFileState, d.StaleOnDisk, d.Restart
 	u.User, u.Program, u.RuntimeDirectories = d.User, d.Program, d.RuntimeDirectories
 	u.WorkingDirectory, u.SocketUnit, u.OfUser = d.WorkingDirectory, d.Listen != "", v.Config.Service.Manager == unit.User
-	u.Timeout = v.gunicornTimeout()
+	u.Timeout = lineOf(d).Timeout()
 	if live := v.rehearsedFor; live.Name != "" {
 		u.RehearsedFor, u.File = live.Name, live.File
 	}
@@ -198,23 +198,6 @@ func interpreter(program string) string {
 		return ""
 	}
 	return name
-}
-
-// gunicornTimeout is how long a worker may take; 0 where it isn't known: a configuration file may say it.
-func (v *evidence) gunicornTimeout() time.Duration {
-	line := lineOf(v.files)
-	if s := line.Option("--timeout"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 0 {
-			return 0
-		}
-		return time.Duration(n) * time.Second
-	}
-	_, err := untrusted.Stat(filepath.Join(v.files.WorkingDirectory, "gunicorn.conf.py"))
-	if line.Option("--config") != "" || !errors.Is(err, fs.ErrNotExist) || !line.Is {
-		return 0
-	}
-	return 30 * time.Second // gunicorn's default
 }
 
 // settings takes from the unit's environment which settings Django is to use.

@@ -11,7 +11,6 @@ import (
 	"deploygate/gate/diagnosis"
 	"deploygate/release"
 	"deploygate/release/deploy"
-	"deploygate/release/server/gunicorn"
 	"deploygate/release/unit"
 )
 
@@ -88,21 +87,24 @@ func (v *evidence) logs(ctx context.Context, q unit.LogQuery) {
 		v.unread("the journal of "+v.Unit.Name, err, "journalctl -u "+v.Unit.Name+" -n 100")
 	}
 	v.Log = lines
-	ofFile := func(more []gate.LogLine) []gate.LogLine { return ofState(more, v.Unit.State, v.Asked) }
+	runs := serverOf(v.files)
+	ofFile := func(more []gate.LogLine) []gate.LogLine {
+		return ofState(more, runs.Starts(more), v.Unit.State, v.Asked)
+	}
 	if q.Since.IsZero() {
 		v.Log = latestStarts(lines, v.Unit.State)
 	} else {
 		v.Log = begunBy(lines, v.trial.until, v.trial.Previous)
-		runs := 0 // meanwhile
+		since := 0 // the process that runs since
 		if now, err := v.Manager.Unit(v.Unit.Name).State(ctx); err == nil && now.InvocationID != v.Unit.State.InvocationID {
-			runs = now.MainPID
+			since = now.MainPID
 		}
 		ofFile = func(more []gate.LogLine) []gate.LogLine {
-			return inTrial(more, q.Since, v.trial.until, runs, len(v.trial.Reloaded) > 0)
+			return inTrial(more, runs.Starts(more), q.Since, v.trial.until, since, len(v.trial.Reloaded) > 0)
 		}
 	}
 	for _, file := range lineOf(v.files).LogFiles() {
-		more, err := gunicorn.ReadLog(file, appUser(v.Config.Service.Manager, v.files))
+		more, err := runs.ReadLog(file, appUser(v.Config.Service.Manager, v.files))
 		if err != nil {
 			v.unread("gunicorn's log", err, "tail -n 100 "+file)
 		}

@@ -16,7 +16,6 @@ import (
 	"deploygate/gate/diagnosis"
 	"deploygate/gate/socket"
 	"deploygate/gate/untrusted"
-	"deploygate/release/server/gunicorn"
 	"deploygate/release/unit"
 )
 
@@ -50,7 +49,7 @@ func (v *evidence) changes(n unit.Needs) {
 	}
 	read := later(since, n.Reloaded) // a reload reads configuration and code again
 	config := ""
-	if names, err := gunicorn.Read(v.command()); err == nil {
+	if names, err := serverOf(v.files).Read(v.command()); err == nil {
 		config = names.Config
 		if at, is := changedAt(config, read); is {
 			add(gate.ConfigChanged, "gunicorn's configuration", config, at, 0)

@@ -15,7 +15,6 @@ import (
 	"deploygate/gate/diagnosis"
 	"deploygate/gate/untrusted"
 	"deploygate/release/server"
-	"deploygate/release/server/gunicorn"
 	"deploygate/release/unit"
 )
 
@@ -73,7 +72,7 @@ func (v *evidence) starts(ctx context.Context, n unit.Needs) {
 		path.Problem = now.needed(p, v.programDirs())
 		u.Paths = append(u.Paths, path)
 	}
-	names, err := gunicorn.Read(v.command())
+	names, err := serverOf(v.files).Read(v.command())
 	if err == nil && names.Given {
 		v.needs(gate.BadOption, "--config", names.Config, missingReason(names.Config))
 	}

@@ -17,7 +17,6 @@ import (
 	"deploygate/release"
 	"deploygate/release/deploy"
 	"deploygate/release/server"
-	"deploygate/release/server/gunicorn"
 	"deploygate/release/unit"
 )
 
@@ -111,7 +110,7 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c candidateC
 	c.live = d
 	c.Name, c.RuntimeDirectory, c.Limit = s.unitName(), s.name, s.Config.Health.Deadline+rehearseGrace
 	c.expect = gate.Target{Version: string(v), Dir: dir, Releases: filepath.Dir(dir)}
-	for _, p := range []string{strings.TrimPrefix(s.bind, "unix:"), d.PIDFile, lineOf(d).Option("--pid")} {
+	for _, p := range []string{strings.TrimPrefix(s.bind, "unix:"), d.PIDFile, lineOf(d).PIDFile()} {
 		if filepath.IsAbs(p) {
 			c.Protect = append(c.Protect, p)
 		}
@@ -125,7 +124,7 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c candidateC
 		command.Args, err = server.Fill(run, to)
 	} else {
 		c.expect.InDir = inLink(d, live.Link)
-		command, err = gunicorn.Rewrite(ctx, live, to)
+		command, err = serverOf(d).Rewrite(ctx, live, to)
 	}
 	if err != nil {
 		return c, gate.NewFinding(gate.LayerService, gate.Unknown, fmt.Sprintf("cannot rehearse %s: %v", v, err)).

@@ -14,7 +14,7 @@ import (
 	"deploygate/gate/untrusted"
 	"deploygate/release/deploy"
 	"deploygate/release/server"
-	"deploygate/release/server/gunicorn"
+	"deploygate/release/server/servers"
 	"deploygate/release/unit"
 )
 
@@ -107,8 +107,11 @@ func (s *appService) Reread(ctx context.Context) (bool, error) { return s.unit.R
 
 func (s *appService) reloads() bool { return s.config.Service.Action == config.ActionReload }
 
-// lineOf is what the unit's command tells gunicorn.
-func lineOf(d unit.Description) gunicorn.Line { return gunicorn.Parse(server.CommandOf(d)) }
+// serverOf is what the unit runs.
+func serverOf(d unit.Description) server.Server { return servers.Of(server.CommandOf(d)) }
+
+// lineOf is what the unit's command tells its server.
+func lineOf(d unit.Description) server.Line { return serverOf(d).Parse(server.CommandOf(d)) }
 
 // Bind returns where the app listens as its unit says, in gunicorn's syntax. Its .socket unit beats everything else
 // (sd_listen_fds(3)). Where ok is false, why says what keeps it from being known.

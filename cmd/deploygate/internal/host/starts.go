@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"deploygate/gate"
-	"deploygate/release/server/gunicorn"
+	"deploygate/release/server"
 )
 
 // Evidence belongs to one start of one release, or it is none. In the journal each line says by its invocation which start it
@@ -28,13 +28,13 @@ func begunBy(lines []gate.LogLine, until time.Time, not string) []gate.LogLine {
 	})
 }
 
-// inTrial keeps what gunicorn logged to a file in the starts of a release on trial: those that began in its time, and not the
+// inTrial keeps what a server logged to a file in the starts of a release on trial: those that began in its time, and not the
 // one of the process that runs since.
-func inTrial(lines []gate.LogLine, since, until time.Time, runs int, reloaded bool) (kept []gate.LogLine) {
+func inTrial(lines []gate.LogLine, starts []server.Start, since, until time.Time, runs int, reloaded bool) (kept []gate.LogLine) {
 	if reloaded { // its master began before
 		return within(lines, since, until)
 	}
-	for _, s := range gunicorn.Starts(lines) {
+	for _, s := range starts {
 		if !s.At.Before(since.Truncate(time.Second)) && !s.At.After(until) && (runs == 0 || s.PID != runs) {
 			kept = append(kept, s.Lines...)
 		}
@@ -42,10 +42,9 @@ func inTrial(lines []gate.LogLine, since, until time.Time, runs int, reloaded bo
 	return kept
 }
 
-// ofState keeps what gunicorn logged to a file in the start that st is about, and in the crashed ones before it, which
+// ofState keeps what a server logged to a file in the start that st is about, and in the crashed ones before it, which
 // NRestarts counts. Where the file doesn't tell, the last minute counts.
-func ofState(lines []gate.LogLine, st gate.UnitState, now time.Time) (kept []gate.LogLine) {
-	starts := gunicorn.Starts(lines)
+func ofState(lines []gate.LogLine, starts []server.Start, st gate.UnitState, now time.Time) (kept []gate.LogLine) {
 	last := len(starts) - 1
 	for last >= 0 && st.MainPID != 0 && starts[last].PID != st.MainPID {
 		last--

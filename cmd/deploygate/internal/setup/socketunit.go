@@ -54,7 +54,7 @@ func SocketUnit(c *config.Config, d unit.Description) (socketunit.Pair, error) {
 		}
 	}
 	f := socketunit.Facts{
-		Service: d, Scope: c.Service.Manager, Gunicorn: gunicorn.Parse(server.CommandOf(d)).Is || isGunicorn(d.MainPID),
+		Service: d, Scope: c.Service.Manager, Gunicorn: gunicorn.Parse(server.CommandOf(d)).Known() || isGunicorn(d.MainPID),
 		Releases: filepath.Join(c.Root, "releases"), Runtime: "/run", Dir: "/etc/systemd/system",
 	}
 	if real, err := untrusted.EvalSymlinks(f.Releases); err == nil {

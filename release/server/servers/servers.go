@@ -1,0 +1,30 @@
+// Package servers is the list of the application servers that are known.
+package servers
+
+import (
+	"deploygate/gate"
+	"deploygate/release/server"
+	"deploygate/release/server/gunicorn"
+	"deploygate/release/server/uvicorn"
+)
+
+var all = []server.Server{gunicorn.Server}
+
+// Of returns the server that a command runs. Of one that isn't known gunicorn is returned, which says what it misses in it.
+func Of(c server.Command) server.Server {
+	for _, s := range all {
+		if s.Parse(c).Known() {
+			return s
+		}
+	}
+	return gunicorn.Server
+}
+
+// Failures returns the processes that have failed by the words of any server; see server.Failures.
+func Failures(log []gate.LogLine) []gate.LogLine {
+	words := []server.Words{server.Python, uvicorn.Words}
+	for _, s := range all {
+		words = append(words, s.Words())
+	}
+	return server.Failures(log, words...)
+}
