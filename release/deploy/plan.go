@@ -1,11 +1,9 @@
 package deploy
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"deploygate/gate"
@@ -75,19 +73,6 @@ func (p Plan) Live() bool { return p.Target == p.Previous }
 
 // RollbackTarget is the first way back, or the word that there is none.
 func (p Plan) RollbackTarget() rollback.Target { return firstCandidate(p.Command, p.Candidates) }
-
-func firstCandidate(c Command, ways []rollback.Target) rollback.Target {
-	if c == Restart {
-		return rollback.Target{Verdict: rollback.None, Reason: "a restart has none: what ran before is the same release"}
-	}
-	if len(ways) == 0 {
-		return rollback.Target{Verdict: rollback.None, Reason: "there is no earlier good release on this host"}
-	}
-	return ways[0]
-}
-
-// maxCandidates: the release that was live, one older good one, and then a person.
-const maxCandidates = 2
 
 // Plan looks at the host and says what Run would do, or why it would not. It changes nothing.
 func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) {
@@ -229,176 +214,6 @@ func target(r Request, h journal.History, onDisk []release.Version, current rele
 	return ways[0], nil
 }
 
-// planSchema decides the ways back, and whether the target itself may run on the schema as it is.
-func (d *Deployer) planSchema(ctx context.Context, p *Plan, h journal.History, onDisk []release.Version, refused *refusals) {
-	schemas := &rollback.Compatibility{Dir: d.Tree.Dir, History: h}
-	var err error
-	if p.Schema, err = schemas.Describe(p.Target, p.Previous); err != nil {
-		refused.add(gate.LayerRelease, err)
-		return
-	}
-	if !p.Live() && p.older(h, schemas) {
-		crossed := schemas.ReleasesSince(h, p.Target, p.Previous, onDisk)
-		if w := d.mayGoBack(ctx, p, schemas, crossed); w.Verdict != rollback.Safe && p.Override == "" {
-			refused.add(gate.LayerSchema, blocked(w, p.Previous))
-		}
-	}
-	h = h.With(release.Activation{Version: p.Target, Forward: p.Command == Release})
-	not := []release.Version{p.Target}
-	if p.Command == Rollback && !p.Healthy {
-		not = append(not, p.Previous) // it is what is being fled from
-	}
-	p.candidatesGiven = func(applied map[string]bool) []rollback.Target {
-		schemas.Applied = applied
-		return p.upTo(d.candidates(h, onDisk, schemas, p.Target, not))
-	}
-	p.Candidates = p.candidatesGiven(nil)
-	if way := p.RollbackTarget(); p.RequireWayBack && way.Verdict != rollback.Safe && !p.Live() {
-		refused.add(gate.LayerSchema, gate.NewFinding(gate.LayerSchema, gate.RollbackBlocked,
-			fmt.Sprintf("there would be no way back from %s: %s", p.Target, way.Reason)).
-			Advise("release it without --require-way-back, or split it: first what the live code can live with"))
-	}
-}
-
-// mayGoBack decides whether the target, an older release, may run on the schema as it is.
-func (d *Deployer) mayGoBack(ctx context.Context, p *Plan, schemas *rollback.Compatibility, crossed []release.Version) rollback.Target {
-	w := schemas.RollbackTo(p.Target, crossed, d.NoMarker)
-	if w.Verdict != rollback.Blocked || d.Applied == nil {
-		return w
-	}
-	applied, err := d.askApplied(ctx, p.Previous, p.Target)
-	if err != nil {
-		w.Reason += fmt.Sprintf(" (%v)", err)
-		return w
-	}
-	schemas.Applied = applied
-	defer func() { schemas.Applied = nil }()
-	return schemas.RollbackTo(p.Target, crossed, d.NoMarker)
-}
-
-// askApplied asks the database with the first of some releases that can.
-func (d *Deployer) askApplied(ctx context.Context, with ...release.Version) (applied map[string]bool, err error) {
-	for _, v := range with {
-		if v == "" {
-			continue
-		}
-		var failed error
-		if applied, failed = d.Applied(ctx, v); failed == nil {
-			return applied, nil
-		}
-		err = cmp.Or(err, failed)
-	}
-	return nil, err
-}
-
-// ways are the ways back from a release that is, or would be, the last in the history.
-func (d *Deployer) candidates(
-	h journal.History, onDisk []release.Version, schemas *rollback.Compatibility, from release.Version, not []release.Version,
-) (ways []rollback.Target) {
-	for _, v := range rollback.Candidates(h, onDisk, not...) {
-		if len(ways) < maxCandidates && d.Tree.Inspect(v, d.Require) == nil {
-			ways = append(ways, schemas.RollbackTo(v, schemas.ReleasesSince(h, v, from, onDisk), d.NoMarker))
-		}
-	}
-	return ways
-}
-
-// upTo leaves out the ways back beyond the release that was live and healthy: if it fails as well, the fault is in what
-// they share, and an older one has that too.
-func (p Plan) upTo(ways []rollback.Target) []rollback.Target {
-	if p.Healthy && len(ways) > 0 && ways[0].Version == p.Previous {
-		return ways[:1]
-	}
-	return ways
-}
-
-// older reports whether making the target live means going back: always for a rollback, and for a release that was live
-// before the present one, by its name or by its code.
-func (p Plan) older(h journal.History, schemas *rollback.Compatibility) bool {
-	return p.Command == Rollback || wasLive(h, p.Target) || p.Previous != "" && schemas.Older(p.Target, p.Previous)
-}
-
-// wasLive reports whether v was live at some time, as far as the record knows.
-func wasLive(h journal.History, v release.Version) bool {
-	return slices.ContainsFunc(h.Activations(), func(l release.Activation) bool { return l.Version == v && !l.HooksOnly })
-}
-
-func blocked(w rollback.Target, from release.Version) error {
-	return gate.NewFinding(gate.LayerSchema, gate.RollbackBlocked,
-		fmt.Sprintf("going back from %s to %s is blocked: %s", from, w.Version, w.Reason)).
-		Advise("fix forward, or take the migrations back first").
-		Advise(fmt.Sprintf("if you know better: deploygate rollback %s --override-marker REASON", w.Version))
-}
-
-// baseline finds what is broken before anything is touched.
-func (d *Deployer) baseline(ctx context.Context, p *Plan, refused *refusals) {
-	if err := d.Proxy.Begin(ctx); err != nil {
-		f := gate.AsFinding(gate.LayerProxy, err)
-		if d.refusesBroken(p) {
-			cause, more := d.diagnosed(ctx, f)
-			refused.broken(cause, more)
-		} else {
-			p.ProxyInvalid = true
-			p.Before = append(p.Before, f)
-		}
-	}
-	if p.Previous == "" {
-		return // nothing is live that could be healthy
-	}
-	wants, err := d.expectAll(p.Previous, p.Units)
-	for i, want := range wants {
-		if err == nil && !p.Units[i].Running {
-			err = gate.NewFinding(gate.LayerService, gate.ServiceStopped, p.Units[i].Name+" is not running")
-		}
-		if err == nil {
-			err = d.Instances[i].Health.Check(ctx, want, gate.Strict, nil)
-		}
-	}
-	if err != nil {
-		p.Before = append(p.Before, gate.AsFinding(gate.LayerHealth, err))
-		return // what the proxy answers follows from it
-	}
-	p.Healthy = true
-	reach, err := d.Proxy.Check(ctx, string(p.Previous), gate.Strict, d.crash(wants), nil)
-	p.Risks = append(p.Risks, reach.Risks...)
-	if err == nil {
-		return
-	}
-	f := gate.AsFinding(gate.LayerProxy, err)
-	if d.refusesBroken(p) {
-		cause, more := d.diagnosed(ctx, f)
-		refused.broken(already(cause).
-			Advise(`correct it first (is proxy.url right? "" skips the check), or set proxy.broken_before = "warn"`), more)
-		return
-	}
-	p.ProxyBroken = true
-	p.Before = append(p.Before, f)
-}
-
-// refusesBroken reports whether a proxy that is broken already refuses the deploy. A restart may be what is to repair it.
-func (d *Deployer) refusesBroken(p *Plan) bool { return d.RefuseBroken && p.Command != Restart }
-
-// broken adds what was broken before, and what else is.
-func (r *refusals) broken(cause *gate.Finding, more []*gate.Finding) {
-	for _, f := range append([]*gate.Finding{cause}, more...) {
-		said := func(o *gate.Finding) bool { return o.Summary == already(f).Summary }
-		if !slices.ContainsFunc(*r, said) {
-			r.add(gate.LayerProxy, already(f))
-		}
-	}
-}
-
-// already says of a finding that it isn't the release's doing.
-func already(f *gate.Finding) *gate.Finding {
-	const before = "before this release already: "
-	if strings.HasPrefix(f.Summary, before) {
-		return f
-	}
-	old := *f
-	old.Summary, old.Advice = before+f.Summary, slices.Clone(f.Advice)
-	return &old
-}
-
 // expectAll is what each instance must run when v is live; none with an error.
 func (d *Deployer) expectAll(v release.Version, units []Unit) (wants []gate.Target, err error) {
 	for _, u := range units {
@@ -421,34 +236,4 @@ func (d *Deployer) expect(v release.Version, u Unit) (gate.Target, error) {
 		Version: string(v), Dir: dir, Releases: strings.TrimSuffix(dir, "/"+string(v)),
 		InDir: u.InLink, Socket: u.Socket,
 	}, nil
-}
-
-// Before is the release that would be gone back to from v, whether or not the schema allows it; "" if there is none.
-func (d *Deployer) Before(v release.Version) release.Version {
-	h, err := journal.Load(d.StateDir)
-	onDisk, err2 := d.Tree.Releases()
-	if cmp.Or(err, err2) != nil {
-		return ""
-	}
-	if ways := rollback.Candidates(h, onDisk, v); len(ways) > 0 {
-		return ways[0]
-	}
-	return ""
-}
-
-// Standing is what is live, what the journal knows, and the way back from it.
-func (d *Deployer) Standing() (current release.Version, h journal.History, way rollback.Target, err error) {
-	if current, err = d.Tree.Current(); err != nil {
-		return current, h, way, err
-	}
-	if h, err = journal.Load(d.StateDir); err != nil {
-		return current, h, way, err
-	}
-	h = h.Seen(current)
-	onDisk, err := d.Tree.Releases()
-	if err != nil {
-		return current, h, way, err
-	}
-	p := Plan{Candidates: d.candidates(h, onDisk, &rollback.Compatibility{Dir: d.Tree.Dir, History: h}, current, []release.Version{current})}
-	return current, h, p.RollbackTarget(), nil
 }

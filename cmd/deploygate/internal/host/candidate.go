@@ -18,7 +18,6 @@ import (
 	"deploygate/gate/untrusted"
 	"deploygate/release/deploy"
 	"deploygate/release/journal"
-	"deploygate/release/server"
 )
 
 // look implements deploy.Deployer.Look: at the host, and at what the unit, nginx and the app's environment will find behind
@@ -229,100 +228,6 @@ func (c *candidate) environment() {
 	}
 }
 
-// module is the one that the server imports, and the settings that it is told to use. That they aren't where the live
-// release has them is certain only if nothing else can lead to them.
-func (c *candidate) module(n server.Names) {
-	if _, is := c.next.below(n.Dir); !is {
-		return
-	}
-	roots := append([]string{n.Dir}, n.Path...)
-	for _, a := range append(slices.Clone(c.files.Environment), c.evidence.command().Files...) {
-		if value, is := strings.CutPrefix(a, "PYTHONPATH="); is {
-			roots = append(roots, filepath.SplitList(value)...)
-		}
-	}
-	app, _, _ := strings.Cut(n.App, ":")
-	for _, m := range []struct{ name, who string }{
-		{app, "ExecStart= of " + c.files.Name}, {c.Unit.SettingsModule, "DJANGO_SETTINGS_MODULE of " + c.files.Name},
-	} {
-		if !moduleName.MatchString(m.name) || !c.hasLive {
-			continue
-		}
-		at := moduleAt(c.live, roots, m.name)
-		if at == "" || moduleAt(c.next, roots, m.name) != "" {
-			continue
-		}
-		rest, is := c.next.below(at)
-		if !is || slices.ContainsFunc(c.Next.Needs, func(o diagnosis.Need) bool { return o.Path == rest }) {
-			continue
-		}
-		c.need(diagnosis.Need{Why: m.who + " names " + m.name, Sure: c.onlyThere(m.name, n.Config)}, at,
-			func(f pathfinder) string {
-				if moduleAt(f, roots, m.name) != "" {
-					return ""
-				}
-				return "does not exist"
-			})
-	}
-}
-
-var moduleName = regexp.MustCompile(`^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$`)
-
-// moduleAt finds the file, or the directory, of a module as Python would; "" if there is none. The path is through the live
-// link, if the root's is.
-func moduleAt(f pathfinder, roots []string, module string) string {
-	name := strings.ReplaceAll(module, ".", "/")
-	for _, root := range roots {
-		if !filepath.IsAbs(root) {
-			continue
-		}
-		for _, end := range []string{".py", "/__init__.py", ".pyc", ""} {
-			at := filepath.Join(root, name+end)
-			if found := f.find(at); found.problem == "" && found.info != nil && (end != "" || found.info.IsDir()) {
-				return at
-			}
-		}
-	}
-	return ""
-}
-
-var leadsElsewhere = regexp.MustCompile(`chdir|pythonpath|raw_env|wsgi_app|sys\.path|import`)
-
-// onlyThere reports whether a module of the release can come from nowhere else: neither a configuration file nor an installed
-// package leads Python to another place, and the release has it in no other one.
-func (c *candidate) onlyThere(module, config string) bool {
-	for _, f := range []pathfinder{c.live, c.next} {
-		if at := f.find(config); config != "" && at.problem == "" && leadsElsewhere.MatchString(head(at.path)) {
-			return false
-		}
-	}
-	tail := strings.ReplaceAll(module, ".", "/")
-	top, _, _ := strings.Cut(module, ".")
-	entries, err := untrusted.ReadDir(c.Next.Dir)
-	if err != nil {
-		return false
-	}
-	for _, e := range entries {
-		for _, end := range []string{".py", ""} {
-			if _, err := untrusted.Stat(filepath.Join(c.Next.Dir, e.Name(), tail+end)); err == nil {
-				return false
-			}
-		}
-	}
-	sites := []string{"/usr/lib/python3/dist-packages", "/usr/local/lib/python3*/dist-packages", "/usr/local/lib/python3*/site-packages"}
-	if program := c.next.find(c.files.Program); program.problem == "" {
-		sites = append(sites, filepath.Join(filepath.Dir(filepath.Dir(program.path)), "lib/python3*/site-packages"))
-	}
-	for _, site := range sites {
-		for _, name := range []string{top, top + ".py", "*.egg-link", "__editable__*", top + ".pth"} {
-			if found, _ := untrusted.Glob(filepath.Join(site, name)); len(found) > 0 {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 // proxy is what nginx's configuration leads to. What it loads, and its lists of passwords, are there or aren't; directories
 // that it serves files from may be made by the app as it runs.
 func (c *candidate) proxy() {
@@ -415,73 +320,4 @@ func (c *candidate) link(rest string) {
 	dangles := err == nil && own.Mode()&os.ModeSymlink != 0
 	n := diagnosis.Need{Why: fmt.Sprintf("that of %s leads to %s", c.Next.Live, at.path), Sure: dangles}
 	c.need(n, path, exist(path))
-}
-
-// tasks are the user's commands: a program that isn't there fails them.
-func (c *candidate) tasks() {
-	var earlier [][]string
-	if c.plan.Command == deploy.Release && !c.hooked {
-		for _, t := range c.Config.Hooks[deploy.BeforeSwap] {
-			// Before the swap, what goes through the live link leads to the live release.
-			c.task("before_swap hook", t, c.pathfinder(""), earlier, true)
-			earlier = append(earlier, t.Run)
-		}
-	}
-	if run := c.Config.Rehearse.Run; len(run) > 0 && c.Config.Rehearse.Enabled && c.plan.Command == deploy.Release && !c.plan.Live() {
-		run = slices.Clone(run)
-		run[0] = strings.ReplaceAll(run[0], "{release}", c.Next.Dir)
-		c.task("[rehearse] run", deploy.Task{Name: strings.Join(run, " "), Run: run}, c.pathfinder(""), earlier, true)
-	}
-	for _, check := range c.Config.Checks {
-		c.task("check", check.Task, c.next, earlier, check.Required)
-	}
-	after := map[deploy.Command][]deploy.HookName{
-		deploy.Release: {deploy.AfterRelease, deploy.OnHeld, deploy.OnStuck}, deploy.Rollback: {deploy.AfterRollback, deploy.OnHeld, deploy.OnStuck},
-		deploy.Restart: {deploy.OnHeld, deploy.OnStuck},
-	}
-	for _, hook := range after[c.plan.Command] {
-		for _, t := range c.Config.Hooks[hook] {
-			c.task(string(hook)+" hook", t, c.next, earlier, false)
-		}
-	}
-}
-
-func (c *candidate) task(what string, t deploy.Task, f pathfinder, earlier [][]string, needed bool) {
-	program, err := findProgram(t.Run[0], c.Next.Dir)
-	n := diagnosis.Need{
-		Cause: gate.ExecMissing, Why: fmt.Sprintf("the %s %q runs it", what, t.Name), Path: program, Host: true, Stops: needed, Said: !needed,
-		Advice: fmt.Sprintf("correct run in %s, or install it", cmp.Or(c.Config.File, "the configuration")),
-	}
-	if rest, is := strings.CutPrefix(program, c.Next.Dir+"/"); is {
-		n.Path, n.Host = rest, false
-	}
-	if err != nil {
-		n.Path, n.Problem = t.Run[0], "is in none of the directories of programs"
-	} else {
-		n.Problem = cmp.Or(f.program(program, c.dirs), c.closed(f, program, t.User))
-	}
-	if n.Problem == "" {
-		return
-	}
-	n.Live, n.Pending = "does not exist", c.mayBeMade(n, earlier) && (needed || !n.Host)
-	c.Next.Needs = append(c.Next.Needs, n)
-}
-
-// closed says why a task's user can't get to its program.
-func (c *candidate) closed(f pathfinder, program, name string) string {
-	who := c.who
-	if name != "" {
-		var err error
-		if who, err = socket.OfUser(name); err != nil {
-			return ""
-		}
-	}
-	at := f.find(program)
-	if who.Name == "" || at.info == nil {
-		return ""
-	}
-	if w := socket.Reach(filepath.Join(filepath.Dir(at.path), "x"), who); w.Denied != "" && w.Need == socket.NeedSearch {
-		return fmt.Sprintf("can't be reached by %s (%s)", who.Name, w.Denied)
-	}
-	return ""
 }
