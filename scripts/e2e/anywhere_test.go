@@ -43,7 +43,7 @@ func (h *host) release(kind, version string) []string {
 func TestKilledAnywhere(t *testing.T) {
 	for kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
-			onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+			onAHost(t, testbed.DefaultSite(), func(h *host) {
 				h.prepareKills()
 				points := h.changes(kind)
 				for n := h.firstPoint(); n <= points; n += h.stride(7) {

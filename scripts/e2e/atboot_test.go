@@ -12,7 +12,7 @@ import (
 // The power is cut in the middle of a release, with the state directory elsewhere, on a file system that isn't there before the local ones, and the app's
 // configuration among those of others, one of which was never deployed.
 func TestPowerCutWithStateElsewhere(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.onDisk(oneDisk)
 		h.state = "/volume/deploy/state" // which is mounted at /data
 		h.configure("", `state_dir = "/data/deploy/state"`)
@@ -48,7 +48,7 @@ func TestPowerCutWithStateElsewhere(t *testing.T) {
 
 // check says in one line why a power cut would not be put right, with the command that fixes it.
 func TestCheckNamesMissingRecovery(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")

@@ -93,7 +93,7 @@ func TestBeliefThroughNginx(t *testing.T) {
 	server := func(directives string) string {
 		return "server {\nlisten 80 default_server;\nserver_name _;\n" + directives + "\n}\n"
 	}
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -156,7 +156,7 @@ func TestBeliefThroughNginx(t *testing.T) {
 // The health path answers and the site is down: that isn't health, and isn't the release's doing.
 func TestTheSiteIsDownThoughItsHealthPathAnswers(t *testing.T) {
 	const pass = "include proxy_params; proxy_pass http://unix:/run/gunicorn/gunicorn.sock;"
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -199,7 +199,7 @@ func TestTheSiteIsDownThoughItsHealthPathAnswers(t *testing.T) {
 
 // Only a whole answer is one, whatever its status says.
 func TestBeliefInWholeAnswers(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -258,7 +258,7 @@ Server(("127.0.0.1", 8001), Handler).serve_forever()
 func TestBeliefInThisStartOfTheUnit(t *testing.T) {
 	site := testbed.DefaultSite()
 	site.Bind, site.Args = "127.0.0.1:8001", "--reuse-port"
-	onEachSuite(t, site, func(h *host) {
+	onAHost(t, site, func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -313,7 +313,7 @@ func TestBeliefInThisStartOfTheUnit(t *testing.T) {
 func TestBeliefBetweenTwoCrashes(t *testing.T) {
 	for _, kind := range []string{"notify", "simple"} {
 		t.Run(kind, func(t *testing.T) {
-			onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+			onAHost(t, testbed.DefaultSite(), func(h *host) {
 				h.must(h.WriteFile("/etc/systemd/system/gunicorn.service.d/type.conf", "[Service]\nType="+kind+"\nRestartSec=1s\n", 0o644))
 				h.sh("systemctl daemon-reload")
 				h.configure("")
@@ -460,7 +460,7 @@ func (h *host) certificate(age, life time.Duration) {
 // A certificate near its end is a risk of the host, which keeps no release from going live.
 func TestBeliefInCertificates(t *testing.T) {
 	const day = 24 * time.Hour
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.sh("sed -i 's/^ALLOWED_HOSTS=.*/ALLOWED_HOSTS=*/' /etc/app.env")
 		h.add("v1")

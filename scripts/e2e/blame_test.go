@@ -63,7 +63,7 @@ func (h *host) present(versions ...string) {
 // What every release on the host lacks is no release's fault: none loses its mark, none is pruned, and once it is there
 // again each can be released.
 func TestALostSecretIsNoReleasesFault(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("[[hooks.on_stuck]]\nrun = [\"/bin/sh\", \"-c\", \"echo $DEPLOYGATE_VERSION $DEPLOYGATE_OUTCOME >/srv/app/shared/called\"]", "keep = 1")
 		needs := testbed.MissingSetting("API_KEY")
 		env := "/etc/" + h.site.Name + ".env"
@@ -109,7 +109,7 @@ func TestALostSecretIsNoReleasesFault(t *testing.T) {
 
 // Only the release is at fault where the one before it passes: by comparison, whatever its cause says.
 func TestTheReleaseIsBlamedWhereTheOlderOnePasses(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -138,7 +138,7 @@ func TestTheReleaseIsBlamedWhereTheOlderOnePasses(t *testing.T) {
 
 // An interrupted release has not failed.
 func TestInterruptedIsNotFailed(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.reconfigure("stable = \"600ms\"", "stable = \"4s\"")
 		h.add("v1")
@@ -164,7 +164,7 @@ func TestInterruptedIsNotFailed(t *testing.T) {
 
 // A disk that is full after the preflight: what the way back needs was taken before.
 func TestFullDiskDoesNotCloseTheWayBack(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		for name, fill := range map[string]string{
 			"bytes":  "dd if=/dev/zero of=/srv/app/fill bs=64k 2>/dev/null; echo x >/srv/app/one 2>/dev/null && exit 1; exit 0",
 			"inodes": "i=0; while touch /srv/app/releases/.fill-$i; do i=$((i+1)); done 2>/dev/null; exit 0",
@@ -197,7 +197,7 @@ func TestFullDiskDoesNotCloseTheWayBack(t *testing.T) {
 
 // A root that becomes read-only after the swap: nothing is blamed, and recover finishes it.
 func TestReadOnlyAfterTheSwap(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.sh("mount -t tmpfs -o size=8m,mode=755 none /srv/app && mkdir -p /srv/app/releases /srv/app/shared && chown www-data: /srv/app/shared")
 		checks := "\n[[checks]]\nname = \"ro\"\nuser = \"root\"\nrequired = true\nrun = [\"/bin/mount\", \"-o\", \"remount,ro\", \"/srv/app\"]\n" +
 			"[[checks]]\nname = \"smoke\"\nrequired = true\nrun = [\"/bin/false\"]\n"
@@ -229,7 +229,7 @@ func TestReadOnlyAfterTheSwap(t *testing.T) {
 
 // rollback goes one release further back each time, never forward to what it came from.
 func TestRollbackTwice(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		for _, v := range []string{"v1", "v2", "v3"} {
 			h.add(v)
@@ -259,7 +259,7 @@ func TestRollbackTwice(t *testing.T) {
 
 // What a person has overridden is settled, and what is older is told by the code.
 func TestOverrideIsRemembered(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -279,7 +279,7 @@ func TestOverrideIsRemembered(t *testing.T) {
 // What can't boot is refused before its hooks change the schema; where the hooks have closed the way back all the same,
 // the host is not called untouched.
 func TestHooksThatCloseTheWayBack(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("" + migrates + "\n[rehearse]\nenabled = true")
 		h.add("v1")
 		h.released("v1")
@@ -321,7 +321,7 @@ func TestHooksThatCloseTheWayBack(t *testing.T) {
 
 // A changed environment and unit file are brought in through the gate, and a change that breaks the app is held and said.
 func TestRestart(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1", testbed.Append("project/views.py", "import os\n\n_health = health\n\n\ndef health(request):\n    answer = _health(request)\n    answer[\"X-Mode\"] = os.environ.get(\"MODE\", \"none\")\n    return answer"))
 		h.released("v1")
@@ -359,7 +359,7 @@ func TestRestart(t *testing.T) {
 
 // Without rights nothing is known, and that is not called unhealthy.
 func TestWithoutRightsNothingIsKnown(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")

@@ -13,7 +13,7 @@ import (
 // The machine loses its power in the middle of a deploy. When it is up again the app has been started on the
 // known-good release, without anybody typing anything.
 func TestPowerCut(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.onDisk(oneDisk)
 		h.configure("")
 		h.add("v1")
@@ -38,7 +38,7 @@ func TestPowerCut(t *testing.T) {
 
 // The same with a marker that forbids the way back: the new release is started and gated.
 func TestPowerCutWithoutWayBack(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.onDisk(oneDisk)
 		h.configure("")
 		h.add("v1")

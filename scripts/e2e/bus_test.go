@@ -19,7 +19,7 @@ import (
 func TestTheBusBreaksAtTheRestart(t *testing.T) {
 	for _, lost := range []string{"call", "answer", "end", "systemd"} {
 		t.Run(lost, func(t *testing.T) {
-			onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+			onAHost(t, testbed.DefaultSite(), func(h *host) {
 				h.configure("")
 				h.add("v1")
 				h.released("v1")

@@ -17,7 +17,7 @@ import (
 
 // Three things are wrong at once, none following from another: all are found, in the order in which to fix them.
 func TestThreeFailuresAtOnce(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -39,7 +39,7 @@ func TestThreeFailuresAtOnce(t *testing.T) {
 
 // Users who may not read the evidence are told what wasn't read and how root would; nothing is made of its lack.
 func TestDiagnoseWithoutRights(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -143,7 +143,7 @@ func (h *host) harmlessJSON(what, document string) {
 
 // Whatever the logs hold, what is shown of them harms no terminal, and the cause is found beside it.
 func TestHostileLogs(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -190,7 +190,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 	}
 	const told = `raise RuntimeError("cannot work with %s %s %s %s %s" % (os.environ["SECRET_KEY"], os.environ["DATABASE_PASSWORD"],
     os.environ["DATABASE_URL"], urlparse(os.environ["DATABASE_URL"]).password, os.environ["STRIPE_TOKEN"]))`
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -231,7 +231,7 @@ func TestSecretsAreNotShown(t *testing.T) {
 // Logs of any size: the cause is found among 200,000 lines of the unit beside an error log of 2 GB, and little memory is
 // taken for it.
 func TestDiagnoseIsBounded(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.onDisk(oneDisk) // what a machine writes is in memory otherwise
 		h.configure("")
 		h.add("v1")

@@ -54,7 +54,7 @@ head -c 1M /dev/zero > filler || true`,
 		"read-only": "mount -o remount,ro /var/lib/deploygate/app",
 	} {
 		t.Run(name, func(t *testing.T) {
-			onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+			onAHost(t, testbed.DefaultSite(), func(h *host) {
 				h.stateDisk()
 				h.configure("")
 				h.add("v1")
@@ -83,7 +83,7 @@ var faults = map[string]string{
 func TestFaultsMeanwhile(t *testing.T) {
 	for name, script := range faults {
 		t.Run(name, func(t *testing.T) {
-			onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+			onAHost(t, testbed.DefaultSite(), func(h *host) {
 				h.stateDisk()
 				h.configure("deadline = \"6s\"")
 				h.add("v1")
@@ -99,7 +99,7 @@ func TestFaultsMeanwhile(t *testing.T) {
 	}
 	for _, name := range []string{"D-Bus restarts", "systemd is re-executed"} {
 		t.Run("good release, "+name, func(t *testing.T) {
-			onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+			onAHost(t, testbed.DefaultSite(), func(h *host) {
 				h.configure("")
 				h.add("v1")
 				h.released("v1")
@@ -118,7 +118,7 @@ func TestFaultsMeanwhile(t *testing.T) {
 func TestSignals(t *testing.T) {
 	for _, signal := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
 		t.Run(unix.SignalName(signal), func(t *testing.T) {
-			onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+			onAHost(t, testbed.DefaultSite(), func(h *host) {
 				h.configure("")
 				h.add("v1")
 				h.released("v1")
@@ -140,7 +140,7 @@ func TestSignals(t *testing.T) {
 
 // While a deploy is under way a shutdown waits a little for it, and not longer.
 func TestShutdownIsDelayed(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1", testbed.SlowBoot(2*time.Second))
 		delays := func() bool {
@@ -164,7 +164,7 @@ func TestShutdownIsDelayed(t *testing.T) {
 
 // Nobody reads any more: neither the pipe nor the terminal. The deploy goes on.
 func TestNobodyReads(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -180,7 +180,7 @@ func TestNobodyReads(t *testing.T) {
 
 // guard = "required" refuses a deploy that nobody would finish; by default that is said.
 func TestWithoutGuard(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("[rollback]\nguard = \"required\"")
 		h.add("v1")
 		h.released("v1")

@@ -8,7 +8,7 @@ import (
 
 // Where Django users trip first: the probe's own Host and scheme.
 func TestDisallowedHost(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("deadline = \"3s\"")
 		v := h.rolledBack(testbed.AllowedHosts("example.org"))
 		h.failed(v, "health", "disallowed_host", `Django refuses the Host "localhost"`)
@@ -19,7 +19,7 @@ func TestDisallowedHost(t *testing.T) {
 }
 
 func TestRedirectToHTTPS(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("deadline = \"3s\"\nheaders = {}")
 		v := h.rolledBack(testbed.RedirectHTTPS())
 		h.failed(v, "health", "redirect", "SECURE_SSL_REDIRECT")
@@ -33,7 +33,7 @@ func TestRedirectToHTTPS(t *testing.T) {
 func TestRedirectIsNotMetBehindTLS(t *testing.T) {
 	site := testbed.DefaultSite()
 	site.BehindTLS = true
-	onEachSuite(t, site, func(h *host) {
+	onAHost(t, site, func(h *host) {
 		h.configure("")
 		h.add("v1", testbed.RedirectHTTPS())
 		v := h.deploy("release", "v1")
@@ -46,7 +46,7 @@ func TestRedirectIsNotMetBehindTLS(t *testing.T) {
 
 // The body proves which release answers.
 func TestBodyNamesTheVersion(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("deadline = \"3s\"\nbody = \"ok {version}\"")
 		v := h.rolledBack(testbed.Status(200, "ok v1"))
 		h.failed(v, "health", "unexpected_body", `without "ok v2"`)
@@ -56,7 +56,7 @@ func TestBodyNamesTheVersion(t *testing.T) {
 func TestOnTCP(t *testing.T) {
 	site := testbed.DefaultSite()
 	site.Bind = "127.0.0.1:8001"
-	onEachSuite(t, site, func(h *host) {
+	onAHost(t, site, func(h *host) {
 		h.configure("")
 		h.rolledBack(testbed.ImportError())
 		h.add("v3")
@@ -77,7 +77,7 @@ func TestSocketUnit(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("[[checks]]\nname = \"files\"\nrun = [\"/usr/bin/test\", \"-e\", \"manage.py\"]\nrequired = true\n")
 		h.add("v1")
 		h.released("v1")
@@ -102,7 +102,7 @@ func TestCheck(t *testing.T) {
 
 // A required check fails the gate; an advisory one is said.
 func TestUserChecks(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure(`
 [[checks]]
 name = "no-such-file"

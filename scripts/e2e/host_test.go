@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"math"
 	"os"
 	"os/exec"
@@ -58,7 +59,25 @@ type host struct {
 	state   string        // the state directory; "" for the default
 }
 
-// onEachSuite runs a scenario on a fresh host of every suite, beside the others.
+// onAHost runs a scenario on a fresh host: some scenarios on the one suite, some on the other. With full each is run on both.
+func onAHost(t *testing.T, site testbed.Site, scenario func(h *host)) {
+	t.Helper()
+	name := fnv.New32a()
+	_, _ = name.Write([]byte(t.Name()))
+	onSuites(t, suitesOf(int(name.Sum32()%2)), site, scenario)
+}
+
+// suitesOf returns the suite whose turn it is, or with full all of them.
+func suitesOf(turn int) []string {
+	if full {
+		return testbed.Suites
+	}
+	turn %= len(testbed.Suites)
+	return testbed.Suites[turn : turn+1]
+}
+
+// onEachSuite runs a scenario on a fresh host of every suite, beside the others: one that depends on what systemd, nginx or
+// gunicorn of a version does.
 func onEachSuite(t *testing.T, site testbed.Site, scenario func(h *host)) {
 	t.Helper()
 	onSuites(t, testbed.Suites, site, scenario)

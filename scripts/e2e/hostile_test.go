@@ -28,7 +28,7 @@ func TestSecretsOfAFailingHook(t *testing.T) {
 		"LATE_TOKEN":   "only-in-the-candidates-file",
 		"LIVE_API_KEY": "only-in-the-live-process",
 	}
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure(`
 [[hooks.before_swap]]
 run = ["/usr/bin/sh", "-c", 'env; cat .env; for i in $(seq 3000); do echo "line $i $SECRET_KEY"; done; echo "postgres://x:$(echo cHctb2YtYS1ob29r | base64 -d)@db/x"; exit 3']
@@ -128,7 +128,7 @@ may /run/gunicorn/made
 func TestHooksOfADynamicUser(t *testing.T) {
 	site := testbed.DefaultSite()
 	site.Bind = "127.0.0.1:8000"
-	onEachSuite(t, site, func(h *host) {
+	onAHost(t, site, func(h *host) {
 		h.must(h.WriteFile("/etc/systemd/system/"+h.site.Unit+".d/dynamic.conf", "[Service]\nUser=\nGroup=\nDynamicUser=yes\nStateDirectory=shop\n", 0o644))
 		h.sh("systemctl daemon-reload")
 		h.configure("[[hooks.before_swap]]\nrun = [\"/bin/sh\", \"-c\", \"id -u > /var/lib/shop/hook\"]\n")
@@ -145,7 +145,7 @@ func TestHooksOfADynamicUser(t *testing.T) {
 
 // A fifo anywhere in a release, a unit or a log holds nobody up.
 func TestFifosHoldNobodyUp(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.dropIn("[Service]\nExecStart=\nExecStart=/srv/app/current/bin/gunicorn --workers 2 --bind " + h.site.Bind + " project.wsgi:application\n")
 		good := testbed.File("bin/gunicorn", "#!/usr/bin/python3\nimport sys\nfrom gunicorn.app.wsgiapp import run\nsys.argv[0] = 'gunicorn'\nsys.exit(run())\n")
@@ -198,7 +198,7 @@ func TestFifosHoldNobodyUp(t *testing.T) {
 
 // gunicorn's log is the app user's to replace. What it leads to is read with that user's rights, or not at all.
 func TestALogThatLeadsElsewhere(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.sh("mkdir -p /srv/app/log; chown www-data /srv/app/log")
 		h.dropIn("[Service]\nExecStart=\nExecStart=/usr/bin/gunicorn --workers 2 --error-logfile /srv/app/log/gunicorn.log --bind " + h.site.Bind + " project.wsgi:application\n")
@@ -224,7 +224,7 @@ func TestALogThatLeadsElsewhere(t *testing.T) {
 
 // A log of one worker's death after the other took minutes.
 func TestALogOfNothingButDeaths(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -250,7 +250,7 @@ if ctypes.CDLL(None, use_errno=True).mount(b"hung", sys.argv[1].encode(), b"auto
 os.system("systemd-notify --ready")
 time.sleep(1e6)
 `
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -284,7 +284,7 @@ time.sleep(1e6)
 
 // Who can write the configuration or the state can have root run what they like.
 func TestWhatOthersCanWriteIsNotUsed(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("[[hooks.on_stuck]]\nuser = \"root\"\nrun = [\"/bin/sh\", \"/opt/hooks/page\"]")
 		h.sh("mkdir /opt/hooks; echo true > /opt/hooks/page")
 		h.add("v1")
@@ -317,7 +317,7 @@ func TestWhatOthersCanWriteIsNotUsed(t *testing.T) {
 
 // Whose PATH and environment root has is of no matter.
 func TestTheCallersPathIsNotUsed(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -337,7 +337,7 @@ func TestTheCallersPathIsNotUsed(t *testing.T) {
 // What another release's start logged, before or after, is no evidence: neither in the journal nor in a file of gunicorn's own,
 // nor when systemd has forgotten the start.
 func TestEvidenceIsOfOneStart(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.sh("mkdir -p /srv/app/log; chown www-data /srv/app/log")
 		// Each start says in the log which release it is, at once and at its end.

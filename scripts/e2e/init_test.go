@@ -19,7 +19,7 @@ func TestInitSocket(t *testing.T) {
 	tcp.Bind = "127.0.0.1:8001"
 	for name, site := range map[string]testbed.Site{"unix": testbed.DefaultSite(), "TCP": tcp} {
 		t.Run(name, func(t *testing.T) {
-			onEachSuite(t, site, func(h *host) {
+			onAHost(t, site, func(h *host) {
 				h.configure(booting)
 				h.add("v1")
 				h.released("v1")
@@ -73,7 +73,7 @@ func TestInitSocket(t *testing.T) {
 // The socket is there before the app after a boot, also where the power goes before the steps have been taken: then the
 // files alone make the switch.
 func TestInitSocketAfterBoot(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.onDisk(oneDisk)
 		h.configure(booting)
 		h.add("v1")
@@ -99,7 +99,7 @@ func TestInitSocketAfterBoot(t *testing.T) {
 
 // systemd may learn of the files by someone else's daemon-reload, before the steps are taken: a restart switches then.
 func TestInitSocketLoadedEarly(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure(booting)
 		h.add("v1")
 		h.released("v1")
@@ -127,7 +127,7 @@ func TestInitSocketLoadedEarly(t *testing.T) {
 
 // Whoever could not connect before can't afterwards, and nginx can, though the socket's directory is now open to all.
 func TestInitSocketKeepsOthersOut(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure(booting)
 		h.override("[Service]\nRuntimeDirectoryMode=0750\nRuntimeDirectory=gunicorn-more\n")
 		h.add("v1")
@@ -154,7 +154,7 @@ func TestInitSocketKeepsOthersOut(t *testing.T) {
 
 // What a socket unit would break is refused in one line, and nothing is written.
 func TestInitSocketRefused(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -216,7 +216,7 @@ func TestInitSocketRefused(t *testing.T) {
 
 // A process that dies leaves each file whole or not at all, and never the drop-in, which needs the socket unit, alone.
 func TestInitSocketKilled(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.prepareKills()
 		r := h.run("init", "--socket-activation", "--print", "--output", "json")
 		var want struct{ Files []struct{ Path, Text string } }
@@ -251,7 +251,7 @@ func TestInitSocketKilled(t *testing.T) {
 
 // The same for an app of a user's own service manager.
 func TestInitSocketOfUser(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.sh(`useradd --create-home deploy
 loginctl enable-linger deploy
 mkdir -p /home/deploy/app/releases /home/deploy/app/shared /home/deploy/.config/systemd/user
@@ -448,7 +448,7 @@ func (h *host) override(text string) {
 
 // A second site doesn't get the name, and with it the records, of the first, which needs no configuration.
 func TestInitOfASecondSite(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.add("v1")
 		if r := h.run("release", "v1"); r.Code != 0 {
 			h.t.Fatalf("exit %d\n%s", r.Code, r.Stderr)

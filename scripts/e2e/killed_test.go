@@ -40,7 +40,7 @@ func (h *host) lastOutcome() string {
 
 // A deploy that is killed is finished by its guard: the way back, where there is one.
 func TestKilled(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -57,7 +57,7 @@ func TestKilled(t *testing.T) {
 
 // Where the marker forbids the way back, it goes forward.
 func TestKilledWithoutWayBack(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -72,7 +72,7 @@ func TestKilledWithoutWayBack(t *testing.T) {
 
 // With the guard gone too, the next deploy finishes the last one first.
 func TestKilledWithGuard(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")

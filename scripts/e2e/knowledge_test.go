@@ -106,7 +106,7 @@ func TestHealthyHostsAreWarnedOfNothing(t *testing.T) {
 	port.Bind, port.Args = "127.0.0.1:8001", "--threads 4"
 	for name, site := range map[string]testbed.Site{"unix": testbed.DefaultSite(), "socket unit": socket, "port": port} {
 		t.Run(name, func(t *testing.T) {
-			onEachSuite(t, site, func(h *host) {
+			onAHost(t, site, func(h *host) {
 				h.configure(`
 [[hooks.before_swap]]
 run = ["/usr/bin/python3", "manage.py", "migrate", "--noinput"]
@@ -141,7 +141,7 @@ chown root:root /etc/nginx/sites-enabled/app`)
 
 // What was changed after the app was started is said by all, until it is brought in.
 func TestChangedSinceTheStart(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1", testbed.File("gunicorn.conf.py", "keepalive = 3\n"))
 		h.released("v1")
@@ -196,7 +196,7 @@ func TestChangedSinceTheStart(t *testing.T) {
 
 // What the next start is certain to fail of is said while the host is healthy, and refuses a release that would need it.
 func TestTheNextStartWouldFail(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -278,7 +278,7 @@ ExecStart=/opt/shop/gunicorn --workers 2 --bind unix:/run/gunicorn/gunicorn.sock
 // What the unit, nginx and the app's environment need behind the live link is looked at in the candidate, before anything is
 // touched, and beside the live release.
 func TestTheCandidateIsLookedAt(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		const secret = "SECRET_KEY=from-the-release\n"
 		env := testbed.File(".env", secret)
@@ -371,7 +371,7 @@ ExecStart=/srv/app/current/venv/bin/gunicorn -c deploy/gunicorn.py --workers 2 -
 
 // What a before_swap hook may still make is looked at after it, and not before.
 func TestWhatHooksMake(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		collect := []testbed.Mod{testbed.File("static/site.css", "x")}
 		h.configure("")
 		h.add("v1", collect...)
@@ -419,7 +419,7 @@ run = ["made/tool"]
 
 // A hook or a check whose program isn't there is known before anything is touched.
 func TestTasksWithoutTheirProgram(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -471,7 +471,7 @@ required = true
 
 // The processes are the truth about where the app runs; the unit's text is a hint.
 func TestWhereTheAppRuns(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("bind = \"unix:/run/gunicorn/gunicorn.sock\"\n")
 		const bind = "--workers 2 --bind unix:/run/gunicorn/gunicorn.sock project.wsgi:application"
 		starts := func(text string) {
@@ -533,7 +533,7 @@ func TestWhereTheAppRuns(t *testing.T) {
 
 // A refusal for what is wrong with the host is said as diagnose says it.
 func TestRefusalsAreDiagnosed(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")

@@ -38,7 +38,7 @@ func TestBrokenInclude(t *testing.T) {
 
 // A good include is loaded, once, and taken back by the rollback of a release that fails after it.
 func TestGoodInclude(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure(`
 [[checks]]
 name = "not-broken"

@@ -13,7 +13,7 @@ import (
 
 // Two apps on one host know nothing of each other.
 func TestTwoApps(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -43,7 +43,7 @@ func TestTwoApps(t *testing.T) {
 // Hooks run in the candidate's directory with the app's user and environment; one that fails stops the deploy before
 // anything is swapped.
 func TestHooks(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure(`
 [[hooks.before_swap]]
 run = ["/usr/bin/python3", "manage.py", "migrate", "--noinput"]
@@ -75,7 +75,7 @@ run = ["/usr/bin/sh", "-c", "echo $DEPLOYGATE_VERSION > /srv/app/shared/after_ro
 
 // What was broken before is said, and not blamed on the release.
 func TestBrokenBefore(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -92,7 +92,7 @@ func TestBrokenBefore(t *testing.T) {
 
 // An interruption after the swap is a failed gate, never a deploy left half-way.
 func TestInterrupted(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -131,7 +131,7 @@ func (h *host) eventually(done func() bool) {
 
 // One deploy at a time; the second is told who is at it.
 func TestLocked(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -157,7 +157,7 @@ func TestLocked(t *testing.T) {
 
 // prune keeps what the way back needs, and failed releases don't push good ones out.
 func TestPrune(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("", "keep = 2")
 		for _, v := range []string{"v1", "v2"} {
 			h.add(v)
@@ -183,7 +183,7 @@ func TestPrune(t *testing.T) {
 
 // status, history and plan say what is, and change nothing.
 func TestLooking(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")

@@ -103,7 +103,7 @@ func (h *host) kept(version, reason, detail string) {
 
 // A mount below a release, wherever it is seen: nothing behind it is deleted, and the release stays whole.
 func TestPruneAndMounts(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.shelf("old", "v8", "v9")
 		h.sh(`mkdir -p /srv/app/shared/media /srv/static /srv/merged && echo photo > /srv/app/shared/media/photo.jpg
 cd /srv/app/releases/old; mkdir -p media var/cache static
@@ -146,7 +146,7 @@ mkdir /tmp/layer; mount -t tmpfs tmpfs /tmp/layer; mkdir /tmp/layer/work /tmp/la
 
 // A process that lives in an old release, by whatever way and whoever's it is, keeps it.
 func TestPruneAndProcesses(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.shelf("old", "free", "v8", "v9")
 		h.must(h.WriteFile("/usr/local/bin/map", `import mmap, os, sys, time
 f = os.open(sys.argv[1], os.O_RDONLY)
@@ -203,7 +203,7 @@ time.sleep(1000)
 
 // What the live release, the way back or the unit needs of an older release stays: the next start works.
 func TestPruneAndInterpreters(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.shelf("n0", "n1", "v8", "v9")
 		h.sh(`cd /srv/app/releases; mkdir -p n1/venv/bin n1/python/bin n1/src n1/site n1/dist
 printf 'home = /usr/bin\ninclude-system-site-packages = true\n' > n1/venv/pyvenv.cfg; ln -s /usr/bin/python3 n1/venv/bin/python
@@ -242,7 +242,7 @@ systemctl daemon-reload`)
 
 // What failed, or passed, is a directory and not a name: another one under that name was never deployed.
 func TestPruneAndDirectories(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("", "keep = 50")
 		h.reconfigure("600ms", "200ms")
 		for _, v := range []string{"g1", "g2", "g3", "v7", "v8"} {
@@ -291,7 +291,7 @@ mv g2 ../away; mv ../away g2                      # and one that is what it was
 
 // What would be removed is known before, in a line for each, and nothing is changed by asking.
 func TestPruneDryRun(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.shelf("v1", "v2", "v3", "v4")
 		h.add("v5")
 		h.sh(`systemd-run --quiet -p Type=exec --unit=celery -p WorkingDirectory=/srv/app/releases/v2 sleep 1000`)
@@ -343,7 +343,7 @@ v1  remove  good, and older than the last 1
 // A prune that is killed at any of its changes is finished by a later one; what is left is named until then, and what is
 // someone's is left alone.
 func TestPruneKilled(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.shelf("v1", "v2", "v3", "v8", "v9")
 		h.installKillat()
 		whole := h.tree(h.site.ReleaseDir("v8")) + h.tree(h.site.ReleaseDir("v9"))
@@ -379,7 +379,7 @@ func TestPruneKilled(t *testing.T) {
 
 // What a removal has left obeys the same rules: it stays, and is named each time, while something uses it.
 func TestPruneLeftoverInUse(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.shelf("v1", "v2", "v8", "v9")
 		h.sh(`cd /srv/app/releases; mv v1 .removing.deploygate.v1; mv v2 .removing.deploygate # as a kill leaves them
 mkdir -p .removing.deploygate.v1/media ../shared/media; echo photo > ../shared/media/photo.jpg
@@ -422,7 +422,7 @@ systemd-run --quiet -p Type=exec --unit=celery -p WorkingDirectory=/srv/app/rele
 
 // A person changes the live link while prune runs: what it leads to is never removed.
 func TestPruneAndTheLiveLink(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.shelf("v1", "v2", "v8", "v9")
 		for _, link := range []string{"releases/v1", "/srv/app/releases/v1", "./releases//v1/"} {
 			h.sh("ln -sfn " + link + " /srv/app/current")

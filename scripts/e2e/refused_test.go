@@ -35,7 +35,7 @@ func TestRefused(t *testing.T) {
 }
 
 func TestRefusedWithoutTheUnit(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -58,7 +58,7 @@ func TestRefusedWithoutTheUnit(t *testing.T) {
 }
 
 func TestRefusedWithCurrentADirectory(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.must(h.Exec(h.t.Context(), "cp", "-r", h.site.ReleaseDir("v1"), h.site.Root+"/current").Err)
@@ -72,7 +72,7 @@ func TestRefusedWithCurrentADirectory(t *testing.T) {
 }
 
 func TestRefusedWithNginxBroken(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -101,7 +101,7 @@ func TestRefusedWithNginxBroken(t *testing.T) {
 // The power is cut before an upload was on disk: its files are there by name, and empty. Whatever is asked says to upload
 // it again, and nothing is touched until that is done.
 func TestRefusesWhatAPowerCutEmptied(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.onDisk(oneDisk)
 		h.prepareKills()
 		n := h.changeCalled("syncfs")

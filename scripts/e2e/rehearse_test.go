@@ -224,7 +224,7 @@ func TestARehearsalBesideAPort(t *testing.T) {
 
 // A deploy that is killed while it rehearses leaves nothing: its guard sees to it, and without a guard the next deploy.
 func TestKilledInARehearsal(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("[rehearse]\nenabled = true")
 		h.add("v1")
 		h.released("v1")
@@ -258,7 +258,7 @@ func TestKilledInARehearsal(t *testing.T) {
 
 // An interruption ends it too.
 func TestInterruptedInARehearsal(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("[rehearse]\nenabled = true")
 		h.add("v1")
 		h.released("v1")
@@ -286,7 +286,7 @@ func TestInterruptedInARehearsal(t *testing.T) {
 
 // With hooks the schema that a release is rehearsed on is the new one, or with before_hooks the present one.
 func TestRehearsalAndHooks(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("deadline = \"15s\"\ngive_up = \"1s\"\n[rehearse]\nenabled = true\n[[hooks.before_swap]]\nrun = [\"/usr/bin/touch\", \"/srv/app/shared/migrated\"]")
 		migrated := testbed.HealthView(`import os
 return HttpResponse("x", status=200 if os.path.exists("/srv/app/shared/migrated") else 503)`)

@@ -30,7 +30,7 @@ func TestNoConfiguration(t *testing.T) {
 }
 
 func TestSameReleaseAgain(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -72,7 +72,7 @@ func TestImportErrorAtBoot(t *testing.T) {
 }
 
 func TestViewAnswers500(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("deadline = \"4s\"")
 		v := h.rolledBack(testbed.Answer500())
 		h.failed(v, "app", "app_error", "answers 500")
@@ -80,7 +80,7 @@ func TestViewAnswers500(t *testing.T) {
 }
 
 func TestAppHangs(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("deadline = \"5s\"\ntimeout = \"1s\"")
 		v := h.rolledBack(testbed.Hang())
 		h.failed(v, "app", "no_answer", "takes the request and gives no answer")
@@ -90,7 +90,7 @@ func TestAppHangs(t *testing.T) {
 
 // So many wait for an app that hangs that nobody can get into the line any more.
 func TestAppHangsAndItsBacklogIsFull(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.command("--workers 2 --backlog 5 BIND project.wsgi:application")
 		h.configure("deadline = \"5s\"")
 		load := h.Load(t.Context(), h.site, "/health/", 50)
@@ -114,7 +114,7 @@ func (h *host) wasKilled() {
 }
 
 func TestSlowBootPasses(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -124,7 +124,7 @@ func TestSlowBootPasses(t *testing.T) {
 }
 
 func TestHealthyForASecond(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("deadline = \"6s\"\ngive_up = \"1h\"") // it is the deadline that ends it
 		h.reconfigure("600ms", "2s")
 		v := h.rolledBack(testbed.HealthyFor(time.Second))

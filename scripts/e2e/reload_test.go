@@ -30,7 +30,7 @@ func TestReload(t *testing.T) {
 
 // One that reads the old release once more is not taken for the new one, and nobody notices.
 func TestReloadOfTheOldRelease(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.reloading("")
 		h.add("v1")
 		h.released("v1")
@@ -52,7 +52,7 @@ func TestReloadOfTheOldRelease(t *testing.T) {
 
 // A reload into a release that can't boot ends the server: the way back is a restart.
 func TestReloadOfABrokenRelease(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.reloading(chdir)
 		v := h.rolledBack(testbed.ImportError())
 		h.failed(v, "app", "import_error", "payments")
@@ -60,7 +60,7 @@ func TestReloadOfABrokenRelease(t *testing.T) {
 }
 
 func TestReloadIsRefused(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.reloading(chdir)
 		h.add("v1")
 		h.released("v1")
@@ -85,7 +85,7 @@ func TestReloadOfAPreloadedApp(t *testing.T) {
 
 // Where the processes don't run in the link, only a restart is sure to bring the old release back.
 func TestTheWayBackFromAReloadOutsideTheLink(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.reloading(" --pythonpath /srv/app/current")
 		h.dropIn("[Service]\nWorkingDirectory=/srv/app\nExecStart=\nExecStart=/usr/bin/gunicorn --workers 2 --bind " + h.site.Bind +
 			" --pythonpath /srv/app/current project.wsgi:application")
@@ -101,7 +101,7 @@ func TestTheWayBackFromAReloadOutsideTheLink(t *testing.T) {
 
 // What a worker from before the reload still does is no reason to fail it.
 func TestAReloadWaitsForNobody(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.reloading(chdir)
 		h.add("v1", testbed.Append("project/views.py", "def slow(request):\n    import subprocess\n    subprocess.run([\"sleep\", \"12\"])\n    return HttpResponse(\"slow\\n\")"),
 			testbed.Append("project/urls.py", `urlpatterns.append(path("slow/", views.slow))`))

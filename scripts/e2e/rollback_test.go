@@ -11,7 +11,7 @@ const blocked = "rollback = \"blocked\"\nreason = \"shop.0002_drop removes order
 
 // A failed release whose marker forbids the way back stays, and the operator is told why.
 func TestBlockedMarkerHolds(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("deadline = \"3s\"")
 		h.add("v1")
 		h.released("v1")
@@ -40,7 +40,7 @@ func TestBlockedMarkerHolds(t *testing.T) {
 
 // Without a marker a migration that the old code can't live with blocks the way back, by default.
 func TestNewMigrationBlocks(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -60,7 +60,7 @@ func TestNewMigrationBlocks(t *testing.T) {
 
 // A marker that says safe lets a release with a migration be rolled back.
 func TestSafeMarker(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.rolledBack(testbed.ImportError(), testbed.Migration("0002_drop", dropLegacy), testbed.Marker("rollback = \"safe\"\n"))
 	})
@@ -68,7 +68,7 @@ func TestSafeMarker(t *testing.T) {
 
 // Every release that a rollback crosses counts, not only the one that is left.
 func TestMarkerInBetween(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.add("v2", testbed.Marker(blocked))
@@ -91,7 +91,7 @@ func TestMarkerInBetween(t *testing.T) {
 // What was live was not healthy before, and isn't on the way back: the next older good one is, and where that fails too, a
 // person is needed. Of what was healthy before nothing older is tried.
 func TestWayBackUnhealthy(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("deadline = \"10s\"")
 		for _, v := range []string{"v1", "v2", "v3"} {
 			h.add(v)
@@ -147,7 +147,7 @@ func (h *host) breakRelease(version string) {
 
 // The first release ever has nothing to go back to.
 func TestFirstReleaseEver(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1", testbed.ImportError())
 		v := h.deploy("release", "v1")
@@ -166,7 +166,7 @@ func TestFirstReleaseEver(t *testing.T) {
 
 // A host that was deployed to by other means: what is live when deploygate comes is the way back.
 func TestAdoptedHost(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.must(h.GoLive(h.t.Context(), h.site, "v1"))
@@ -179,7 +179,7 @@ func TestAdoptedHost(t *testing.T) {
 
 // The gate of a manual rollback is the same: a target that fails is not left in place.
 func TestRollbackToUnhealthy(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -195,7 +195,7 @@ func TestRollbackToUnhealthy(t *testing.T) {
 
 // What is wrong with the host or the configuration is no release's fault: the way back stays what it was.
 func TestBothReleasesFailAlike(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("give_up = \"1s\"")
 		for _, v := range []string{"v1", "v2"} {
 			h.add(v)

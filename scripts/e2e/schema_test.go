@@ -39,7 +39,7 @@ func (h *host) columns() string {
 // What a failed release did to the schema decides whether there is a way back: read from its migrations, and where that
 // is wanted from what the database really has.
 func TestTheSchemaDecides(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.must(h.StartPostgres(h.t.Context()))
 		app := []testbed.Mod{testbed.Postgres(), testbed.LogToConsole(), testbed.QueryOnHealth()}
 		with := func(mods ...testbed.Mod) []testbed.Mod { return append(append([]testbed.Mod{}, app...), mods...) }
@@ -108,7 +108,7 @@ func TestTheSchemaDecides(t *testing.T) {
 
 // A database that is down can't be asked: what the release says rules.
 func TestADatabaseThatCannotBeAsked(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.must(h.StartPostgres(h.t.Context()))
 		h.configure("deadline = \"3s\"\n[rollback]\napplied = \"ask\"")
 		h.add("v1", testbed.Postgres())
@@ -125,7 +125,7 @@ func TestADatabaseThatCannotBeAsked(t *testing.T) {
 
 // A chain: releases that failed, that were never live, and that were pruned.
 func TestTheWayBackAcrossSeveralReleases(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.migrating("")
 		h.add("v41")
 		h.released("v41")

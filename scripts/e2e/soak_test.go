@@ -19,7 +19,7 @@ import (
 // Two hundred releases of different versions at once: one runs at a time, the others are told so or wait, and the
 // journal tells the true story.
 func TestConcurrentReleases(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		const deploys, waiting, versions = 200, 4, 8
 		h.configure("interval = \"50ms\"")
 		h.reconfigure("600ms", "150ms")
@@ -82,7 +82,7 @@ func (h *host) oneAtATime() {
 // A random soak: releases of random kinds, killed, interrupted or cut off at random, on one host. The seed is in the
 // log, and DEPLOYGATE_SEED repeats it.
 func TestSoak(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		deploys := 8
 		if full {
 			deploys = 160 // on each of two hosts

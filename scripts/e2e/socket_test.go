@@ -30,7 +30,7 @@ func TestAGoodReleaseBehindASocketUnit(t *testing.T) {
 
 // There a connection proves nothing: it is made whatever the app does.
 func TestABadReleaseBehindASocketUnit(t *testing.T) {
-	onEachSuite(t, withSocket(), func(h *host) {
+	onAHost(t, withSocket(), func(h *host) {
 		h.configure("deadline = \"5s\"\ntimeout = \"1s\"")
 		h.failed(h.rolledBack(testbed.ImportError()), "app", "import_error", "")
 		h.add("v3", testbed.HangAtImport())
@@ -43,7 +43,7 @@ func TestABadReleaseBehindASocketUnit(t *testing.T) {
 
 // A socket unit gives up when its service has crashed too often. A service that doesn't require it doesn't bring it back.
 func TestASocketUnitThatGaveUp(t *testing.T) {
-	onEachSuite(t, withSocket(), func(h *host) {
+	onAHost(t, withSocket(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -73,7 +73,7 @@ func TestASocketUnitThatGaveUp(t *testing.T) {
 
 // Who only looks starts nothing: an app that is stopped behind its socket unit is reported, not asked.
 func TestLookingDoesNotStartWhatIsStopped(t *testing.T) {
-	onEachSuite(t, withSocket(), func(h *host) {
+	onAHost(t, withSocket(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")

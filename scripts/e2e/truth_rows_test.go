@@ -43,6 +43,7 @@ func (r truth) with(change func(*truth)) truth {
 
 func (r truth) from(django string) truth       { r.since = django; return r }
 func (r truth) upTo(django string) truth       { r.until = django; return r }
+func (r truth) differing() truth               { r.differs = true; return r }
 func (r truth) onPostgres() truth              { r.Engines = postgresOnly; return r }
 func (r truth) stricterSince(why string) truth { r.stricter = why; return r }
 
@@ -188,7 +189,7 @@ var truths = []truth{
 	{operation: "AlterModelOptions: managed=False", verdict: "safe", New: onlyMeta(`managed = False`), Migration: `migrations.AlterModelOptions("order", {"managed": False}),`},
 	{operation: "AlterModelManagers", verdict: "safe", New: "objects = shop.own.Manager()\n", Migration: `migrations.AlterModelManagers("order", [("objects", shop.own.Manager())]),`},
 	on("AlterUniqueTogether: more", "blocked", "", `unique_together = {("number", "x")}`, `migrations.AlterUniqueTogether("order", {("number", "x")}),`),
-	on("AlterUniqueTogether: fewer", "blocked", `unique_together = {("number", "x")}`, "", `migrations.AlterUniqueTogether("order", set()),`),
+	on("AlterUniqueTogether: fewer", "blocked", `unique_together = {("number", "x")}`, "", `migrations.AlterUniqueTogether("order", set()),`).differing(),
 	on("AlterUniqueTogether: in another order", "safe", `unique_together = {("number", "x")}`, `unique_together = {("x", "number")}`,
 		`migrations.AlterUniqueTogether("order", {("x", "number")}),`),
 	on("AlterIndexTogether", "safe", "", `index_together = {("number", "x")}`, `migrations.AlterIndexTogether("order", {("number", "x")}),`).upTo("5.0"),
@@ -241,7 +242,7 @@ var truths = []truth{
 		}).from("4.0").onPostgres(),
 	on("RemoveConstraint: check", "safe", `constraints = [models.CheckConstraint(check=~models.Q(x="no"), name="one")]`, "",
 		`migrations.RemoveConstraint("order", "one"),`).with(func(r *truth) { r.Writes = `writer.create(Order, x="no")` }),
-	on("RemoveConstraint: unique", "blocked", "constraints = ["+unique+"]", "", `migrations.RemoveConstraint("order", "one"),`),
+	on("RemoveConstraint: unique", "blocked", "constraints = ["+unique+"]", "", `migrations.RemoveConstraint("order", "one"),`).differing(),
 
 	// fields that are added
 	adds("null", "safe", `models.CharField(max_length=20, null=True)`),
@@ -320,7 +321,7 @@ var truths = []truth{
 	alters("NOT NULL to NULL", "safe", char20, `models.CharField(max_length=20, null=True)`),
 	alters("NULL to NOT NULL", "blocked", `models.CharField(max_length=20, null=True)`, char20),
 	alters("unique added", "blocked", char20, `models.CharField(max_length=20, unique=True)`),
-	alters("unique removed", "blocked", `models.CharField(max_length=20, unique=True)`, char20),
+	alters("unique removed", "blocked", `models.CharField(max_length=20, unique=True)`, char20).differing(),
 	alters("db_index added", "safe", char20, `models.CharField(max_length=20, db_index=True)`),
 	alters("db_index added, max_length=700", "blocked", `models.CharField(max_length=700)`, `models.CharField(max_length=700, db_index=True)`),
 	alters("db_index added, TextField", "blocked", `models.TextField()`, `models.TextField(db_index=True)`),
@@ -337,7 +338,7 @@ var truths = []truth{
 	alters("DecimalField, more digits", "blocked", `models.DecimalField(max_digits=8, decimal_places=2)`, `models.DecimalField(max_digits=10, decimal_places=2)`),
 	alters("DecimalField, fewer digits", "blocked", `models.DecimalField(max_digits=8, decimal_places=2)`, `models.DecimalField(max_digits=6, decimal_places=2)`),
 	alters("DecimalField, other decimal_places", "blocked", `models.DecimalField(max_digits=8, decimal_places=2)`, `models.DecimalField(max_digits=8, decimal_places=4)`),
-	alters("DateField to DateTimeField", "blocked", `models.DateField()`, `models.DateTimeField()`),
+	alters("DateField to DateTimeField", "blocked", `models.DateField()`, `models.DateTimeField()`).differing(),
 	alters("auto_now_add", "safe", `models.DateTimeField()`, `models.DateTimeField(auto_now_add=True)`),
 	alters("NullBooleanField to BooleanField(null=True)", "safe", `models.NullBooleanField()`, `models.BooleanField(null=True)`).upTo("3.2"),
 	alters("ArrayField, other options", "safe", array, `django.contrib.postgres.fields.ArrayField(models.TextField(), blank=True)`).onPostgres(),
@@ -351,7 +352,7 @@ var truths = []truth{
 	alters("foreign key, db_constraint=True", "blocked", `models.ForeignKey("shop.Customer", models.CASCADE, related_name="+", db_constraint=False)`, reference).
 		does("INSERT", dangling),
 	alters("foreign key to one-to-one", "blocked", reference, `models.OneToOneField("shop.Customer", models.CASCADE, related_name="+")`),
-	alters("one-to-one to foreign key", "blocked", `models.OneToOneField("shop.Customer", models.CASCADE, related_name="+")`, reference),
+	alters("one-to-one to foreign key", "blocked", `models.OneToOneField("shop.Customer", models.CASCADE, related_name="+")`, reference).differing(),
 	alters("many-to-many, options", "safe", `models.ManyToManyField("shop.Customer", related_name="+")`, `models.ManyToManyField("shop.Customer", blank=True, related_name="tagged")`),
 	alters("many-to-many, db_table", "blocked", `models.ManyToManyField("shop.Customer", related_name="+")`, `models.ManyToManyField("shop.Customer", related_name="+", db_table="tags")`),
 	alters("of an unmanaged model", "safe", "", "").with(func(r *truth) {

@@ -30,7 +30,7 @@ return HttpResponse(f"ok {VERSION}\n", content_type="text/plain")`)
 // Requests that are being answered, commands before the start and units that stop with the app take the time that systemd gives
 // them, and it is said what is waited for.
 func TestARestartTakesWhatTheUnitAllows(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1", unhurried())
 		h.released("v1")
@@ -38,11 +38,12 @@ func TestARestartTakesWhatTheUnitAllows(t *testing.T) {
 PartOf=`+h.site.Unit+`
 After=`+h.site.Unit+`
 [Service]
-ExecStart=/usr/bin/sh -c 'trap "sleep 4; exit 0" TERM; while :; do sleep 0.1; done'
+ExecStart=/usr/bin/sh -c 'trap "sleep 4; exit 0" TERM; touch /run/celery.ready; while :; do sleep 0.1; done'
 TimeoutStopSec=150
 `, 0o644))
 		h.dropIn("[Service]\nExecStartPre=/usr/bin/sleep 3\nTimeoutStartSec=600\nTimeoutStopSec=200")
 		h.sh("systemctl start celery.service")
+		h.eventually(func() bool { return h.Exec(t.Context(), "test", "-e", "/run/celery.ready").Err == nil })
 		h.add("v2")
 
 		var client sync.WaitGroup
@@ -69,7 +70,7 @@ TimeoutStopSec=150
 
 // What hangs is killed on the way back, and the units that stop with the app come back with it.
 func TestWhatStopsWithAHangingRelease(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("deadline = \"5s\"")
 		h.add("v1")
 		h.released("v1")
@@ -101,7 +102,7 @@ func (h *host) accepted() int {
 
 // A release whose program was never executed has not failed: the wait before it was too long.
 func TestARestartThatNeverTookPlace(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.dropIn("[Service]\nExecStartPre=/usr/bin/sh -c 'exec sleep $(cat pause)'\nTimeoutStartSec=infinity")
 		h.add("v1", testbed.File("pause", "0"))
@@ -145,7 +146,7 @@ func TestARestartThatNeverTookPlace(t *testing.T) {
 
 // A unit that the app needs and that can't be started keeps it from being started, which is no release's fault.
 func TestWhatTheAppNeedsCannotBeStarted(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		h.add("v1")
 		h.released("v1")
@@ -183,7 +184,7 @@ func TestServerOutsideOfTheUnit(t *testing.T) {
 		t.Run(bind, func(t *testing.T) {
 			site := testbed.DefaultSite()
 			site.Bind = bind
-			onEachSuite(t, site, func(h *host) {
+			onAHost(t, site, func(h *host) {
 				h.configure("bind = \"" + bind + "\"")
 				h.add("v1")
 				h.add("v2")
@@ -215,7 +216,7 @@ func TestServerOutsideOfTheUnit(t *testing.T) {
 
 // A unit that starts what serves and is done has no process of which anything could be proved.
 func TestOneshotUnit(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.dropIn(`[Service]
 Type=oneshot
 RemainAfterExit=yes
@@ -245,7 +246,7 @@ return HttpResponse(f"ok {VERSION}\n", content_type="text/plain")`)
 
 // A deploy that is started by the app itself isn't killed by the restart that it asks for.
 func TestStartedByTheAppItself(t *testing.T) {
-	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
+	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
 		root := "[Service]\nUser=root\nGroup=root\n"
 		h.dropIn(root)
