@@ -31,8 +31,6 @@ const (
 // Progress hears what is being waited for, whenever that changes.
 type Progress func(detail string)
 
-func silent(string) {}
-
 // ask sends one request.
 func ask(ctx context.Context, p Prober, x Want) (answer *Answer, wrong *Finding) {
 	err := p.Probe(ctx, func(a Answer) (time.Duration, bool) {

@@ -182,7 +182,7 @@ func TestHold(t *testing.T) {
 		{"a crash that was restarted between two looks", again, good, "g.service crashed", 1600 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			took, err := in(t, func(ctx context.Context) error { return newGate(c.state, c.probe).Check(ctx, v42, Hold, silent) })
+			took, err := in(t, func(ctx context.Context) error { return newGate(c.state, c.probe).Check(ctx, v42, Hold, nil) })
 			var f *Finding
 			if c.want == "" && err != nil || c.want != "" && (!errors.As(err, &f) || !strings.Contains(f.Summary, c.want)) {
 				t.Errorf("Check() = %v, want …%s…", err, c.want)
@@ -202,7 +202,7 @@ func TestATimeoutAfterAnAnswerIsNoBootThatHangs(t *testing.T) {
 		"it answered before": {until(time.Second, good, slow), NoAnswer},
 		"it never did":       {slow, Unknown},
 	} {
-		_, err := in(t, func(ctx context.Context) error { return newGate(alive, c.probe).Check(ctx, v42, Hold, silent) })
+		_, err := in(t, func(ctx context.Context) error { return newGate(alive, c.probe).Check(ctx, v42, Hold, nil) })
 		var f *Finding
 		if !errors.As(err, &f) || f.Cause != c.want {
 			t.Errorf("%s: %+v", name, f)
@@ -217,7 +217,7 @@ func TestAnInterruptionEndsTheWaitWithItsCause(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(ctx)
 			defer cancel(nil)
 			time.AfterFunc(1500*time.Millisecond, func() { cancel(interrupted) })
-			return newGate(alive, p).Check(ctx, v42, Hold, silent)
+			return newGate(alive, p).Check(ctx, v42, Hold, nil)
 		})
 		if !errors.Is(err, interrupted) || took != 1500*time.Millisecond {
 			t.Errorf("%s: %v after %v", name, err, took)
@@ -236,7 +236,7 @@ func TestStrictEndsWithTheFirstBadAnswer(t *testing.T) {
 		{"not", refused, "nothing listens", 0},
 		{"not any more", until(time.Second, good, refused), "nothing listens", time.Second},
 	} {
-		took, err := in(t, func(ctx context.Context) error { return newGate(alive, c.probe).Check(ctx, v42, Hold|Strict, silent) })
+		took, err := in(t, func(ctx context.Context) error { return newGate(alive, c.probe).Check(ctx, v42, Hold|Strict, nil) })
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) || took != c.took {
 			t.Errorf("%s: %v after %v", c.name, err, took)
 		}
@@ -247,7 +247,7 @@ func TestStrictWithoutHoldIsOneProbe(t *testing.T) {
 	for name, p := range map[string]prober{"": good, "nothing listens": refused} {
 		probes := 0
 		_, err := in(t, func(ctx context.Context) error {
-			return newGate(alive, func(ctx context.Context, at time.Duration) Answer { probes++; return p(ctx, at) }).Check(ctx, v42, Strict, silent)
+			return newGate(alive, func(ctx context.Context, at time.Duration) Answer { probes++; return p(ctx, at) }).Check(ctx, v42, Strict, nil)
 		})
 		if probes != 1 || (err == nil) != (name == "") {
 			t.Errorf("%d probes, %v", probes, err)
@@ -317,7 +317,7 @@ func TestTheProxyIsTestedAndAskedThrough(t *testing.T) {
 				if reloaded {
 					mode = Hold
 				}
-				_, err = g.Check(ctx, "v42", mode, nil, silent)
+				_, err = g.Check(ctx, "v42", mode, nil, nil)
 				return err
 			})
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
@@ -332,14 +332,14 @@ func TestTheProxyIsTestedAndAskedThrough(t *testing.T) {
 
 func TestStrictThroughTheProxyIsOneProbe(t *testing.T) {
 	took, err := in(t, func(ctx context.Context) error {
-		_, err := throughGate(nil, prober(refused)).Check(ctx, "v42", Strict, nil, silent)
+		_, err := throughGate(nil, prober(refused)).Check(ctx, "v42", Strict, nil, nil)
 		return err
 	})
 	if err == nil || took != 0 {
 		t.Errorf("%v after %v", err, took)
 	}
 	if _, err := in(t, func(ctx context.Context) error {
-		_, err := throughGate(nil, nil).Check(ctx, "v42", Strict, nil, silent)
+		_, err := throughGate(nil, nil).Check(ctx, "v42", Strict, nil, nil)
 		return err
 	}); err != nil {
 		t.Errorf("no proxy: %v", err)
@@ -364,7 +364,7 @@ func TestALateAnswerIsRemembered(t *testing.T) {
 				}
 				return Answer{Status: 200, Took: c.takes}
 			})
-			return g.Check(ctx, v42, Hold, silent)
+			return g.Check(ctx, v42, Hold, nil)
 		})
 		var f *Finding
 		if !errors.As(err, &f) || f.Answer == nil || (f.Answer.Late != nil) != c.late || asked.Load() != 1 || f.Answer.Busy != 1 {
@@ -385,7 +385,7 @@ func TestTheEndOfTheMainProcessIsNoticedAtOnce(t *testing.T) {
 			}
 			return ended
 		}
-		return g.Check(ctx, v42, Hold, silent)
+		return g.Check(ctx, v42, Hold, nil)
 	})
 	if err == nil || took < noticed || took > noticed+5*time.Millisecond {
 		t.Errorf("after %v: %v", took, err)
@@ -401,7 +401,7 @@ func TestTheEndOfTheMainProcessIsNotTheVerdict(t *testing.T) {
 			close(ended)
 			return ended
 		}
-		return g.Check(ctx, v42, Hold, silent)
+		return g.Check(ctx, v42, Hold, nil)
 	})
 	if err != nil || took != 2*time.Second {
 		t.Errorf("after %v: %v", took, err)
@@ -446,7 +446,7 @@ func TestAServerThatClosesItsSocketIsNotWaitedFor(t *testing.T) {
 			if name == "it crashes, which says more" {
 				state = crashed(1600 * time.Millisecond)
 			}
-			took, err := in(t, func(ctx context.Context) error { return newGate(state, c.probe).Check(ctx, v42, Hold, silent) })
+			took, err := in(t, func(ctx context.Context) error { return newGate(state, c.probe).Check(ctx, v42, Hold, nil) })
 			if took != c.took {
 				t.Errorf("after %v, want %v: %v", took, c.took, err)
 			}
@@ -477,7 +477,7 @@ func TestAReleaseThatRefusesIsNotWaitedFor(t *testing.T) {
 			took, err := in(t, func(ctx context.Context) error {
 				g := newGate(alive, c.probe)
 				g.GiveUp = 5 * time.Second
-				return g.Check(ctx, v42, Hold, silent)
+				return g.Check(ctx, v42, Hold, nil)
 			})
 			if off := took - c.took; off < 0 || off > 100*time.Millisecond {
 				t.Errorf("after %v, want %v", took, c.took)

@@ -66,8 +66,8 @@ func TestWhatAGoodAnswerThroughTheProxyProves(t *testing.T) {
 			g := throughGate(nil, prober(func(context.Context, time.Duration) Answer { return Answer{Status: 200, Body: "ok v42"} }))
 			g.Routes, g.Want.Body = c.routes, c.body
 			for what, ask := range map[string]func() (Reach, error){
-				"Once":   func() (Reach, error) { return g.Check(t.Context(), "v42", Once, nil, silent) },
-				"Strict": func() (Reach, error) { return g.Check(t.Context(), "v42", Strict, nil, silent) },
+				"Once":   func() (Reach, error) { return g.Check(t.Context(), "v42", Once, nil, nil) },
+				"Strict": func() (Reach, error) { return g.Check(t.Context(), "v42", Strict, nil, nil) },
 			} {
 				r, err := ask()
 				if r.Detail != c.detail || (len(r.Risks) == 0) != (c.risk == "") || (err == nil) != (c.wrong == "") {

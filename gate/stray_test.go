@@ -113,7 +113,7 @@ func TestHealthWaitsUntilOnlyTheUnitListens(t *testing.T) {
 					}
 					return mine
 				}
-				return g.Check(ctx, v42, Hold, silent)
+				return g.Check(ctx, v42, Hold, nil)
 			})
 			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("Check() = %v, want …%s…", err, c.says)
@@ -137,7 +137,7 @@ func TestTwoLooksAreNotOneMoment(t *testing.T) {
 			}
 			return []Holder{{At: ":8000", PID: 7}}
 		}
-		return g.Check(ctx, v42, Hold, silent)
+		return g.Check(ctx, v42, Hold, nil)
 	})
 	if err != nil || took != 2*time.Second {
 		t.Errorf("after %v: %v", took, err)
@@ -159,11 +159,11 @@ func TestACrashAfterTheHealthIsOne(t *testing.T) {
 	}{"it does": {again, "g.service crashed"}, "it goes on": {alive, ""}} {
 		_, err := in(t, func(ctx context.Context) error {
 			g := newGate(c.state, good)
-			if err := g.Check(ctx, v42, Hold, silent); err != nil {
+			if err := g.Check(ctx, v42, Hold, nil); err != nil {
 				t.Errorf("%s: Check() = %v", name, err)
 			}
 			pause(ctx, 2*time.Second)
-			_, through := throughGate(nil, prober(good)).Check(ctx, "v42", Hold, func(ctx context.Context) *Finding { return g.Watch(ctx, v42) }, silent)
+			_, through := throughGate(nil, prober(good)).Check(ctx, "v42", Hold, func(ctx context.Context) *Finding { return g.Watch(ctx, v42) }, nil)
 			for what, err := range map[string]error{"Still": g.Still(ctx, v42), "through the proxy": through} {
 				if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 					t.Errorf("%s: %s: %v, want …%s…", name, what, err, c.says)
@@ -194,15 +194,15 @@ func TestAUnitThatFlapsIsNotHealthy(t *testing.T) {
 		want     bool
 	}{{3, true, false}, {3, false, true}, {0, true, true}} {
 		for what, ask := range map[string]func(context.Context, *HealthCheck) error{
-			"Strict":      func(ctx context.Context, g *HealthCheck) error { return g.Check(ctx, live, Strict, silent) },
-			"Hold|Strict": func(ctx context.Context, g *HealthCheck) error { return g.Check(ctx, live, Hold|Strict, silent) },
+			"Strict":      func(ctx context.Context, g *HealthCheck) error { return g.Check(ctx, live, Strict, nil) },
+			"Hold|Strict": func(ctx context.Context, g *HealthCheck) error { return g.Check(ctx, live, Hold|Strict, nil) },
 			"Look": func(ctx context.Context, g *HealthCheck) error {
 				if _, _, f := g.Look(ctx, live); f != nil {
 					return f
 				}
 				return nil
 			},
-			"": func(ctx context.Context, g *HealthCheck) error { return g.Check(ctx, v42, Hold, silent) },
+			"": func(ctx context.Context, g *HealthCheck) error { return g.Check(ctx, v42, Hold, nil) },
 		} {
 			_, err := in(t, func(ctx context.Context) error {
 				g := newGate(restarted(c.restarts), good)

@@ -148,7 +148,7 @@ func TestWorkersThatFailForEverEndTheWait(t *testing.T) {
 				state, log := slot(c.life, c.until)
 				g := newGate(state, c.probe)
 				g.Failures = log(time.Now())
-				return g.Check(ctx, v42, Hold, silent)
+				return g.Check(ctx, v42, Hold, nil)
 			})
 			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) || took > c.within {
 				t.Errorf("Check() = %v after %v, want …%s… within %v", err, took, c.says, c.within)

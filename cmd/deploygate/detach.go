@@ -46,7 +46,7 @@ func (s *session) goOn(ctx context.Context, h *host.Host, request deploy.Request
 		fmt.Fprintf(s.err, "deploygate: %s\n", gate.OneLine(err.Error()))
 	}
 	// The restart ends what is left here in the unit, by a signal. Whoever else wants to stop the deploy has to name it.
-	fmt.Fprintf(s.err, "deploygate: it isn't waited for any more: see deploygate status; to stop it: systemctl stop %s\n", name)
+	fmt.Fprintf(s.err, "deploygate: no longer waiting for it: see deploygate status; to stop it: systemctl stop %s\n", name)
 	return 128 + int(syscall.SIGTERM), true, nil
 }
 

@@ -28,7 +28,7 @@ func (c *commands) recover() *cli.Command {
 		Flags: []cli.Flag{
 			lockWait,
 			&cli.BoolFlag{Name: "all", Usage: "of every app in " + config.Dir},
-			&cli.BoolFlag{Name: "boot", Usage: "only put the links of all apps right, before the apps are started"},
+			&cli.BoolFlag{Name: "boot", Usage: "only correct the live links of all apps, before the apps are started"},
 		},
 		Action: func(ctx *cli.Context) error {
 			wait := ctx.Duration("lock-wait")

@@ -26,9 +26,9 @@ func (c *commands) release() *cli.Command {
 		Flags: []cli.Flag{
 			lockWait,
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"},
-			&cli.BoolFlag{Name: "require-way-back", Usage: "refuse a release whose migrations the live code can't live with"},
+			&cli.BoolFlag{Name: "require-way-back", Usage: "refuse a release after whose migrations the live code can't run"},
 			&cli.BoolFlag{Name: "rehearse", Usage: "boot it beside the live release first, and refuse it if it isn't healthy there"},
-			&cli.BoolFlag{Name: "no-rehearse", Usage: "don't, whatever the configuration says"},
+			&cli.BoolFlag{Name: "no-rehearse", Usage: "don't rehearse, whatever the configuration says"},
 		},
 		Action: func(ctx *cli.Context) error {
 			s, err := c.begin(ctx, 1)

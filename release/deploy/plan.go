@@ -119,7 +119,7 @@ func (d *Deployer) Plan(ctx context.Context, r Request) (Plan, []*gate.Finding) 
 	}
 	if history.Bad(p.Target) && !p.Live() {
 		p.Risks = append(p.Risks, gate.NewFinding(gate.LayerRelease, gate.Unknown, fmt.Sprintf("%s failed its last gate", p.Target)).
-			Advise("what of: deploygate history"))
+			Advise("why: deploygate history"))
 	}
 	if found && ready && d.rehearses(p) {
 		refused.add(gate.LayerService, d.Rehearsal.Possible(ctx, p.Target))

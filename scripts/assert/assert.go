@@ -2,6 +2,7 @@
 package assert
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -33,5 +34,18 @@ func Harmless(t testing.TB, what, text string) {
 	t.Helper()
 	if strings.ContainsAny(text, "\x1b\x00\r\u202e") {
 		t.Errorf("%s: %q", what, text)
+	}
+}
+
+// UpToDate compares a generated file with what it should say, or writes it.
+func UpToDate(t testing.TB, file, want string, update bool) {
+	t.Helper()
+	if update {
+		OK(t, os.WriteFile(file, []byte(want), 0o644))
+	}
+	text, err := os.ReadFile(file)
+	OK(t, err)
+	if string(text) != want {
+		t.Errorf("%s is not up to date: go test ./cmd/deploygate ./cmd/deploygate/internal/config -update", file)
 	}
 }

@@ -272,7 +272,7 @@ func TestStartedByTheAppItself(t *testing.T) {
 			h.wentOn("v3", "gunicorn.service", "released")
 			h.live("v3")
 			progress, err := h.ReadFile("/srv/app/shared/v3.err")
-			if err != nil || !strings.Contains(progress, "it isn't waited for any more: see deploygate status") {
+			if err != nil || !strings.Contains(progress, "no longer waiting for it: see deploygate status") {
 				h.t.Errorf("%s (%v)", progress, err)
 			}
 		})

@@ -224,3 +224,16 @@ func (d *document) unknownBelow(key string) bool {
 	}
 	return false
 }
+
+// setting is a key that read takes, with what it may be and its default.
+type setting struct {
+	key, kind string
+	fallback  any
+}
+
+// list notes what a key may be, where that is what is asked for.
+func (d *document) list(key, kind string, fallback any) {
+	if d.lists {
+		d.settings = append(d.settings, setting{key, kind, fallback})
+	}
+}

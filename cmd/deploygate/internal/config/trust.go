@@ -99,7 +99,7 @@ func onlyRoots(path string) error {
 		info, err := untrusted.Lstat(at)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && shared != "":
-			return fmt.Errorf("anybody can make %s: make it as root, or name another", at)
+			return fmt.Errorf("anyone can create %s: create it as root, or name another", at)
 		case errors.Is(err, fs.ErrNotExist):
 			return nil
 		case err != nil:

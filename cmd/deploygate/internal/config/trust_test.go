@@ -37,7 +37,7 @@ func TestWhatOthersCanChangeIsNotUsed(t *testing.T) {
 		}, "", "chown -h root DIR"},
 		"a shared one itself": {func(dir string) error { return os.Chmod(dir, 0o777|fs.ModeSticky) }, ".", "chmod o-w DIR"},
 		"missing":             {func(string) error { return nil }, "etc/gone/x", ""},
-		"missing in a shared": {func(dir string) error { return os.Chmod(dir, 0o777|fs.ModeSticky) }, "gone/x", "anybody can make DIR/gone"},
+		"missing in a shared": {func(dir string) error { return os.Chmod(dir, 0o777|fs.ModeSticky) }, "gone/x", "anyone can create DIR/gone"},
 		"a link to a stranger's": {func(dir string) error {
 			return errors.Join(os.Chown(dir+"/etc/app.toml", stranger, 0), os.Symlink("etc/app.toml", dir+"/link"))
 		}, "link", "chown -h root DIR/etc/app.toml"},

@@ -20,7 +20,7 @@ var (
 // ValidApp returns what is wrong with the name of an app.
 func ValidApp(name string) error {
 	if !appName.MatchString(name) {
-		return fmt.Errorf("%q is no name for an app; use letters, digits, '.', '_' and '-'", name)
+		return fmt.Errorf("%q is not a name for an app; use letters, digits, '.', '_' and '-'", name)
 	}
 	return nil
 }
@@ -28,7 +28,7 @@ func ValidApp(name string) error {
 // ValidUnit returns what is wrong with the name of the app's unit.
 func ValidUnit(name string) error {
 	if !unitName.MatchString(name) {
-		return fmt.Errorf("%q is no name of a service; it ends in .service", name)
+		return fmt.Errorf("%q is not the name of a service; it ends in .service", name)
 	}
 	return nil
 }
@@ -38,17 +38,17 @@ func validPath(p string) error {
 		return fmt.Errorf("%q does not start with /", p)
 	}
 	if strings.ContainsAny(p, " #") || control.MatchString(p) {
-		return fmt.Errorf("%q is no path of a URL", p)
+		return fmt.Errorf("%q is not the path of a URL", p)
 	}
 	if _, err := url.ParseRequestURI(p); err != nil {
-		return fmt.Errorf("%q is no path of a URL", p)
+		return fmt.Errorf("%q is not the path of a URL", p)
 	}
 	return nil
 }
 
 func validHost(host string) error {
 	if host == "" || strings.ContainsAny(host, " /@") || control.MatchString(host) {
-		return fmt.Errorf("%q is no name of a host", host)
+		return fmt.Errorf("%q is not the name of a host", host)
 	}
 	return nil
 }
@@ -68,7 +68,7 @@ func validHeaders(headers map[string]string) error {
 	for name, value := range headers {
 		switch {
 		case !headerName.MatchString(name):
-			return fmt.Errorf("%q is no name of a header", name)
+			return fmt.Errorf("%q is not the name of a header", name)
 		case strings.EqualFold(name, "host"):
 			return errors.New("the Host header is health.host")
 		case control.MatchString(value):

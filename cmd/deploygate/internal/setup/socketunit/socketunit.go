@@ -120,7 +120,7 @@ func (f *Facts) refuse() error {
 		return fmt.Errorf("%q has a character in it that would need quoting in a unit; bind another address", f.Listen)
 	case !path.IsAbs(f.Listen):
 		if _, err := netip.ParseAddrPort(f.Listen); err != nil {
-			return fmt.Errorf("%s is no IP address with a port: a socket unit looks no name up; bind an address", f.Listen)
+			return fmt.Errorf("%s is not an IP address with a port: a socket unit doesn't resolve names; bind an address", f.Listen)
 		}
 		return nil
 	}
@@ -375,7 +375,7 @@ func ListenStream(bind string) (string, error) {
 	ip, err := netip.ParseAddr(host)
 	n, portErr := strconv.ParseUint(port, 10, 16)
 	if err != nil || portErr != nil || n == 0 {
-		return "", errors.New("bind " + strconv.Quote(bind) + " is no IP address with a port: a socket unit looks no name up; bind an address")
+		return "", errors.New("bind " + strconv.Quote(bind) + " is not an IP address with a port: a socket unit doesn't resolve names; bind an address")
 	}
 	return netip.AddrPortFrom(ip, uint16(n)).String(), nil
 }

@@ -248,7 +248,7 @@ func TestWhatASocketUnitWouldBreakIsRefused(t *testing.T) {
 		{"a space in the path", site(func(f *Facts) { f.Listen = "/run/my shop/shop.sock" }), "would need quoting"},
 		{"a specifier in the path", site(func(f *Facts) { f.Listen = "/run/%i/shop.sock" }), "would need quoting"},
 		{"a second line in the path", site(func(f *Facts) { f.Listen = "/run/shop.sock\nExecStartPre=/bin/evil" }), "would need quoting"},
-		{"a name for an address", site(tcp("db.example:8000")), "looks no name up"},
+		{"a name for an address", site(tcp("db.example:8000")), "resolve names"},
 		{"in a release", site(func(f *Facts) { f.Listen = "/srv/shop/releases/v1/shop.sock" }), "in a release"},
 		{"a root of its own", site(func(f *Facts) { f.Service.OwnRoot = true }), "root directory of its own"},
 		{"rm before", site(func(f *Facts) { f.Service.Around = [][]string{argv("/bin/rm -f /run/shop/shop.sock")} }), "take it out: /bin/rm -f /run/shop/shop.sock"},
