@@ -83,8 +83,11 @@ func onEachSuite(t *testing.T, site testbed.Site, scenario func(h *host)) {
 	onSuites(t, testbed.Suites, site, scenario)
 }
 
+// onSuites runs a scenario on a fresh host of each of some suites. Its gunicorn has one worker unless the scenario wants several:
+// their boot is most of what a scenario costs.
 func onSuites(t *testing.T, suites []string, site testbed.Site, scenario func(h *host)) {
 	t.Helper()
+	site.Workers = max(site.Workers, 1)
 	if testing.Short() {
 		t.Skip("it boots machines")
 	}
@@ -150,19 +153,20 @@ stable = "600ms"
 `, strings.Join(top, "\n"), h.site.Root, h.site.Unit, h.site.Host(), h.site.Port, h.site.Host(), onThisMachine(text)), 0o644))
 }
 
-var deadline = regexp.MustCompile(`deadline = "(\d+)s"`)
+var seconds = regexp.MustCompile(`(deadline|stable) = "(\d+)s"`)
 
-// onThisMachine stretches the deadlines of a configuration by how many processes wait for each of this machine's cores. On a busy
-// one the boot of a healthy release takes that much longer, and would be taken for a hang.
+// onThisMachine stretches the deadlines of a configuration, and what is held for seconds, by how many processes wait for each of
+// this machine's cores. On a busy one the boot of a healthy release takes that much longer, and would be taken for a hang.
 func onThisMachine(text string) string {
 	var load float64
 	average, err := os.ReadFile("/proc/loadavg")
 	if err == nil {
 		_, _ = fmt.Sscan(string(average), &load)
 	}
-	return deadline.ReplaceAllStringFunc(text, func(found string) string {
-		seconds, _ := strconv.Atoi(deadline.FindStringSubmatch(found)[1])
-		return fmt.Sprintf("deadline = \"%ds\"", int(math.Ceil(float64(seconds)*max(1, load/float64(runtime.NumCPU())))))
+	return seconds.ReplaceAllStringFunc(text, func(found string) string {
+		m := seconds.FindStringSubmatch(found)
+		n, _ := strconv.Atoi(m[2])
+		return fmt.Sprintf("%s = \"%ds\"", m[1], int(math.Ceil(float64(n)*max(1, load/float64(runtime.NumCPU())))))
 	})
 }
 
@@ -291,11 +295,11 @@ func (h *host) linked(version string) {
 func (h *host) running(version string) {
 	h.t.Helper()
 	var cwds []string
-	h.eventually(func() bool { // one worker answers before the other is there
+	h.eventually(func() bool { // one worker may answer before another is there
 		var err error
 		cwds, err = h.Cwds(h.t.Context(), h.site)
 		h.must(err)
-		return len(cwds) > 2
+		return len(cwds) > h.site.Workers
 	})
 	if slices.ContainsFunc(cwds, func(dir string) bool { return dir != h.site.ReleaseDir(version) }) {
 		h.t.Errorf("the processes run in %q, want %s", cwds, h.site.ReleaseDir(version))
