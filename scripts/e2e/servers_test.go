@@ -29,7 +29,7 @@ application = get_asgi_application()
 func TestBeliefInUvicornsWorkers(t *testing.T) {
 	onSuites(t, testbed.Suites[1:], testbed.DefaultSite(), func(h *host) {
 		h.asgi()
-		h.configure(`bind = "unix:/run/gunicorn/gunicorn.sock"`)
+		h.configure("bind = \"unix:/run/gunicorn/gunicorn.sock\"\ndeadline = \"30s\"")
 		h.reconfigure(`stable = "600ms"`, `stable = "3s"`) // the other one's boot takes longer than that
 		h.add("v1", asgiModule(""))
 		h.released("v1")
