@@ -83,11 +83,8 @@ func onEachSuite(t *testing.T, site testbed.Site, scenario func(h *host)) {
 	onSuites(t, testbed.Suites, site, scenario)
 }
 
-// onSuites runs a scenario on a fresh host of each of some suites. Its gunicorn has one worker unless the scenario wants several:
-// their boot is most of what a scenario costs.
 func onSuites(t *testing.T, suites []string, site testbed.Site, scenario func(h *host)) {
 	t.Helper()
-	site.Workers = max(site.Workers, 1)
 	if testing.Short() {
 		t.Skip("it boots machines")
 	}
@@ -155,9 +152,11 @@ stable = "600ms"
 
 var seconds = regexp.MustCompile(`(deadline|stable) = "(\d+)s"`)
 
-// onThisMachine stretches the deadlines of a configuration, and what is held for seconds, by how many processes wait for each of
-// this machine's cores. On a busy one the boot of a healthy release takes that much longer, and would be taken for a hang.
+// onThisMachine stretches the deadlines of a configuration, and what is held for seconds, where more processes wait for each of
+// this machine's cores than the scenarios bring themselves. The boot of a healthy release takes that much longer then, and would be
+// taken for a hang.
 func onThisMachine(text string) string {
+	const usual = 4 // processes for each core
 	var load float64
 	average, err := os.ReadFile("/proc/loadavg")
 	if err == nil {
@@ -166,7 +165,7 @@ func onThisMachine(text string) string {
 	return seconds.ReplaceAllStringFunc(text, func(found string) string {
 		m := seconds.FindStringSubmatch(found)
 		n, _ := strconv.Atoi(m[2])
-		return fmt.Sprintf("%s = \"%ds\"", m[1], int(math.Ceil(float64(n)*max(1, load/float64(runtime.NumCPU())))))
+		return fmt.Sprintf("%s = \"%ds\"", m[1], int(math.Ceil(float64(n)*max(1, load/usual/float64(runtime.NumCPU())))))
 	})
 }
 
@@ -299,7 +298,7 @@ func (h *host) running(version string) {
 		var err error
 		cwds, err = h.Cwds(h.t.Context(), h.site)
 		h.must(err)
-		return len(cwds) > h.site.Workers
+		return len(cwds) > 2
 	})
 	if slices.ContainsFunc(cwds, func(dir string) bool { return dir != h.site.ReleaseDir(version) }) {
 		h.t.Errorf("the processes run in %q, want %s", cwds, h.site.ReleaseDir(version))

@@ -217,7 +217,7 @@ ReadWritePaths=/srv/media
 StandardOutput=append:/var/log/shop/app.log
 ExecStartPre=/opt/shop/prepare
 ExecStart=
-ExecStart=/opt/shop/gunicorn --workers 1 --bind unix:/run/gunicorn/gunicorn.sock project.wsgi:application`)
+ExecStart=/opt/shop/gunicorn --workers 2 --bind unix:/run/gunicorn/gunicorn.sock project.wsgi:application`)
 		h.sh("mkdir -p /var/log/shop; systemctl restart gunicorn.service")
 		h.booted()
 		h.risk("v1")
@@ -294,7 +294,7 @@ EnvironmentFile=/srv/app/current/.env
 Environment=DJANGO_SETTINGS_MODULE=project.settings PYTHONPATH=/srv/app/current/lib
 ReadWritePaths=/srv/app/current/data
 ExecStart=
-ExecStart=/srv/app/current/venv/bin/gunicorn -c deploy/gunicorn.py --workers 1 --bind unix:/run/gunicorn/gunicorn.sock project.wsgi:application`)
+ExecStart=/srv/app/current/venv/bin/gunicorn -c deploy/gunicorn.py --workers 2 --bind unix:/run/gunicorn/gunicorn.sock project.wsgi:application`)
 		server("location / {", `location /static/ { alias /srv/app/current/static/; }
 	location /media/ { alias /srv/app/current/media/; }
 	location /private/ { auth_basic x; auth_basic_user_file /srv/app/current/htpasswd; }
@@ -473,7 +473,7 @@ required = true
 func TestWhereTheAppRuns(t *testing.T) {
 	onAHost(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("bind = \"unix:/run/gunicorn/gunicorn.sock\"\n")
-		const bind = "--workers 1 --bind unix:/run/gunicorn/gunicorn.sock project.wsgi:application"
+		const bind = "--workers 2 --bind unix:/run/gunicorn/gunicorn.sock project.wsgi:application"
 		starts := func(text string) {
 			h.t.Helper()
 			h.dropIn("[Service]\nWorkingDirectory=/\nExecStart=\nExecStart=" + text)

@@ -29,8 +29,6 @@ type Site struct {
 	// Socket puts a systemd socket unit in front of a unix Bind, so that
 	// connections wait while gunicorn restarts.
 	Socket bool
-	// Workers is how many gunicorn has; 0 are 2.
-	Workers int
 	// Args are further arguments for gunicorn, such as "--threads 4".
 	Args string
 	// BehindTLS makes nginx pass on the client's X-Forwarded-Proto, as behind
@@ -111,7 +109,7 @@ RuntimeDirectory={{.}}
 WorkingDirectory={{.Root}}/current
 EnvironmentFile=/etc/{{.Name}}.env
 Environment=PYTHONDONTWRITEBYTECODE=1
-ExecStart=/usr/bin/gunicorn --workers {{or .Workers 2}}{{with .Args}} {{.}}{{end}} --bind {{.Bind}} project.wsgi:application
+ExecStart=/usr/bin/gunicorn --workers 2{{with .Args}} {{.}}{{end}} --bind {{.Bind}} project.wsgi:application
 ExecReload=/bin/kill -s HUP $MAINPID
 Restart=always
 RestartSec=100ms
