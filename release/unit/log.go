@@ -25,6 +25,8 @@ const (
 	maxEntry = 256 << 10
 	// logLimit bounds how long reading may take.
 	logLimit = 5 * time.Second
+	// syncLimit bounds how long journald may take to write what it was told: on a busy disk that must not leave no time to read.
+	syncLimit = 3 * time.Second
 )
 
 // LogQuery says which part of the journal is wanted.
@@ -75,14 +77,16 @@ func KernelLog(ctx context.Context, q LogQuery) ([]gate.LogLine, error) {
 }
 
 func journal(ctx context.Context, q LogQuery, match ...string) (lines []gate.LogLine, whole bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, logLimit)
-	defer cancel()
-	// What a process wrote just before it died may not be in the files yet. Only root may ask for that.
 	journalctl := program.Find("journalctl")
 	if journalctl == "" {
 		return nil, true, errors.New("cannot read the journal: journalctl is not installed")
 	}
-	_ = program.Run(ctx, program.Command(ctx, journalctl, "--sync"))
+	// What a process wrote just before it died may not be in the files yet. Only root may ask for that.
+	written, stop := context.WithTimeout(ctx, syncLimit)
+	_ = program.Run(written, program.Command(written, journalctl, "--sync"))
+	stop()
+	ctx, cancel := context.WithTimeout(ctx, logLimit)
+	defer cancel()
 	var complaint bytes.Buffer
 	cmd := program.Command(ctx, journalctl, append(q.args(), match...)...)
 	cmd.Stderr = &complaint
