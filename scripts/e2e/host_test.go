@@ -150,22 +150,19 @@ stable = "600ms"
 `, strings.Join(top, "\n"), h.site.Root, h.site.Unit, h.site.Host(), h.site.Port, h.site.Host(), onThisMachine(text)), 0o644))
 }
 
-var seconds = regexp.MustCompile(`(deadline|stable) = "(\d+)s"`)
+var deadline = regexp.MustCompile(`deadline = "(\d+)s"`)
 
-// onThisMachine stretches the deadlines of a configuration, and what is held for seconds, where more processes wait for each of
-// this machine's cores than the scenarios bring themselves. The boot of a healthy release takes that much longer then, and would be
-// taken for a hang.
+// onThisMachine stretches the deadlines of a configuration by how many processes wait for each of this machine's cores. On a busy
+// one the boot of a healthy release takes that much longer, and would be taken for a hang.
 func onThisMachine(text string) string {
-	const usual = 4 // processes for each core
 	var load float64
 	average, err := os.ReadFile("/proc/loadavg")
 	if err == nil {
 		_, _ = fmt.Sscan(string(average), &load)
 	}
-	return seconds.ReplaceAllStringFunc(text, func(found string) string {
-		m := seconds.FindStringSubmatch(found)
-		n, _ := strconv.Atoi(m[2])
-		return fmt.Sprintf("%s = \"%ds\"", m[1], int(math.Ceil(float64(n)*max(1, load/usual/float64(runtime.NumCPU())))))
+	return deadline.ReplaceAllStringFunc(text, func(found string) string {
+		seconds, _ := strconv.Atoi(deadline.FindStringSubmatch(found)[1])
+		return fmt.Sprintf("deadline = \"%ds\"", int(math.Ceil(float64(seconds)*max(1, load/float64(runtime.NumCPU())))))
 	})
 }
 

@@ -29,8 +29,8 @@ application = get_asgi_application()
 func TestBeliefInUvicornsWorkers(t *testing.T) {
 	onSuites(t, testbed.Suites[1:], testbed.DefaultSite(), func(h *host) {
 		h.asgi()
-		h.configure("bind = \"unix:/run/gunicorn/gunicorn.sock\"\ndeadline = \"30s\"")
-		h.reconfigure(`stable = "600ms"`, `stable = "3s"`) // the other one's boot takes longer than that
+		h.configure("bind = \"unix:/run/gunicorn/gunicorn.sock\"\ndeadline = \"60s\"")
+		h.reconfigure(`stable = "600ms"`, `stable = "6s"`) // the other one's boot takes longer than that
 		h.add("v1", asgiModule(""))
 		h.released("v1")
 		h.add("v2", asgiModule(`import fcntl
