@@ -42,7 +42,7 @@ func (d *Deployer) planSchema(ctx context.Context, p *Plan, h journal.History, o
 	h = h.With(release.Activation{Version: p.Target, Forward: p.Command == Release})
 	not := []release.Version{p.Target}
 	if p.Command == Rollback && !p.Healthy {
-		not = append(not, p.Previous) // it is what is being fled from
+		not = append(not, p.Previous) // it is not healthy, and is being left
 	}
 	p.candidatesGiven = func(applied map[string]bool) []rollback.Target {
 		schemas.Applied = applied

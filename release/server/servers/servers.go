@@ -20,6 +20,9 @@ func Of(c server.Command) server.Server {
 	return gunicorn.Server
 }
 
+// Parse reads a command as the server does that it runs.
+func Parse(c server.Command) server.Line { return Of(c).Parse(c) }
+
 // Failures returns the processes that have failed by the words of any server; see server.Failures.
 func Failures(log []gate.LogLine) []gate.LogLine {
 	words := []server.Words{server.Python, uvicorn.Words}

@@ -111,7 +111,7 @@ func (s *appService) reloads() bool { return s.config.Service.Action == config.A
 func serverOf(d unit.Description) server.Server { return servers.Of(server.CommandOf(d)) }
 
 // lineOf is what the unit's command tells its server.
-func lineOf(d unit.Description) server.Line { return serverOf(d).Parse(server.CommandOf(d)) }
+func lineOf(d unit.Description) server.Line { return servers.Parse(server.CommandOf(d)) }
 
 // Bind returns where the app listens as its unit says, in gunicorn's syntax. Its .socket unit beats everything else
 // (sd_listen_fds(3)). Where ok is false, why says what keeps it from being known.

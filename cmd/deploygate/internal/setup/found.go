@@ -233,7 +233,7 @@ func (f *found) findUnit(ctx context.Context, manager *unit.Manager, name string
 		if err != nil {
 			return d, err
 		}
-		if d.LoadState == "loaded" && servers.Of(server.CommandOf(d)).Parse(server.CommandOf(d)).Known() {
+		if d.LoadState == "loaded" && servers.Parse(server.CommandOf(d)).Known() {
 			running = append(running, d)
 		}
 	}
@@ -258,7 +258,7 @@ var currentLink = regexp.MustCompile(`(/[^\s:=,;'"]*?[^\s:=,;'"/])/current(?:[/\
 // rootOf is the directory that holds the link that a unit goes through.
 func rootOf(d unit.Description) (root, at string) {
 	type place struct{ text, at string }
-	places := []place{{d.WorkingDirectory, "WorkingDirectory="}, {servers.Of(server.CommandOf(d)).Parse(server.CommandOf(d)).Dir(), "--chdir"}}
+	places := []place{{d.WorkingDirectory, "WorkingDirectory="}, {servers.Parse(server.CommandOf(d)).Dir(), "--chdir"}}
 	for _, word := range append([]string{d.Program}, d.ExecStart...) {
 		places = append(places, place{word, "ExecStart="})
 	}
