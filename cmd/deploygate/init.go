@@ -26,7 +26,7 @@ func (c *commands) init() *cli.Command {
 		Name:  "init",
 		Usage: "write a configuration from what this host's unit and nginx say, or a socket unit in front of the app",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "unit", Usage: "the app's `UNIT` (default: gunicorn.service, or the only one that runs gunicorn)"},
+			&cli.StringFlag{Name: "unit", Usage: "the app's `UNIT` (default: gunicorn.service, or the only one that runs an application server)"},
 			&cli.BoolFlag{Name: "socket-activation", Usage: "write a socket unit instead, with which no request is lost while the app restarts, and print the " +
 				"steps to it and back"},
 			&cli.BoolFlag{Name: "print", Aliases: []string{"dry-run"}, Usage: "print what would be written, and write nothing"},

@@ -33,8 +33,10 @@ type Server interface {
 type Line interface {
 	// Known reports whether the command names the server, itself or as a module.
 	Known() bool
-	// Bind returns where it listens, in gunicorn's syntax. Where ok is false, why says what keeps it from being known.
-	Bind() (bind, why string, ok bool)
+	// Bind returns where it listens.
+	Bind() Bind
+	// Inherits reports whether it takes the socket of a .socket unit.
+	Inherits() bool
 	// Dir returns the directory in which it works.
 	Dir() string
 	// PIDFile returns the file for the main process's id, as it is written; "" if there is none.
@@ -44,6 +46,16 @@ type Line interface {
 	// Timeout returns how long a worker may take for a request; 0 where that isn't known.
 	Timeout() time.Duration
 }
+
+// Bind is where a command has its server listen.
+type Bind struct {
+	Addr    string // in gunicorn's syntax; "" where it isn't known
+	Default bool   // neither the command nor its environment says so: the server listens there by default
+	Why     string // it isn't known
+}
+
+// NotSaid is a Bind that isn't known, with why.
+func NotSaid(format string, args ...any) Bind { return Bind{Why: fmt.Sprintf(format, args...)} }
 
 // Names is what a unit's command names, as far as its arguments are the server's and understood. Its paths are absolute; those
 // that a variable which is not known is part of are left out.
@@ -70,7 +82,7 @@ type Command struct {
 	// lines"). Args[0] is the program's path.
 	Args        []string
 	Dir         string   // WorkingDirectory=; "" is the root directory, which it isn't for a user's manager
-	Environment []string // Environment=, NAME=value
+	Environment []string // NAME=value: Environment=, and where its files are read too, EnvironmentFile= after it
 }
 
 // CommandOf returns what a unit runs.

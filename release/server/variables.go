@@ -50,3 +50,35 @@ func (v Variables) Expand(raw string) (Word, error) {
 		return Unknown
 	})}, nil
 }
+
+// Variables are what the unit's environment assigns. Of a name that is assigned twice the later one counts.
+func (c Command) Variables() Variables {
+	v := Variables{}
+	for _, assignment := range c.Environment {
+		name, value, _ := strings.Cut(assignment, "=")
+		v[name] = value
+	}
+	return v
+}
+
+// Words expands words as far as their variables are known; what isn't stands in them as it is written.
+func (v Variables) Words(raw []string) (words []Word) {
+	for _, r := range raw {
+		w, err := v.Expand(r)
+		value := v[strings.TrimPrefix(r, "$")]
+		switch {
+		case err == nil && w.Known():
+			words = append(words, w)
+		case err != nil && !strings.ContainsAny(value, `"'\`): // systemd makes words of it
+			for word := range strings.FieldsSeq(value) {
+				words = append(words, Word{Raw: Escape(word), Text: word})
+			}
+		default:
+			words = append(words, Word{Raw: r, Text: r})
+		}
+	}
+	return words
+}
+
+// Plain reports whether nothing in a text is left for a variable, or for a shell to replace.
+func Plain(text string) bool { return !strings.ContainsAny(text, "$`") }

@@ -54,7 +54,7 @@ func TestFailures(t *testing.T) {
 		{"systemd's own words", by("Traceback (most recent call last):", 1), nil},
 	} {
 		var got []int
-		for _, l := range server.Failures(c.log, server.Python, gunicorn.Server.Words(), uvicorn.Words) {
+		for _, l := range server.Failures(c.log, server.Python, gunicorn.Server.Words(), uvicorn.Server.Words()) {
 			got = append(got, l.PID)
 		}
 		if !slices.Equal(got, c.want) {

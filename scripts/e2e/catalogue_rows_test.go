@@ -291,7 +291,7 @@ var catalogue = []failure{
 	{layer: "service", cause: "exec_missing", await: inStart, variant: "a moved venv", produce: all(
 		script("mkdir -p /srv/app/venv/bin && echo '#!/srv/old/venv/bin/python3' > /srv/app/venv/bin/gunicorn && chmod 755 /srv/app/venv/bin/gunicorn"),
 		unit("ExecStart=\nExecStart=/srv/app/venv/bin/gunicorn --bind unix:/run/gunicorn/gunicorn.sock project.wsgi:application"))},
-	{layer: "service", cause: "exec_missing", await: inStart, variant: "and it isn't known where it listens", produce: unit("ExecStart=\nExecStart=/srv/app/venv/bin/gunicorn project.wsgi:application")},
+	{layer: "service", cause: "exec_missing", await: inStart, variant: "and it isn't known where it listens", produce: unit("ExecStart=\nExecStart=/srv/app/venv/bin/gunicorn -c /etc/shop.py project.wsgi:application")},
 	{layer: "service", cause: "working_directory_missing", await: inStart, variant: "a link to nowhere", produce: all(script("ln -sfn releases/v0 /srv/app/current"), (*host).restart)},
 	{layer: "service", cause: "working_directory_missing", await: inStart, variant: "no rights", produce: all(script("chmod 700 /srv/app/releases/v1"), (*host).restart)},
 	{layer: "service", cause: "env_file_missing", await: inStart, produce: all(script("rm /etc/app.env"), (*host).restart)},

@@ -173,7 +173,6 @@ func TestInitSocketRefused(t *testing.T) {
 			{"in the background", "Type=forking\n" + start + "--daemon project.wsgi", "Type=forking"},
 			{"a symlink", "RuntimeDirectory=gunicorn:gunicorn-link", "RuntimeDirectory= with a symlink"},
 			{"in the release", "ExecStart=\nExecStart=/usr/bin/gunicorn --bind unix:/srv/app/current/gunicorn.sock project.wsgi", "which the next one replaces"},
-			{"no bind", "ExecStart=\nExecStart=/usr/bin/gunicorn -c /etc/gunicorn.py project.wsgi", "set health.bind to it"},
 		} {
 			h.override("[Service]\n" + c.unit + "\n")
 			h.sh("systemctl reset-failed gunicorn.service")
@@ -188,11 +187,18 @@ func TestInitSocketRefused(t *testing.T) {
 			}
 			h.nothing("/etc/systemd/system/gunicorn.socket")
 		}
-		// What isn't known is taken from the configuration.
-		h.configure("bind = \"127.0.0.1:8001\"")
+		// What the unit doesn't say its processes show, and while there are none it is taken from the configuration.
+		h.override("[Service]\nExecStart=\nExecStart=/usr/bin/gunicorn -c /etc/gunicorn.py project.wsgi\n")
+		h.restart()
 		h.eventually(func() bool {
-			return h.Exec(h.t.Context(), "curl", "--silent", "http://127.0.0.1:8001/health/").Err == nil
+			r := h.Exec(h.t.Context(), program, "init", "--socket-activation", "--print")
+			return r.Code == 0 && strings.Contains(r.Stdout, "ListenStream=127.0.0.1:8001\n")
 		})
+		h.sh("systemctl stop gunicorn.service")
+		if r := h.run("init", "--socket-activation"); r.Code != 1 || !strings.Contains(r.Stderr, "set health.bind to it") {
+			h.t.Errorf("exit %d, %q", r.Code, r.Stderr)
+		}
+		h.configure("bind = \"127.0.0.1:8001\"")
 		if r := h.run("init", "--socket-activation", "--print"); r.Code != 0 || !strings.Contains(r.Stdout, "ListenStream=127.0.0.1:8001\n") {
 			h.t.Errorf("exit %d, %q", r.Code, r.Stdout)
 		}
@@ -316,7 +322,7 @@ func TestInit(t *testing.T) {
 root = "/srv/shop" # WorkingDirectory= of shop.service goes through /srv/shop/current
 
 [service]
-unit = "shop.service" # the only service whose ExecStart= names gunicorn
+unit = "shop.service" # the only service whose ExecStart= names an application server
 
 [health]
 # bind = "unix:/run/shop/shop.sock" # not needed: it is read from shop.service at each deploy
@@ -353,14 +359,14 @@ url = "http://127.0.0.1:8080/health/" # where the server at /etc/nginx/sites-ena
 		h.sh("systemctl restart shop.service")
 		h.eventually(func() bool {
 			r := h.run("init", "--print")
-			return strings.Contains(r.Stdout, "\nbind = \"unix:/run/shop/shop.sock\" # where process ") && strings.Contains(r.Stdout, "\nhost = \"shop.example\"")
+			return strings.Contains(r.Stdout, "\nbind = \"unix:/run/shop/shop.sock\" # where the processes of shop.service listen") && strings.Contains(r.Stdout, "\nhost = \"shop.example\"")
 		})
 		h.sh("systemctl stop shop.service")
-		if r := h.run("init", "--print"); r.Code != 0 || !strings.Contains(r.Stderr, "health.bind has to be set: it isn't known where shop.service listens: its bind is in /etc/gunicorn.py") {
+		if r := h.run("init", "--print"); r.Code != 0 || !strings.Contains(r.Stderr, "health.bind has to be set: it isn't known where shop.service listens: its bind may be in /etc/gunicorn.py") {
 			h.t.Errorf("exit %d, %q", r.Code, r.Stderr)
 		}
 		h.sh("cp /etc/systemd/system/shop.service /etc/systemd/system/blog.service; systemctl daemon-reload")
-		if r := h.run("init", "--app", "blog"); r.Code != 2 || !strings.Contains(r.Stderr, "there are several services that run gunicorn (blog.service, shop.service)") {
+		if r := h.run("init", "--app", "blog"); r.Code != 2 || !strings.Contains(r.Stderr, "there are several services that run an application server (blog.service, shop.service)") {
 			h.t.Errorf("exit %d, %q", r.Code, r.Stderr)
 		}
 		h.sh("sed -i 's,/current$,,' /etc/systemd/system/blog.service; systemctl daemon-reload")

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"deploygate/scripts/testbed"
@@ -24,12 +26,69 @@ application = get_asgi_application()
 `)
 }
 
+// Where an app listens is known from its unit's text or from its processes, however it is started, and nothing has to be
+// configured for it.
+func TestWhereTheAppListens(t *testing.T) {
+	site := testbed.DefaultSite()
+	site.Bind = "127.0.0.1:8000"
+	const gunicorn = "/usr/bin/gunicorn -w 2 project.wsgi:application"
+	started := func(command string) string { return "[Service]\nExecStart=\nExecStart=" + command }
+	simple := func(command string) string { return "[Service]\nType=simple\nExecStart=\nExecStart=" + command }
+	onAHost(t, site, func(h *host) {
+		h.configure("deadline = \"20s\"\ngive_up = \"1s\"", "keep = 30")
+		h.must(h.WriteFile("/etc/listen.env", "LISTEN=127.0.0.1:8000\n", 0o640))
+		h.must(h.WriteFile("/etc/args.env", "GUNICORN_CMD_ARGS='--bind 127.0.0.1:8000'\n", 0o640))
+		h.must(h.WriteFile("/etc/listen.py", "import os\nbind = os.environ.get('LISTEN', '127.0.0.1:' + str(7999 + 1))\n", 0o644))
+		h.must(h.WriteFile("/usr/local/bin/gunicorn_start", "#!/bin/bash\n. /etc/listen.env\n/usr/bin/gunicorn -w 2 --bind=$LISTEN project.wsgi:application\n", 0o755))
+		h.sh("chgrp www-data /etc/listen.env")
+		h.add("v0", asgiModule(""))
+		for i, c := range []struct{ name, unit string }{
+			{"the default", started(gunicorn)},
+			{"in its configuration file", started("/usr/bin/gunicorn -c /etc/listen.py -w 2 project.wsgi:application")},
+			{"in a variable", started("/usr/bin/gunicorn -b ${LISTEN} -w 2 project.wsgi:application") + "\nEnvironmentFile=/etc/listen.env"},
+			{"in GUNICORN_CMD_ARGS", started(gunicorn) + "\nEnvironmentFile=/etc/args.env"},
+			{"in a shell's words", started("/bin/bash -c 'source /etc/listen.env && exec /usr/bin/gunicorn -w 2 --bind $LISTEN project.wsgi:application'")},
+			{"in a script that stays", started("/usr/local/bin/gunicorn_start") + "\nNotifyAccess=all"},
+			{"in a variable of several words", started("/usr/bin/gunicorn $OPTIONS project.wsgi:application") + "\nEnvironment=\"OPTIONS=-w 2 --bind 127.0.0.1:8000\""},
+			{"behind env", started("/usr/bin/env PORT=8000 " + gunicorn)},
+			{"uvicorn's default", simple("/usr/bin/uvicorn --workers 2 project.asgi:application")},
+			{"uvicorn's port", simple("/usr/bin/python3 -m uvicorn --workers 2 --port ${PORT} project.asgi:application") + "\nEnvironment=PORT=8000"},
+		} {
+			h.dropIn(c.unit)
+			h.must(h.GoLive(h.t.Context(), h.site, "v0"))
+			h.eventually(func() bool { return h.reports("check").Code == 0 })
+			good, bad := fmt.Sprintf("good%d", i), fmt.Sprintf("bad%d", i)
+			h.add(good, asgiModule(""))
+			h.released(good)
+			h.add(bad, testbed.ImportError(), asgiModule("import payments"))
+			v := h.deploy("release", bad)
+			if v.Outcome != "rolled_back" && v.Outcome != "refused" || v.Failure == nil || v.Failure.Cause != "import_error" {
+				h.t.Errorf("%s: %s, %+v", c.name, v.Outcome, v.Failure)
+			}
+			h.live(good)
+		}
+		// Two places: it could be either.
+		h.must(h.WriteFile("/etc/listen.py", "bind = ['127.0.0.1:8000', '127.0.0.1:8001']\n", 0o644))
+		h.dropIn(started("/usr/bin/gunicorn -c /etc/listen.py -w 2 project.wsgi:application"))
+		h.must(h.GoLive(h.t.Context(), h.site, "v0"))
+		h.eventually(func() bool {
+			r := h.reports("check")
+			return r.Code == 7 && len(r.Findings) == 1 && strings.Contains(r.Findings[0].Summary, "its processes listen on 127.0.0.1:8000 and 127.0.0.1:8001")
+		})
+		v := h.deploy("release", "good0")
+		h.expect(v, "unknown", 7)
+		h.live("v0")
+		h.reconfigure(`stable = "600ms"`, "stable = \"600ms\"\nbind = \"127.0.0.1:8000\"")
+		h.released("good0")
+	})
+}
+
 // One of uvicorn's children dies each time it is started while the other answers: not healthy. (uvicorn before 0.30, as
 // Debian 12 has it, doesn't replace them.)
 func TestBeliefInUvicornsWorkers(t *testing.T) {
 	onSuites(t, testbed.Suites[1:], testbed.DefaultSite(), func(h *host) {
 		h.asgi()
-		h.configure("bind = \"unix:/run/gunicorn/gunicorn.sock\"\ndeadline = \"60s\"")
+		h.configure("deadline = \"60s\"")
 		h.reconfigure(`stable = "600ms"`, `stable = "6s"`) // the other one's boot takes longer than that
 		h.add("v1", asgiModule(""))
 		h.released("v1")

@@ -130,7 +130,7 @@ func cutScheme(config string) (scheme, rest string) {
 
 // sortVariable sorts the value of GUNICORN_CMD_ARGS.
 func sortVariable(value string) ([]argument, error) {
-	texts, ok := split(value)
+	texts, ok := server.Split(value)
 	if !ok {
 		return nil, server.Unsure("its %s has a quote that nothing closes", cmdArgs)
 	}
@@ -159,7 +159,7 @@ func (w *work) changeVariable(args []argument) error {
 	}
 	for i, assignment := range w.environment {
 		if was, found := strings.CutPrefix(assignment, cmdArgs+"="); found {
-			if before, _ := split(was); !slices.Equal(before, words) {
+			if before, _ := server.Split(was); !slices.Equal(before, words) {
 				w.environment[i] = cmdArgs + "=" + quoted(words)
 			}
 		}
@@ -183,45 +183,9 @@ func (w *work) leaveVariable(args []argument) error {
 	return nil
 }
 
-// split splits words as Python's shlex.split does.
-func split(text string) (words []string, ok bool) {
-	var one strings.Builder
-	quote, inWord, escaped := byte(0), false, false
-	for i := range len(text) {
-		switch b := text[i]; {
-		case escaped:
-			// Between double quotes, a backslash is one unless a quote or another one follows.
-			if quote != 0 && b != quote && b != '\\' {
-				one.WriteByte('\\')
-			}
-			one.WriteByte(b)
-			escaped = false
-		case b == '\\' && quote != '\'':
-			escaped, inWord = true, true
-		case quote != 0 && b == quote:
-			quote = 0
-		case quote != 0:
-			one.WriteByte(b)
-		case b == '"' || b == '\'':
-			quote, inWord = b, true
-		case strings.IndexByte(" \t\r\n", b) < 0:
-			one.WriteByte(b)
-			inWord = true
-		case inWord:
-			words = append(words, one.String())
-			one.Reset()
-			inWord = false
-		}
-	}
-	if inWord {
-		words = append(words, one.String())
-	}
-	return words, quote == 0 && !escaped
-}
-
 var plain = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
 
-// quoted is what split splits into words again.
+// quoted is what server.Split splits into words again.
 func quoted(words []string) string {
 	all := make([]string, len(words))
 	for i, one := range words {

@@ -18,27 +18,26 @@ import (
 type Line struct {
 	known         bool   // it names gunicorn, itself or as a module
 	dir           string // the working directory
+	variables     server.Variables
 	variable, own []argument
 }
 
-// Parse reads a command. Words that hold variables are taken as they stand.
+// Parse reads a command. Words that hold variables which are not known are taken as they stand.
 func Parse(c server.Command) Line {
-	l := Line{dir: c.Dir}
-	name := slices.IndexFunc(c.Args, func(arg string) bool { return strings.HasPrefix(filepath.Base(arg), "gunicorn") })
-	if l.known = name >= 0; !l.known {
+	l := Line{dir: c.Dir, variables: c.Variables()}
+	var own []string
+	if own, l.known = server.Own(c.Args, named); !l.known {
 		return l
 	}
-	var words []server.Word
-	for _, raw := range c.Args[name+1:] {
-		words = append(words, server.Word{Raw: raw, Text: raw})
-	}
-	l.own, _ = sorted(words, "its ExecStart") // what was understood until there counts
-	for _, assignment := range c.Environment {
-		if value, is := strings.CutPrefix(assignment, cmdArgs+"="); is {
-			l.variable, _ = sortVariable(value)
-		}
-	}
+	// What was understood until an error counts.
+	l.own, _ = sorted(l.variables.Words(own), "its ExecStart")
+	l.variable, _ = sortVariable(l.variables[cmdArgs])
 	return l
+}
+
+// named reports whether a program, or a module of Python, is gunicorn.
+func named(program string) bool {
+	return gunicornName.MatchString(program) || program == "gunicorn.app.wsgiapp"
 }
 
 // Known implements server.Line.
@@ -112,24 +111,46 @@ func (l Line) Dir() string {
 	return l.dir
 }
 
-// Bind returns where gunicorn listens, in its own syntax: its first bind. One in a configuration file or behind a variable is
-// not known: ok is false, and why says what was in the way.
-func (l Line) Bind() (bind, why string, ok bool) {
-	binds := l.Binds()
-	switch {
-	case !l.known:
-		return "", "its ExecStart does not name gunicorn", false
-	case len(binds) > 0:
-		bind = strings.TrimSpace(strings.Split(binds[0], ",")[0])
-		if strings.Contains(bind, "$") {
-			return "", "its --bind " + bind + " is a variable", false
-		}
-		if file, isUnix := strings.CutPrefix(bind, "unix:"); isUnix && !strings.HasPrefix(file, "/") && l.dir != "" {
-			bind = "unix:" + filepath.Join(l.Dir(), file)
-		}
-		return bind, "", true
-	case l.Option("--config") != "":
-		return "", "its bind is in " + l.Option("--config"), false
+// Bind implements server.Line: a bind on the command line beats GUNICORN_CMD_ARGS, that the configuration file, and that
+// the default (config.py, Bind).
+func (l Line) Bind() server.Bind {
+	args := l.own
+	if len(valuesOf(args, "--bind")) == 0 {
+		args = l.variable
 	}
-	return "", "its ExecStart has no --bind", false
+	for _, a := range args {
+		if a.is("--bind") {
+			return l.bound(a.value)
+		}
+	}
+	file := filepath.Join(l.dir, "gunicorn.conf.py")
+	if given := l.Option("--config"); given != "" {
+		file = given
+	} else if _, err := untrusted.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		file = ""
+	}
+	switch port := l.variables["PORT"]; {
+	case !l.known:
+		return server.NotSaid("its ExecStart names no server whose options are known")
+	case file != "":
+		return server.NotSaid("its bind may be in %s", file)
+	case port != "":
+		return server.Bind{Addr: "0.0.0.0:" + port, Default: true}
+	}
+	return server.At("", "")
 }
+
+// bound is the first bind of an option's value.
+func (l Line) bound(value server.Word) server.Bind {
+	bind := strings.TrimSpace(strings.Split(value.Text, ",")[0])
+	if !server.Plain(bind) {
+		return server.Unset("--bind", value)
+	}
+	if file, isUnix := strings.CutPrefix(bind, "unix:"); isUnix && !strings.HasPrefix(file, "/") && l.dir != "" {
+		bind = "unix:" + filepath.Join(l.Dir(), file)
+	}
+	return server.Bind{Addr: bind}
+}
+
+// Inherits implements server.Line: gunicorn takes what systemd listens on instead of every bind.
+func (Line) Inherits() bool { return true }

@@ -1,12 +1,15 @@
 package gunicorn
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"deploygate/release/server"
+	"deploygate/scripts/assert"
 )
 
 func argv(line string) []string { return strings.Fields(line) }
@@ -30,14 +33,18 @@ func TestBindIsWhereGunicornListens(t *testing.T) {
 		{"environment", server.Command{
 			Args: argv("gunicorn shop.wsgi"), Environment: []string{"A=1", "GUNICORN_CMD_ARGS=--workers 2 --bind h:1"},
 		}, "h:1"},
+		{"behind a variable that is known", server.Command{
+			Args: argv("gunicorn --bind unix:${SOCKET} shop.wsgi"), Environment: []string{"SOCKET=/run/a.sock", "SOCKET=/run/b.sock"},
+		}, "unix:/run/b.sock"},
+		{"in a variable of several words", server.Command{
+			Args: argv("gunicorn $OPTIONS shop.wsgi"), Environment: []string{"OPTIONS=-w 3 --bind  h:3"},
+		}, "h:3"},
 		{"the command line beats the environment", server.Command{
 			Args: argv("gunicorn --bind h:2 shop.wsgi"), Environment: []string{"GUNICORN_CMD_ARGS=--bind=h:1"},
 		}, "h:2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if bind, why, ok := Parse(c.d).Bind(); bind != c.want || !ok {
-				t.Errorf("Bind() = %q, %q, %v; want %q", bind, why, ok, c.want)
-			}
+			assert.Equal(t, "Bind", Parse(c.d).Bind(), server.Bind{Addr: c.want})
 		})
 	}
 }
@@ -47,18 +54,37 @@ func TestBindSaysWhatIsInTheWay(t *testing.T) {
 		name, want string
 		d          server.Command
 	}{
-		{"no gunicorn", "does not name gunicorn", server.Command{Args: argv("/usr/bin/uwsgi --bind h:1")}},
-		{"nothing", "does not name gunicorn", server.Command{}},
-		{"no bind", "no --bind", server.Command{Args: argv("gunicorn shop.wsgi")}},
-		{"in a file", "its bind is in /etc/g.py", server.Command{Args: argv("gunicorn -c /etc/g.py shop.wsgi")}},
-		{"behind a variable", "is a variable", server.Command{Args: argv("gunicorn --bind ${BIND} shop.wsgi")}},
-		{"part of it behind a variable", "is a variable", server.Command{Args: argv("gunicorn --bind=127.0.0.1:$PORT shop.wsgi")}},
+		{"no gunicorn", "names no server", server.Command{Args: argv("/usr/bin/uwsgi --bind h:1")}},
+		{"nothing", "names no server", server.Command{}},
+		{"in a file", "its bind may be in /etc/g.py", server.Command{Args: argv("gunicorn -c /etc/g.py shop.wsgi")}},
+		{"behind a variable", "has a variable", server.Command{Args: argv("gunicorn --bind ${BIND} shop.wsgi")}},
+		{"part of it behind a variable", "has a variable", server.Command{Args: argv("gunicorn --bind=127.0.0.1:$PORT shop.wsgi")}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if bind, why, ok := Parse(c.d).Bind(); ok || bind != "" || !strings.Contains(why, c.want) {
-				t.Errorf("Bind() = %q, %q, %v; want …%s…", bind, why, ok, c.want)
+			if b := Parse(c.d).Bind(); b.Addr != "" || !strings.Contains(b.Why, c.want) {
+				t.Errorf("%+v; want …%s…", b, c.want)
 			}
 		})
+	}
+}
+
+func TestBindByDefault(t *testing.T) {
+	dir := t.TempDir()
+	assert.OK(t, os.WriteFile(filepath.Join(dir, "gunicorn.conf.py"), nil, 0o600))
+	for _, c := range []struct {
+		name string
+		d    server.Command
+		want string // "": it isn't known
+	}{
+		{"gunicorn's own", server.Command{Args: argv("gunicorn shop.wsgi")}, "127.0.0.1:8000"},
+		{"the environment's port", server.Command{Args: argv("gunicorn shop.wsgi"), Environment: []string{"PORT=5000"}}, "0.0.0.0:5000"},
+		{"a configuration file that is given", server.Command{Args: argv("gunicorn -c /etc/g.py shop.wsgi")}, ""},
+		{"one that is read by default", server.Command{Args: argv("gunicorn shop.wsgi"), Dir: dir}, ""},
+		{"another program", server.Command{Args: argv("/usr/bin/uwsgi")}, ""},
+	} {
+		b := Parse(c.d).Bind()
+		assert.Equal(t, c.name, b, server.Bind{Addr: c.want, Default: c.want != "", Why: b.Why})
+		assert.Equal(t, c.name+": why it isn't known", b.Why != "", c.want == "")
 	}
 }
 

@@ -50,7 +50,7 @@ func (w *work) ownWords(args []string) error {
 	case gunicornName.MatchString(filepath.Base(args[0])):
 		w.words = args[1:]
 		return nil
-	case pythonName.MatchString(filepath.Base(args[0])):
+	case server.PythonName.MatchString(filepath.Base(args[0])):
 		return w.interpreter(args[1:])
 	}
 	return server.Unsure("its ExecStart runs %s, not gunicorn itself", filepath.Base(args[0]))

@@ -16,10 +16,7 @@ import (
 // maxLine is more than Linux reads of a script's first line (BINPRM_BUF_SIZE), in bytes.
 const maxLine = 1 << 10
 
-var (
-	gunicornName = regexp.MustCompile(`^gunicorn(-?\d+(\.\d+)*)?$`)
-	pythonName   = regexp.MustCompile(`^(python|pypy)(\d+(\.\d+)*)?$`)
-)
+var gunicornName = regexp.MustCompile(`^gunicorn(-?\d+(\.\d+)*)?$`)
 
 // program finds where gunicorn's own arguments begin.
 func (w *work) program(args []string) error {
@@ -32,7 +29,7 @@ func (w *work) program(args []string) error {
 	case gunicornName.MatchString(filepath.Base(program)):
 		w.words = args[1:]
 		return w.script(w.link.Path(program))
-	case pythonName.MatchString(filepath.Base(program)):
+	case server.PythonName.MatchString(filepath.Base(program)):
 		w.run = []string{w.link.Path(program)}
 		if err := w.notLive("its program", program, filepath.Dir(w.run[0])); err != nil {
 			return err
@@ -63,9 +60,9 @@ func (w *work) script(file string) error {
 	switch {
 	case !found:
 		return server.Unsure("%s is not a script, so that what it does is not known", file)
-	case filepath.Base(python) == "env" && pythonName.MatchString(rest):
+	case filepath.Base(python) == "env" && server.PythonName.MatchString(rest):
 		return nil // $PATH finds it, which is pointed at the candidate
-	case !pythonName.MatchString(filepath.Base(python)):
+	case !server.PythonName.MatchString(filepath.Base(python)):
 		return server.Unsure("%s is a script for %s, not gunicorn itself", file, filepath.Base(python))
 	}
 	pointed := w.link.Path(python)

@@ -171,9 +171,9 @@ func TestSplitIsPythons(t *testing.T) {
 		"", " ", "a", " a  b\tc\nd\re ", "'a b'c", `"a b"'c'`, `a\ b`, `"a\b\"c\\d\$"`, `'a\b'`, "''", `a ""`, "'", `"`, `a\`, `"a\`, "a#b #c", "é\u00a0ü", `'"'"'`,
 	} {
 		out, err := exec.CommandContext(t.Context(), python.Find(), "-c", "import json, shlex, sys; print(json.dumps(shlex.split(sys.argv[1])))", text).Output()
-		got, ok := split(text)
+		got, ok := server.Split(text)
 		if (err == nil) != ok {
-			t.Errorf("split(%q) = %v, Python: %v", text, ok, err)
+			t.Errorf("server.Split(%q) = %v, Python: %v", text, ok, err)
 			continue
 		}
 		var want []string
@@ -182,9 +182,9 @@ func TestSplitIsPythons(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !slices.Equal(got, want) {
-				t.Errorf("split(%q) = %q, Python: %q", text, got, want)
+				t.Errorf("server.Split(%q) = %q, Python: %q", text, got, want)
 			}
-			if again, ok := split(quoted(got)); !ok || !slices.Equal(again, got) {
+			if again, ok := server.Split(quoted(got)); !ok || !slices.Equal(again, got) {
 				t.Errorf("quoted(%q) is %q, which is split into %q", got, quoted(got), again)
 			}
 		}

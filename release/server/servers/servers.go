@@ -4,11 +4,13 @@ package servers
 import (
 	"deploygate/gate"
 	"deploygate/release/server"
+	"deploygate/release/server/daphne"
 	"deploygate/release/server/gunicorn"
+	"deploygate/release/server/hypercorn"
 	"deploygate/release/server/uvicorn"
 )
 
-var all = []server.Server{gunicorn.Server}
+var all = []server.Server{gunicorn.Server, uvicorn.Server, hypercorn.Server, daphne.Server}
 
 // Of returns the server that a command runs. Of one that isn't known gunicorn is returned, which says what it misses in it.
 func Of(c server.Command) server.Server {
@@ -25,7 +27,7 @@ func Parse(c server.Command) server.Line { return Of(c).Parse(c) }
 
 // Failures returns the processes that have failed by the words of any server; see server.Failures.
 func Failures(log []gate.LogLine) []gate.LogLine {
-	words := []server.Words{server.Python, uvicorn.Words}
+	words := []server.Words{server.Python}
 	for _, s := range all {
 		words = append(words, s.Words())
 	}

@@ -1,4 +1,4 @@
-// Package uvicorn knows uvicorn: what it logs of its own processes.
+// Package uvicorn knows uvicorn: what its command says, and what it logs of its own processes.
 package uvicorn
 
 import (
@@ -7,10 +7,51 @@ import (
 	"deploygate/release/server"
 )
 
-// Words are uvicorn's (uvicorn/supervisors/multiprocess.py, uvicorn/server.py), with those of the processes that it starts by
+// Server is uvicorn as one of the application servers.
+var Server server.Server = kind{server.Basic{Program: "uvicorn"}}
+
+type kind struct{ server.Basic }
+
+func (kind) Parse(c server.Command) server.Line { return line{server.Find(c, "uvicorn")} }
+
+func (kind) Words() server.Words { return words }
+
+// words are uvicorn's (uvicorn/supervisors/multiprocess.py, uvicorn/server.py), with those of the processes that it starts by
 // multiprocessing.
-var Words = server.Words{
+var words = server.Words{
 	Died:   []*regexp.Regexp{regexp.MustCompile(`Child process \[(\d+)\] died`)},
 	Done:   regexp.MustCompile(`(?i)request limit`),
 	Raised: regexp.MustCompile(`^(?:(?:ERROR: +)?Error loading ASGI app|Process (?:Spawn|Fork)Process-\d+:)`),
 }
+
+type line struct{ server.BasicLine }
+
+// option is one of uvicorn's: on the command line, else in the environment (click's auto_envvar_prefix, uvicorn/main.py).
+func (l line) option(name, variable string) server.Word {
+	if w, ok := l.Last(name); ok {
+		return w
+	}
+	return server.Word{Raw: "$" + variable, Text: l.Variables[variable]}
+}
+
+// Bind implements server.Line (uvicorn/config.py, bind_socket, and server.py: --fd beats --uds, and that --host and --port).
+func (l line) Bind() server.Bind {
+	uds := l.option("--uds", "UVICORN_UDS")
+	host, port := l.option("--host", "UVICORN_HOST"), l.option("--port", "UVICORN_PORT")
+	switch {
+	case l.Inherits():
+		return server.NotSaid("its --fd names a socket that it is given")
+	case !server.Plain(uds.Text):
+		return server.Unset("--uds", uds)
+	case uds.Text != "":
+		return l.Path(uds.Text)
+	case !server.Plain(host.Text):
+		return server.Unset("--host", host)
+	case !server.Plain(port.Text):
+		return server.Unset("--port", port)
+	}
+	return server.At(host.Text, port.Text)
+}
+
+// Inherits implements server.Line: it doesn't look at LISTEN_FDS.
+func (l line) Inherits() bool { return l.option("--fd", "UVICORN_FD").Text != "" }

@@ -46,7 +46,7 @@ type Config struct {
 		RestartTimeout time.Duration // 0: as long as the unit itself allows
 	}
 	Health struct {
-		Bind     string // "" is read from the unit
+		Bind     string // "": the unit or its processes tell
 		Path     string
 		Host     string
 		Headers  map[string]string

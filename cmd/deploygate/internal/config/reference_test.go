@@ -75,7 +75,7 @@ var purposes = map[string]string{
 	"service.restart_timeout": "How long a restart may take. \"\" is what the unit itself allows for stopping and starting, with the units that stop and " +
 		"start with it.",
 
-	"health.bind":     "Where the app listens, as gunicorn writes it: \"unix:/run/gunicorn/gunicorn.sock\" or \"127.0.0.1:8000\". \"\" reads it from the unit.",
+	"health.bind":     "Where the app listens, as gunicorn writes it: \"unix:/run/gunicorn/gunicorn.sock\" or \"127.0.0.1:8000\". \"\" takes it from the unit or, where that doesn't say, from where its processes listen.",
 	"health.path":     "The path that answers well when the app is healthy.",
 	"health.host":     "The Host header. Django's ALLOWED_HOSTS decides which are answered.",
 	"health.headers":  "More headers. X-Forwarded-Proto keeps Django from redirecting to https.",

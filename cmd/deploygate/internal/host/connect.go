@@ -137,11 +137,12 @@ func (h *Host) direct(ctx context.Context, check *gate.HealthCheck, u unit.Unit,
 		if err != nil {
 			return err
 		}
-		var why string
-		var ok bool
-		if bind, why, ok = Bind(d); !ok {
-			return gate.NewFinding(gate.LayerSocket, gate.Unknown, fmt.Sprintf("cannot tell where %s listens: %s", u.Name(), why)).
-				Advise(`set health.bind to what gunicorn binds, like "unix:/run/gunicorn/gunicorn.sock" or "127.0.0.1:8000"`)
+		at := BindOf(d, c.Root)
+		if bind = at.Addr; bind == "" {
+			f := gate.NewFinding(gate.LayerSocket, gate.Unknown, fmt.Sprintf("cannot tell where %s listens: %s", u.Name(), at.Why)).
+				Advise(`set health.bind to it, like "unix:/run/gunicorn/gunicorn.sock" or "127.0.0.1:8000"`)
+			f.Unseen = true // it may well be healthy
+			return f
 		}
 	}
 	via, err := probe.ParseBind(bind)

@@ -13,8 +13,6 @@ import (
 	"deploygate/gate"
 	"deploygate/gate/untrusted"
 	"deploygate/release/deploy"
-	"deploygate/release/server"
-	"deploygate/release/server/servers"
 	"deploygate/release/unit"
 )
 
@@ -106,21 +104,6 @@ func (s *appService) Reload(ctx context.Context, say gate.Progress) error {
 func (s *appService) Reread(ctx context.Context) (bool, error) { return s.unit.Reread(ctx) }
 
 func (s *appService) reloads() bool { return s.config.Service.Action == config.ActionReload }
-
-// serverOf is what the unit runs.
-func serverOf(d unit.Description) server.Server { return servers.Of(server.CommandOf(d)) }
-
-// lineOf is what the unit's command tells its server.
-func lineOf(d unit.Description) server.Line { return servers.Parse(server.CommandOf(d)) }
-
-// Bind returns where the app listens as its unit says, in gunicorn's syntax. Its .socket unit beats everything else
-// (sd_listen_fds(3)). Where ok is false, why says what keeps it from being known.
-func Bind(d unit.Description) (bind, why string, ok bool) {
-	if d.Listen != "" {
-		return d.Listen, "", true
-	}
-	return lineOf(d).Bind()
-}
 
 // inLink reports whether the unit's processes work in what the link named when they started.
 func inLink(d unit.Description, link string) bool { return unit.Through(lineOf(d).Dir(), link) }

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
 	"deploygate/cmd/deploygate/internal/config"
@@ -212,7 +211,7 @@ func Usable(ctx context.Context, manager *unit.Manager, name, root string) (unit
 	return u.Describe(ctx)
 }
 
-// findUnit takes the unit that was named, else the default one, else the only one that runs gunicorn.
+// findUnit takes the unit that was named, else the default one, else the only one that runs an application server.
 func (f *found) findUnit(ctx context.Context, manager *unit.Manager, name string) (unit.Description, error) {
 	f.Unit, f.unitAt = name, "as init was told"
 	if name != "" {
@@ -239,16 +238,17 @@ func (f *found) findUnit(ctx context.Context, manager *unit.Manager, name string
 	}
 	switch len(running) {
 	case 0:
-		return d, errors.New("there is no gunicorn.service, and no other service whose ExecStart= names gunicorn; say which one runs the app with --unit")
+		return d, errors.New("there is no gunicorn.service, and no other service whose ExecStart= names an application server that is known; " +
+			"say which one runs the app with --unit")
 	case 1:
-		f.Unit, f.unitAt = running[0].Name, "the only service whose ExecStart= names gunicorn"
+		f.Unit, f.unitAt = running[0].Name, "the only service whose ExecStart= names an application server"
 		return running[0], nil
 	}
 	var names []string
 	for _, d := range running {
 		names = append(names, d.Name)
 	}
-	return d, inputf("there are several services that run gunicorn (%s); say which with --unit UNIT, and what to call the app "+
+	return d, inputf("there are several services that run an application server (%s); say which with --unit UNIT, and what to call the app "+
 		"with --app NAME", strings.Join(names, ", "))
 }
 
@@ -273,20 +273,22 @@ func rootOf(d unit.Description) (root, at string) {
 	return "", ""
 }
 
-// findBind says where the app listens: as its unit says, which is read again at each deploy, or where its main process
-// does.
+// findBind says where the app listens: as its unit says, which is read again at each deploy, or where its processes do.
 func (f *found) findBind(d unit.Description) {
-	bind, why, ok := host.Bind(d)
-	if ok {
-		if _, err := probe.ParseBind(bind); err == nil {
-			f.bind, f.bindRead, f.bindAt = bind, true, "not needed: it is read from "+d.Name+" at each deploy"
+	at := host.BindOf(d, f.Root)
+	why := at.Why
+	if at.Addr != "" {
+		_, err := probe.ParseBind(at.Addr)
+		switch {
+		case err != nil:
+			why = "its bind " + at.Addr + " is not understood"
+		case at.Seen:
+			f.bind, f.bindAt = at.Addr, fmt.Sprintf("where the processes of %s listen; the unit itself doesn't say it", d.Name)
+			return
+		default:
+			f.bind, f.bindRead, f.bindAt = at.Addr, true, "not needed: it is read from "+d.Name+" at each deploy"
 			return
 		}
-		why = "its bind " + bind + " is not understood"
-	}
-	if at, err := listens(d.MainPID); err == nil && len(at) == 1 {
-		f.bind, f.bindAt = at[0].Bind(), fmt.Sprintf("where process %d of %s listens; the unit doesn't say: %s", d.MainPID, d.Name, why)
-		return
 	}
 	f.bindAt = "an example"
 	f.Open = append(f.Open, fmt.Sprintf("health.bind has to be set: it isn't known where %s listens: %s", d.Name, why))
@@ -297,22 +299,12 @@ func listens(pid int) (at []socket.Listener, err error) {
 	if pid == 0 {
 		return nil, nil
 	}
-	all, err := socket.Listeners("")
-	if err != nil {
-		return nil, err
-	}
-	var inodes []uint64
-	for _, l := range all {
-		inodes = append(inodes, l.Inode)
-	}
-	held, err := socket.Holders(inodes...)
+	own, err := host.Listeners(func(h socket.Holder) bool { return h.PID == pid })
 	if _, unseen := untrusted.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)); unseen == nil {
 		err = nil // others' processes may be closed to this one
 	}
-	for _, l := range all {
-		if slices.ContainsFunc(held[l.Inode], func(h socket.Holder) bool { return h.PID == pid }) {
-			at = append(at, l)
-		}
+	for _, l := range own {
+		at = append(at, l.Listener)
 	}
 	return at, err
 }

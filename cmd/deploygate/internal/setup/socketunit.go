@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,11 +47,10 @@ func WriteSocketUnit(ctx context.Context, manager *unit.Manager, d unit.Descript
 
 // SocketUnit collects what a socket unit for the service has to be like.
 func SocketUnit(c *config.Config, d unit.Description) (socketunit.Pair, error) {
-	bind, why, known := host.Bind(d)
-	if !known {
-		if bind = c.Health.Bind; bind == "" {
-			return socketunit.Pair{}, fmt.Errorf("it isn't known where %s listens: %s; set health.bind to it", d.Name, why)
-		}
+	at := host.BindOf(d, c.Root)
+	bind := cmp.Or(at.Addr, c.Health.Bind)
+	if bind == "" {
+		return socketunit.Pair{}, fmt.Errorf("it isn't known where %s listens: %s; set health.bind to it", d.Name, at.Why)
 	}
 	f := socketunit.Facts{
 		Service: d, Scope: c.Service.Manager, Gunicorn: gunicorn.Parse(server.CommandOf(d)).Known() || isGunicorn(d.MainPID),
@@ -170,6 +169,6 @@ func isGunicorn(pid int) bool {
 	if err != nil {
 		return false
 	}
-	argv := strings.Split(string(text), "\x00")
-	return slices.ContainsFunc(argv, func(arg string) bool { return strings.HasPrefix(filepath.Base(arg), "gunicorn") })
+	title := strings.HasPrefix(string(text), "gunicorn: ")
+	return title || gunicorn.Parse(server.Command{Args: strings.Split(string(text), "\x00")}).Known()
 }

@@ -1,0 +1,44 @@
+// Package daphne knows daphne: what its command says.
+package daphne
+
+import "deploygate/release/server"
+
+// Server is daphne as one of the application servers.
+var Server server.Server = kind{server.Basic{Program: "daphne"}}
+
+type kind struct{ server.Basic }
+
+func (kind) Parse(c server.Command) server.Line { return line{server.Find(c, "daphne")} }
+
+// Words are Python's own: daphne is one process.
+func (kind) Words() server.Words { return server.Words{} }
+
+type line struct{ server.BasicLine }
+
+// Bind implements server.Line (daphne/cli.py: with -u alone there is no port).
+func (l line) Bind() server.Bind {
+	file, isUnix := l.Last("--unix-socket", "-u")
+	host, _ := l.Last("--bind", "-b")
+	port, _ := l.Last("--port", "-p")
+	switch _, endpoint := l.Last("--endpoint", "-e"); {
+	case endpoint:
+		return server.NotSaid("its --endpoint is Twisted's, which is not read")
+	case l.Inherits():
+		return server.NotSaid("its --fd names a socket that it is given")
+	case isUnix && !server.Plain(file.Text):
+		return server.Unset("--unix-socket", file)
+	case isUnix:
+		return l.Path(file.Text)
+	case !server.Plain(host.Text):
+		return server.Unset("--bind", host)
+	case !server.Plain(port.Text):
+		return server.Unset("--port", port)
+	}
+	return server.At(host.Text, port.Text)
+}
+
+// Inherits implements server.Line: it doesn't look at LISTEN_FDS.
+func (l line) Inherits() bool {
+	_, given := l.Last("--fd")
+	return given
+}
