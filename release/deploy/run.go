@@ -151,13 +151,17 @@ func (r *run) write(rec journal.Record) error {
 // began makes the journal know of the deploy.
 func (r *run) began() error {
 	p := r.plan
-	invocations := map[string]string{}
+	invocations, binds := map[string]string{}, map[string]string{}
 	for _, u := range p.Units {
 		invocations[u.Name] = u.Invocation
+		if u.Bind != "" {
+			binds[u.Name] = u.Bind
+		}
 	}
 	err := r.write(journal.Record{
 		Event: journal.Began, Command: string(p.Command), Requested: p.Target, Previous: p.Previous,
-		User: UserName(), PID: os.Getpid(), Override: p.Override, Program: r.Program, Schema: p.Schema, Invocations: invocations, Healthy: p.Healthy,
+		User: UserName(), PID: os.Getpid(), Override: p.Override, Program: r.Program, Schema: p.Schema, Invocations: invocations, Binds: binds,
+		Healthy:   p.Healthy,
 		Directory: r.directory(p.Target), PreviousDirectory: r.directory(p.Previous),
 	})
 	r.begun = err == nil

@@ -42,4 +42,7 @@ type Unit struct {
 	Invocation string // of this start; "" if it doesn't run
 	Dir        string // where its main process runs, every link resolved
 	Processes  []int
+	// Bind is where it listens, in gunicorn's syntax, if its text doesn't say it: it has to be recorded, since nothing shows it
+	// once the processes are gone.
+	Bind string
 }

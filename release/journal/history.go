@@ -25,6 +25,7 @@ type Deploy struct {
 	Verdict   json.RawMessage
 
 	Invocations map[string]string // of the app's units when it began, by name
+	Binds       map[string]string // where units listened whose text doesn't say it, by name
 	Healthy     bool              // Previous was live and answered as it should when it began
 	Intents     []Change          // what it was about to change, oldest first
 	passed      []release.Version
@@ -154,12 +155,23 @@ func Replay(records []Record) History {
 	return h
 }
 
+// Bind returns where a unit listened, in gunicorn's syntax, when the last deploy that recorded it began; "" if none did.
+func (h History) Bind(unit string) string {
+	for _, d := range slices.Backward(h.deploys) {
+		if bind := d.Binds[unit]; bind != "" {
+			return bind
+		}
+	}
+	return ""
+}
+
 // add takes one more record in. Of a deploy whose beginning isn't known it takes nothing.
 func (h *History) add(r Record) (known bool) {
 	if r.Event == Began {
 		d := &Deploy{
 			ID: r.Deploy, Command: r.Command, Requested: r.Requested, Previous: r.Previous,
-			User: r.User, PID: r.PID, Override: r.Override, Began: r.At, Invocations: r.Invocations, Healthy: r.Healthy,
+			User: r.User, PID: r.PID, Override: r.Override, Began: r.At, Invocations: r.Invocations, Binds: r.Binds,
+			Healthy: r.Healthy,
 		}
 		d.directories = directories(r)
 		h.deploys, h.byID[r.Deploy] = append(h.deploys, d), d

@@ -252,3 +252,15 @@ func TestLoadReplaysAndCountsTornLines(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 }
+
+// Where a unit listened is known from the last deploy that recorded it.
+func TestBind(t *testing.T) {
+	h := Replay([]Record{
+		{Event: Began, Deploy: "1", Requested: "v1", Binds: map[string]string{"a.service": "127.0.0.1:1", "b.service": "127.0.0.1:9"}},
+		{Event: Began, Deploy: "2", Requested: "v2", Binds: map[string]string{"a.service": "127.0.0.1:2"}},
+		{Event: Began, Deploy: "3", Requested: "v3"},
+	})
+	for unit, want := range map[string]string{"a.service": "127.0.0.1:2", "b.service": "127.0.0.1:9", "c.service": ""} {
+		assert.Equal(t, unit, h.Bind(unit), want)
+	}
+}

@@ -69,8 +69,10 @@ type Record struct {
 	Program   string          `json:"program,omitempty"`   // began: the version of deploygate
 	// Invocations are those of the app's units when the deploy began, by name: while one is the same, the unit was not restarted.
 	Invocations map[string]string `json:"invocations,omitempty"` // began
-	Healthy     bool              `json:"healthy,omitempty"`     // began: Previous was live and answered as it should
-	Schema      *release.Schema   `json:"schema,omitempty"`      // began
+	// Binds are where units listened of whose text it isn't known, by name, in gunicorn's syntax: their processes showed it.
+	Binds   map[string]string `json:"binds,omitempty"`   // began
+	Healthy bool              `json:"healthy,omitempty"` // began: Previous was live and answered as it should
+	Schema  *release.Schema   `json:"schema,omitempty"`  // began
 	// Which directories Requested and Previous were then; nil where it was not recorded.
 	Directory         *release.Identity `json:"directory,omitempty"`          // began
 	PreviousDirectory *release.Identity `json:"previous_directory,omitempty"` // began

@@ -14,7 +14,7 @@ var shellName = regexp.MustCompile(`^(ba|da|z|k|a)?sh$`)
 
 // wrapper is a program that runs the rest of its command line.
 type wrapper struct {
-	commands []string // one of them has to come first; nil: none
+	commands []string // one of them has to come first, "" is any word; nil: none
 	valued   []string // its options whose value is the next word
 	module   []string // its options whose value is a module for Python to run
 }
@@ -99,7 +99,7 @@ func (w wrapper) rest(args []string) []string {
 				return nil
 			}
 			commands, args = nil, args[1:]
-		case strings.Contains(arg, "=") && !strings.Contains(arg, "/"), assignment.MatchString(arg): // env's
+		case assignment.MatchString(arg): // env's
 			args = args[1:]
 		default:
 			return args

@@ -67,6 +67,32 @@ func TestWhereTheAppListens(t *testing.T) {
 			}
 			h.live(good)
 		}
+		// While nothing runs, it is where it was when the last deploy began: a broken release can be replaced, and a deploy that
+		// is killed is finished.
+		h.dropIn(started("/usr/bin/gunicorn --preload -c /etc/listen.py -w 2 project.wsgi:application"))
+		h.must(h.GoLive(h.t.Context(), h.site, "good1"))
+		h.eventually(func() bool { return h.reports("check").Code == 0 })
+		h.released("good2")
+		h.add("broken", testbed.ImportError())
+		h.must(h.SetLink(h.site, "broken"))
+		h.restart()
+		h.eventually(func() bool {
+			r := h.reports("check")
+			return r.Code == 1 && r.Findings[0].Cause == "import_error"
+		})
+		h.released("good3")
+		h.add("hang", testbed.HangAtImport())
+		h.sh("systemd-run --quiet --unit=cut " + program + " release hang --app app")
+		h.eventually(func() bool {
+			link, _ := h.Link(h.site)
+			return link == "releases/hang"
+		})
+		h.sh("systemctl kill --signal=KILL cut.service")
+		h.eventually(func() bool {
+			status, header, _, err := h.Get(h.t.Context(), h.site, "/health/")
+			return err == nil && status == 200 && header.Get("X-Release") == "good3"
+		})
+		h.live("good3")
 		// Two places: it could be either.
 		h.must(h.WriteFile("/etc/listen.py", "bind = ['127.0.0.1:8000', '127.0.0.1:8001']\n", 0o644))
 		h.dropIn(started("/usr/bin/gunicorn -c /etc/listen.py -w 2 project.wsgi:application"))

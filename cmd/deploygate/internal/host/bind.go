@@ -19,6 +19,7 @@ import (
 type Bind struct {
 	server.Bind
 	Seen bool // its processes show it; the unit's text doesn't say it
+	Mute bool // it isn't known, and no process of the unit listens anywhere
 }
 
 // BindOf returns where the app listens. Its .socket unit decides (sd_listen_fds(3)), if its server takes that socket; else what
@@ -31,7 +32,7 @@ func BindOf(d unit.Description, root string) Bind {
 	case d.Listen != "" && (l.Inherits() || !l.Known()):
 		return Bind{Bind: server.Bind{Addr: d.Listen}}
 	case said.Addr != "" && !said.Default, d.MainPID == 0:
-		return Bind{Bind: said}
+		return Bind{Bind: said, Mute: said.Addr == ""}
 	}
 	own, err := Listeners(func(h socket.Holder) bool { return h.Unit == d.Name })
 	seen := appListeners(own, d.MainPID)
@@ -61,7 +62,9 @@ func BindOf(d unit.Description, root string) Bind {
 	case said.Addr != "":
 		return Bind{Bind: said}
 	}
-	return because("none of its processes listens")
+	b := because("none of its processes listens")
+	b.Mute = true
+	return b
 }
 
 // Listeners returns the listening sockets that some process holds, in the system's order.

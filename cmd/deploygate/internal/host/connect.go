@@ -23,6 +23,7 @@ import (
 	"deploygate/gate/proxy/nginx"
 	"deploygate/release"
 	"deploygate/release/deploy"
+	"deploygate/release/journal"
 	"deploygate/release/server/servers"
 	"deploygate/release/unit"
 )
@@ -138,6 +139,14 @@ func (h *Host) direct(ctx context.Context, check *gate.HealthCheck, u unit.Unit,
 			return err
 		}
 		at := BindOf(d, c.Root)
+		if at.Mute { // a deploy that was cut off has to be finished, and a broken release to be replaced
+			if history, err := journal.Load(c.StateDir); err == nil {
+				at.Addr, at.Seen = history.Bind(u.Name()), true
+			}
+		}
+		if at.Seen {
+			h.service.bind = at.Addr
+		}
 		if bind = at.Addr; bind == "" {
 			f := gate.NewFinding(gate.LayerSocket, gate.Unknown, fmt.Sprintf("cannot tell where %s listens: %s", u.Name(), at.Why)).
 				Advise(`set health.bind to it, like "unix:/run/gunicorn/gunicorn.sock" or "127.0.0.1:8000"`)

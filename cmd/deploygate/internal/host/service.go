@@ -21,8 +21,9 @@ type appService struct {
 	unit              unit.Unit
 	link              string
 	config            *config.Config
-	bindErr, proxyErr error // what the configuration leaves open
-	placed            bool  // its processes have been seen to go through the link
+	bindErr, proxyErr error  // what the configuration leaves open
+	bind              string // where it listens, if its text doesn't say it
+	placed            bool   // its processes have been seen to go through the link
 }
 
 // NewService is an app's unit as a deploy sees it. link is the path that names the live release.
@@ -77,6 +78,7 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 	}
 	u := deploy.Unit{
 		Name: d.Name, InLink: where.inLink, Socket: d.Listen != "", Running: d.Settled && d.MainPID != 0, Invocation: d.InvocationID, Dir: dir,
+		Bind: s.bind,
 	}
 	if s.reloads() {
 		st, err := s.unit.State(ctx)
