@@ -395,6 +395,7 @@ p.join()
 return HttpResponse(f"ok {VERSION}\n")`)
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
 		h.configure("")
+		h.reconfigure(`stable = "600ms"`, `stable = "2s"`) // on a busy machine a process takes long to be started and to fail
 		h.add("v1")
 		h.released("v1")
 		for i, c := range []struct {
