@@ -65,6 +65,15 @@ func Holders(inodes ...uint64) (map[uint64][]Holder, error) {
 	return held, nil
 }
 
+// HoldersOf finds the processes that hold listeners, by their inodes. See Holders.
+func HoldersOf(all []Listener) (map[uint64][]Holder, error) {
+	var inodes []uint64
+	for _, l := range all {
+		inodes = append(inodes, l.Inode)
+	}
+	return Holders(inodes...)
+}
+
 // hidden tells that /proc is mounted with hidepid=2 and hides other users' processes (proc(5)): process 1 always
 // exists.
 func hidden() bool {

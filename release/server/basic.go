@@ -33,10 +33,10 @@ func (Basic) Starts([]gate.LogLine) []Start { return nil }
 
 // BasicLine is a command line that is searched for the options that matter. Its Server says which these are.
 type BasicLine struct {
-	Words     []Word // its own; nil: the command doesn't name it
+	Words     []Word // its own
 	Variables Variables
 	WorkDir   string
-	Named     bool
+	Named     bool // the command names the server
 }
 
 // Find reads a command for a server that is known by its program's name.
@@ -91,6 +91,17 @@ func (l BasicLine) Last(names ...string) (value Word, ok bool) {
 	return values[len(values)-1], true
 }
 
+// Addressed is where a server listens by its options for a host and a port.
+func Addressed(hostOption string, host Word, portOption string, port Word) Bind {
+	switch {
+	case !Plain(host.Text):
+		return Unset(hostOption, host)
+	case !Plain(port.Text):
+		return Unset(portOption, port)
+	}
+	return At(host.Text, port.Text)
+}
+
 // At is a bind of a host and a port, which are those of localhost and port 8000 where they aren't given.
 func At(host, port string) Bind {
 	addr := net.JoinHostPort(strings.Trim(cmp.Or(host, "127.0.0.1"), "[]"), cmp.Or(port, "8000"))
@@ -98,7 +109,11 @@ func At(host, port string) Bind {
 }
 
 // Path makes a bind of a unix socket's path, from the working directory on.
-func (l BasicLine) Path(file string) Bind {
+func (l BasicLine) Path(option string, path Word) Bind {
+	file := path.Text
+	if !Plain(file) {
+		return Unset(option, path)
+	}
 	if !filepath.IsAbs(file) && l.WorkDir != "" {
 		file = filepath.Join(l.WorkDir, file)
 	}

@@ -25,16 +25,10 @@ func (l line) Bind() server.Bind {
 		return server.NotSaid("its --endpoint is Twisted's, which is not read")
 	case l.Inherits():
 		return server.NotSaid("its --fd names a socket that it is given")
-	case isUnix && !server.Plain(file.Text):
-		return server.Unset("--unix-socket", file)
 	case isUnix:
-		return l.Path(file.Text)
-	case !server.Plain(host.Text):
-		return server.Unset("--bind", host)
-	case !server.Plain(port.Text):
-		return server.Unset("--port", port)
+		return l.Path("--unix-socket", file)
 	}
-	return server.At(host.Text, port.Text)
+	return server.Addressed("--bind", host, "--port", port)
 }
 
 // Inherits implements server.Line: it doesn't look at LISTEN_FDS.

@@ -2,6 +2,7 @@ package gunicorn
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"deploygate/release/server"
@@ -14,11 +15,7 @@ func Read(l server.Live) (server.Names, error) {
 	if err := w.directory(l.Dir); err != nil {
 		return server.Names{}, err
 	}
-	w.variables = server.Variables{}
-	for _, assignment := range append(append([]string{}, l.Environment...), l.Files...) {
-		name, value, _ := strings.Cut(assignment, "=")
-		w.variables[name] = value
-	}
+	w.variables = server.Command{Environment: slices.Concat(l.Environment, l.Files)}.Variables()
 	if err := w.ownWords(l.Args); err != nil {
 		return server.Names{}, err
 	}

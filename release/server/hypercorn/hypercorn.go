@@ -38,7 +38,7 @@ func (l line) Bind() server.Bind {
 	}
 	bind := binds[0].Text
 	if path, isUnix := strings.CutPrefix(bind, "unix:"); isUnix {
-		return l.Path(path)
+		return l.Path("--bind", server.Word{Raw: binds[0].Raw, Text: path})
 	}
 	if !strings.Contains(bind, ":") {
 		bind += ":8000"

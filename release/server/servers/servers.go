@@ -14,16 +14,24 @@ var all = []server.Server{gunicorn.Server, uvicorn.Server, hypercorn.Server, dap
 
 // Of returns the server that a command runs. Of one that isn't known gunicorn is returned, which says what it misses in it.
 func Of(c server.Command) server.Server {
-	for _, s := range all {
-		if s.Parse(c).Known() {
-			return s
-		}
-	}
-	return gunicorn.Server
+	s, _ := find(c)
+	return s
 }
 
 // Parse reads a command as the server does that it runs.
-func Parse(c server.Command) server.Line { return Of(c).Parse(c) }
+func Parse(c server.Command) server.Line {
+	_, l := find(c)
+	return l
+}
+
+func find(c server.Command) (server.Server, server.Line) {
+	for _, s := range all {
+		if l := s.Parse(c); l.Known() {
+			return s, l
+		}
+	}
+	return gunicorn.Server, gunicorn.Parse(c)
+}
 
 // Failures returns the processes that have failed by the words of any server; see server.Failures.
 func Failures(log []gate.LogLine) []gate.LogLine {

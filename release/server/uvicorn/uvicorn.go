@@ -37,20 +37,13 @@ func (l line) option(name, variable string) server.Word {
 // Bind implements server.Line (uvicorn/config.py, bind_socket, and server.py: --fd beats --uds, and that --host and --port).
 func (l line) Bind() server.Bind {
 	uds := l.option("--uds", "UVICORN_UDS")
-	host, port := l.option("--host", "UVICORN_HOST"), l.option("--port", "UVICORN_PORT")
 	switch {
 	case l.Inherits():
 		return server.NotSaid("its --fd names a socket that it is given")
-	case !server.Plain(uds.Text):
-		return server.Unset("--uds", uds)
 	case uds.Text != "":
-		return l.Path(uds.Text)
-	case !server.Plain(host.Text):
-		return server.Unset("--host", host)
-	case !server.Plain(port.Text):
-		return server.Unset("--port", port)
+		return l.Path("--uds", uds)
 	}
-	return server.At(host.Text, port.Text)
+	return server.Addressed("--host", l.option("--host", "UVICORN_HOST"), "--port", l.option("--port", "UVICORN_PORT"))
 }
 
 // Inherits implements server.Line: it doesn't look at LISTEN_FDS.

@@ -73,11 +73,7 @@ func Listeners(by func(socket.Holder) bool) (own []heldListener, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var inodes []uint64
-	for _, l := range all {
-		inodes = append(inodes, l.Inode)
-	}
-	held, err := socket.Holders(inodes...)
+	held, err := socket.HoldersOf(all)
 	for _, l := range all {
 		if slices.ContainsFunc(held[l.Inode], by) {
 			own = append(own, heldListener{l, held[l.Inode]})
@@ -129,11 +125,19 @@ func inRelease(l socket.Listener, root string) bool {
 // commandOf is what the unit runs, with what its environment files assign.
 func commandOf(d unit.Description) server.Command {
 	c := server.CommandOf(d)
-	c.Environment = slices.Clone(c.Environment)
-	for _, f := range d.EnvironmentFiles {
-		c.Environment = append(c.Environment, assignments(f.Path)...)
-	}
+	c.Environment = slices.Concat(c.Environment, assigned(d, asWritten))
 	return c
+}
+
+// asWritten is where a path leads that nothing is to be pointed elsewhere in.
+func asWritten(path string) string { return path }
+
+// assigned returns what the unit's environment files assign, each read where at says that its path leads.
+func assigned(d unit.Description, at func(path string) string) (all []string) {
+	for _, f := range d.EnvironmentFiles {
+		all = append(all, assignments(at(f.Path))...)
+	}
+	return all
 }
 
 // serverOf is what the unit runs.

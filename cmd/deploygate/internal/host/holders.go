@@ -32,11 +32,7 @@ func heldAmong(all []socket.Listener, at probe.Address) (found []gate.Holder) {
 	if at.Network == "unix" && len(there) > 1 {
 		return nil // a path that was bound again: which of them a client reaches, /proc doesn't tell, and SO_PEERCRED does
 	}
-	var inodes []uint64
-	for _, l := range there {
-		inodes = append(inodes, l.Inode)
-	}
-	held, _ := socket.Holders(inodes...) // what was seen counts, even if not everything was
+	held, _ := socket.HoldersOf(there) // what was seen counts, even if not everything was
 	for _, l := range there {
 		for _, h := range held[l.Inode] {
 			p, ok := socket.OfPID(h.PID)

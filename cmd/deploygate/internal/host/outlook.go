@@ -116,9 +116,7 @@ func (f pathfinder) needed(p unit.NeededPath, dirs []string) string {
 // command is the unit's command, as it is to be read.
 func (v *evidence) command() server.Live {
 	l := server.LiveOf(v.files, v.tree.CurrentPath())
-	for _, f := range v.files.EnvironmentFiles {
-		l.Files = append(l.Files, assignments(f.Path)...)
-	}
+	l.Files = assigned(v.files, asWritten)
 	return l
 }
 

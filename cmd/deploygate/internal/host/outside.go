@@ -34,18 +34,15 @@ func (h *Host) outside(ctx context.Context) error {
 	if err != nil {
 		return nil // it can't be seen
 	}
-	var inodes []uint64
-	for _, l := range socket.Serving(all, at.Network, at.Addr) {
-		inodes = append(inodes, l.Inode)
-	}
-	held, _ := socket.Holders(inodes...) // those that were seen count
+	there := socket.Serving(all, at.Network, at.Addr)
+	held, _ := socket.HoldersOf(there) // those that were seen count
 	ours, err := u.Members(ctx)
 	if err != nil {
 		return nil // it can't be seen
 	}
 	var stranger *socket.Holder
-	for _, inode := range inodes {
-		for _, p := range held[inode] {
+	for _, l := range there {
+		for _, p := range held[l.Inode] {
 			switch {
 			case slices.Contains(ours, p.PID):
 				return nil

@@ -104,9 +104,7 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c candidateC
 	}
 	live := server.LiveOf(d, s.tree.CurrentPath())
 	c.Point = func(path string) string { return to.Point(live.Link, path) }
-	for _, f := range d.EnvironmentFiles {
-		live.Files = append(live.Files, assignments(c.Point(f.Path))...)
-	}
+	live.Files = assigned(d, c.Point)
 	c.live = d
 	c.Name, c.RuntimeDirectory, c.Limit = s.unitName(), s.name, s.Config.Health.Deadline+rehearseGrace
 	c.expect = gate.Target{Version: string(v), Dir: dir, Releases: filepath.Dir(dir)}

@@ -30,11 +30,7 @@ func (v *evidence) sockets() {
 			return // it was bound since it was asked: who listens now tells nothing of that
 		}
 	}
-	var inodes []uint64
-	for _, l := range all {
-		inodes = append(inodes, l.Inode)
-	}
-	held, err := socket.Holders(inodes...)
+	held, err := socket.HoldersOf(all)
 	if err != nil && os.Geteuid() != 0 { // a container's root may not see everyone's, and needs no more
 		v.unread("who holds a socket", err, "ss -lxtnp")
 	}
