@@ -17,7 +17,10 @@ type wrapper struct {
 	commands []string // one of them has to come first, "" is any word; nil: none
 	valued   []string // its options whose value is the next word
 	module   []string // its options whose value is a module for Python to run
+	never    string   // what it does that can't be done beside the live release; "" if there is nothing
 }
+
+const changesUser = "changes the user"
 
 // wrappers are those that unit files put before a server. They run it, and give it its arguments as they are.
 var wrappers = map[string]wrapper{
@@ -26,13 +29,13 @@ var wrappers = map[string]wrapper{
 	"nice":                     {valued: []string{"-n", "--adjustment"}},
 	"ionice":                   {valued: []string{"-c", "-n", "--class", "--classdata"}},
 	"nohup":                    {},
-	"setsid":                   {},
+	"setsid":                   {never: "may leave it in the background"},
 	"stdbuf":                   {valued: []string{"-i", "-o", "-e"}},
 	"tini":                     {valued: []string{"-e", "-p"}},
 	"dumb-init":                {valued: []string{"-r", "--rewrite"}},
-	"setpriv":                  {valued: []string{"--reuid", "--regid", "--groups"}},
-	"gosu":                     {commands: []string{""}},
-	"su-exec":                  {commands: []string{""}},
+	"setpriv":                  {valued: []string{"--reuid", "--regid", "--groups"}, never: changesUser},
+	"gosu":                     {commands: []string{""}, never: changesUser},
+	"su-exec":                  {commands: []string{""}, never: changesUser},
 	"envdir":                   {commands: []string{""}},
 	"poetry":                   {commands: []string{"run"}, valued: []string{"-C", "--directory", "-P", "--project"}},
 	"pipenv":                   {commands: []string{"run"}, valued: []string{"--python"}},
@@ -58,26 +61,38 @@ var wrappers = map[string]wrapper{
 // it itself, as a module or a script of Python, through programs that run the rest of their command line, or as the last
 // command of a shell's -c. Where the server isn't found, found is false: a start script may run anything.
 func Own(args []string, is func(name string) bool) (own []string, found bool) {
+	c := chainOf(args, is)
+	return c.own, c.found
+}
+
+// chain is how a command comes to its server: the programs that run one another.
+type chain struct {
+	programs []string // as the command has them; where a server is found it is the last
+	own      []string // the server's own arguments
+	found    bool
+	shell    bool // a shell is among them, so that own aren't the last words of the command as they are written
+}
+
+func chainOf(args []string, is func(name string) bool) (c chain) {
 	const enough = 8 // of them within each other
-	for range enough {
-		if len(args) == 0 {
-			return nil, false
-		}
+	for len(args) > 0 && len(c.programs) < enough {
+		c.programs = append(c.programs, args[0])
 		name := filepath.Base(args[0])
 		switch w, wraps := wrappers[name]; {
 		case is(name):
-			return args[1:], true
+			c.own, c.found = args[1:], true
+			return c
 		case PythonName.MatchString(name):
 			args = afterPython(args[1:])
 		case shellName.MatchString(name):
-			args = afterShell(args[1:])
+			args, c.shell = afterShell(args[1:]), true
 		case wraps:
 			args = w.rest(args[1:])
 		default:
-			return nil, false
+			return c
 		}
 	}
-	return nil, false
+	return c
 }
 
 // rest returns the command that it runs.

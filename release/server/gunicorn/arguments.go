@@ -15,10 +15,10 @@ const cmdArgs = "GUNICORN_CMD_ARGS"
 
 // arguments points gunicorn's arguments at the candidate, and leaves out those whose place the rehearsal's own take.
 func (w *work) arguments() error {
-	words := make([]server.Word, len(w.words))
-	for i, raw := range w.words {
+	words := make([]server.Word, len(w.Words))
+	for i, raw := range w.Words {
 		var err error
-		if words[i], err = w.variables.Expand(raw); err != nil {
+		if words[i], err = w.Variables.Expand(raw); err != nil {
 			return err
 		}
 	}
@@ -26,15 +26,15 @@ func (w *work) arguments() error {
 	if err != nil {
 		return err
 	}
-	variable, err := sortVariable(w.variables[cmdArgs])
+	variable, err := sortVariable(w.Variables[cmdArgs])
 	if err != nil {
 		return err
 	}
 	w.adopt(variable)
 	w.adopt(line)
-	w.liveRoot, w.root = w.live, w.dir
+	w.liveRoot, w.root = w.Live, w.Dir
 	if w.chdir.valued {
-		w.liveRoot, w.root = join(w.live, w.chdir.value.Text), join(w.dir, w.text(w.chdir))
+		w.liveRoot, w.root = join(w.Live, w.chdir.value.Text), join(w.Dir, w.text(w.chdir))
 	}
 	if w.kept, err = w.keep(line, "its ExecStart"); err != nil {
 		return err
@@ -86,8 +86,8 @@ func (w *work) keep(args []argument, where string) (words []string, err error) {
 			continue
 		}
 		// As it was, if systemd makes of that what the candidate must get.
-		v, text := w.link.Point(a.value.Raw), w.text(a)
-		if again, err := w.variables.Expand(v); a.value.Known() && (err != nil || again.Text != text) {
+		v, text := w.Link.Point(a.value.Raw), w.text(a)
+		if again, err := w.Variables.Expand(v); a.value.Known() && (err != nil || again.Text != text) {
 			v = server.Escape(text)
 		}
 		if a.apart {
@@ -101,17 +101,17 @@ func (w *work) keep(args []argument, where string) (words []string, err error) {
 
 // text is the value that the candidate must get.
 func (w *work) text(a argument) string {
-	text := w.link.Point(a.value.Text)
+	text := w.Link.Point(a.value.Text)
 	switch {
 	case a.is("--chdir"):
-		return w.link.Relative(text, w.live)
+		return w.Link.Relative(text, w.Live)
 	case a.is("--config"):
 		scheme, file := cutScheme(text)
-		return scheme + w.link.Relative(file, w.live)
+		return scheme + w.Link.Relative(file, w.Live)
 	case a.is("--pythonpath"):
 		dirs := strings.Split(text, ",")
 		for i, dir := range dirs {
-			dirs[i] = w.link.Relative(dir, w.liveRoot)
+			dirs[i] = w.Link.Relative(dir, w.liveRoot)
 		}
 		return strings.Join(dirs, ",")
 	}
@@ -143,7 +143,7 @@ func sortVariable(value string) ([]argument, error) {
 
 // changeVariable does to GUNICORN_CMD_ARGS what was done to the command line.
 func (w *work) changeVariable(args []argument) error {
-	if w.fixed {
+	if w.FromFile(cmdArgs) {
 		return w.leaveVariable(args)
 	}
 	words, err := w.keep(args, "its "+cmdArgs)
@@ -151,16 +151,16 @@ func (w *work) changeVariable(args []argument) error {
 		return err
 	}
 	for i, raw := range words {
-		again, err := w.variables.Expand(raw)
+		again, err := w.Variables.Expand(raw)
 		if err != nil {
 			return err
 		}
 		words[i] = again.Text
 	}
-	for i, assignment := range w.environment {
+	for i, assignment := range w.Environment {
 		if was, found := strings.CutPrefix(assignment, cmdArgs+"="); found {
 			if before, _ := server.Split(was); !slices.Equal(before, words) {
-				w.environment[i] = cmdArgs + "=" + quoted(words)
+				w.Environment[i] = cmdArgs + "=" + quoted(words)
 			}
 		}
 	}
@@ -174,8 +174,8 @@ func (w *work) leaveVariable(args []argument) error {
 		case a.option == nil:
 		case a.option.use == shared, a.option.use == refused:
 			return server.Unsure("its EnvironmentFile sets %s with %s, %s", cmdArgs, a.head, a.option.why)
-		case a.option.use == kept && (w.link.Mentioned(a.value.Text) || w.text(a) != a.value.Text):
-			return server.Unsure("its EnvironmentFile sets %s with a path through %s", cmdArgs, w.link.Name())
+		case a.option.use == kept && (w.Link.Mentioned(a.value.Text) || w.text(a) != a.value.Text):
+			return server.Unsure("its EnvironmentFile sets %s with a path through %s", cmdArgs, w.Link.Name())
 		case a.is("--access-logfile"):
 			w.accesslog = true
 		}

@@ -35,11 +35,6 @@ func Parse(c server.Command) Line {
 	return l
 }
 
-// named reports whether a program, or a module of Python, is gunicorn.
-func named(program string) bool {
-	return gunicornName.MatchString(program) || program == "gunicorn.app.wsgiapp"
-}
-
 // Known implements server.Line.
 func (l Line) Known() bool { return l.known }
 

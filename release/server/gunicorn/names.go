@@ -2,7 +2,6 @@ package gunicorn
 
 import (
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"deploygate/release/server"
@@ -10,19 +9,14 @@ import (
 
 // Read returns what the live unit's command names. The error is an *Uncertain.
 func Read(l server.Live) (server.Names, error) {
-	w := &work{link: server.NewLink(l.Link, l.Link)} // so that nothing is pointed elsewhere
-	w.stage.PIDFile = "/gunicorn.pid"
-	if err := w.directory(l.Dir); err != nil {
+	p, err := server.AsItIs(l, itself)
+	if err != nil {
 		return server.Names{}, err
 	}
-	w.variables = server.Command{Environment: slices.Concat(l.Environment, l.Files)}.Variables()
-	if err := w.ownWords(l.Args); err != nil {
-		return server.Names{}, err
-	}
-	words := make([]server.Word, len(w.words))
-	for i, raw := range w.words {
-		var err error
-		if words[i], err = w.variables.Expand(raw); err != nil {
+	w := &work{Pointed: p}
+	words := make([]server.Word, len(w.Words))
+	for i, raw := range w.Words {
+		if words[i], err = w.Variables.Expand(raw); err != nil {
 			return server.Names{}, err
 		}
 	}
@@ -30,7 +24,7 @@ func Read(l server.Live) (server.Names, error) {
 	if err != nil {
 		return server.Names{}, err
 	}
-	variable, err := sortVariable(w.variables[cmdArgs])
+	variable, err := sortVariable(w.Variables[cmdArgs])
 	if err != nil {
 		return server.Names{}, err
 	}
@@ -39,29 +33,15 @@ func Read(l server.Live) (server.Names, error) {
 	return w.names(append(variable, line...)), nil
 }
 
-// ownWords finds gunicorn's own arguments.
-func (w *work) ownWords(args []string) error {
-	switch {
-	case len(args) == 0:
-		return server.Unsure("its ExecStart is empty")
-	case gunicornName.MatchString(filepath.Base(args[0])):
-		w.words = args[1:]
-		return nil
-	case server.PythonName.MatchString(filepath.Base(args[0])):
-		return w.interpreter(args[1:])
-	}
-	return server.Unsure("its ExecStart runs %s, not gunicorn itself", filepath.Base(args[0]))
-}
-
 func (w *work) names(args []argument) server.Names {
-	n := server.Names{Dir: w.live, Config: filepath.Join(w.live, "gunicorn.conf.py")}
+	n := server.Names{Dir: w.Live, Config: filepath.Join(w.Live, "gunicorn.conf.py")}
 	if w.chdir.valued {
-		n.Dir, n.Chdir = join(w.live, w.chdir.value.Text), true
+		n.Dir, n.Chdir = join(w.Live, w.chdir.value.Text), true
 	}
 	if w.config.value.Text != "" {
 		scheme, p := cutScheme(w.config.value.Text)
 		if n.Config, n.Given = "", false; scheme != "python:" {
-			n.Config = join(w.live, p)
+			n.Config = join(w.Live, p)
 			n.Given = n.Config != ""
 		}
 	}

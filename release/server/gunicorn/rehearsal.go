@@ -28,9 +28,7 @@ package gunicorn
 import (
 	"context"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 
 	"deploygate/release/python"
 	"deploygate/release/server"
@@ -51,39 +49,24 @@ type rewriter struct {
 }
 
 func (r rewriter) rewrite(ctx context.Context, l server.Live, s server.Candidate) (server.Command, error) {
-	w := &work{rewriter: r, stage: s, link: server.NewLink(l.Link, s.Release)}
-	for _, step := range []func() error{
-		func() error { return w.directory(l.Dir) },
-		func() error { return w.variablesOf(l) },
-		func() error { return w.program(l.Args) },
-		w.arguments,
-		func() error { return w.configuration(ctx) },
-		w.surroundings,
-	} {
+	p, err := server.Point(l, s, itself)
+	if err != nil {
+		return server.Command{}, err
+	}
+	w := &work{rewriter: r, Pointed: p}
+	for _, step := range []func() error{w.arguments, func() error { return w.configuration(ctx) }, w.surroundings} {
 		if err := step(); err != nil {
 			return server.Command{}, err
 		}
 	}
-	c := server.Command{Args: w.args(), Dir: w.dir, Environment: w.environment}
-	if err := w.verify(c); err != nil {
-		return server.Command{}, err
-	}
-	return c, nil
+	return w.Command(w.own(), w.kept)
 }
 
 // work is one command while it is rewritten.
 type work struct {
 	rewriter
-	stage server.Candidate
-	link  *server.Link
-
-	live, dir   string   // the working directory, of the live release and of the candidate
-	environment []string // the candidate's Environment=
-	variables   server.Variables
-	fixed       bool     // an EnvironmentFile sets GUNICORN_CMD_ARGS
-	run         []string // the program, up to gunicorn's arguments
-	words       []string // those, as the unit has them
-	kept        []string // what of them stays
+	*server.Pointed
+	kept []string // what of gunicorn's own arguments stays
 
 	config, chdir  argument // the last --config and --chdir
 	liveRoot, root string   // where gunicorn goes by --chdir; "" if it is not known
@@ -91,62 +74,15 @@ type work struct {
 	accesslog      bool     // something else than the command line sets an access log
 }
 
-// directory points the working directory at the candidate.
-func (w *work) directory(live string) error {
-	if live == "" {
-		live = "/"
-	}
-	if !filepath.IsAbs(live) {
-		return server.Unsure("its working directory %s is not known", live)
-	}
-	w.live, w.dir = live, w.link.Path(live)
-	return nil
-}
-
-// runtimeDirectory is where gunicorn 25.2 and later put their control socket, after they removed the one that is there.
-// An option against it would be the end of an older gunicorn; a variable is not.
-const runtimeDirectory = "XDG_RUNTIME_DIR"
-
-// variablesOf points the unit's own environment at the candidate. What an EnvironmentFile sets can't be changed.
-func (w *work) variablesOf(l server.Live) error {
-	w.variables = server.Variables{}
-	for _, assignment := range l.Environment {
-		name, value, _ := strings.Cut(assignment, "=")
-		if name == runtimeDirectory {
-			continue
-		}
-		w.variables[name] = w.link.Point(value)
-		w.environment = append(w.environment, name+"="+w.variables[name])
-	}
-	w.variables[runtimeDirectory] = filepath.Dir(w.stage.PIDFile)
-	w.environment = append(w.environment, runtimeDirectory+"="+w.variables[runtimeDirectory])
-	for i, assignment := range l.Files {
-		name, value, _ := strings.Cut(assignment, "=")
-		again := func(later string) bool { return strings.HasPrefix(later, name+"=") }
-		switch {
-		case slices.ContainsFunc(l.Files[i+1:], again):
-			continue
-		case name == cmdArgs:
-			w.fixed = true
-		case name == runtimeDirectory:
-			return server.Unsure("its EnvironmentFile sets %s, where both releases would have a control socket", name)
-		case w.link.Mentioned(value):
-			return server.Unsure("its EnvironmentFile sets %s to a path through %s", name, w.link.Name())
-		}
-		w.variables[name] = value
-	}
-	return nil
-}
-
-// args puts the command together. Options on the command line replace those of GUNICORN_CMD_ARGS and the configuration
+// own are the rehearsal's own arguments. Options on the command line replace those of GUNICORN_CMD_ARGS and the configuration
 // file, but --bind is added to another --bind on the same command line: that is why none is left there.
-func (w *work) args() []string {
+func (w *work) own() []string {
 	own := []string{
-		"--bind", w.stage.Bind,
-		"--pid", w.stage.PIDFile,
-		"--workers", strconv.Itoa(max(1, w.stage.Workers)),
+		"--bind", w.Candidate.Bind,
+		"--pid", w.Candidate.PIDFile,
+		"--workers", strconv.Itoa(max(1, w.Candidate.Workers)),
 		// Under one name, gunicorn 25 takes the live release's dirty workers for what a crash has left, and kills them.
-		"--name", filepath.Base(filepath.Dir(w.stage.PIDFile)),
+		"--name", filepath.Base(filepath.Dir(w.Candidate.PIDFile)),
 		"--error-logfile", "-",
 	}
 	if w.accesslog {
@@ -156,27 +92,5 @@ func (w *work) args() []string {
 	if w.control {
 		own = append(own, "--no-control-socket")
 	}
-	for i, arg := range own {
-		own[i] = server.Escape(arg)
-	}
-	return slices.Concat(w.run, own, w.kept)
-}
-
-// verify looks once more for the link in what came out, however it got there.
-func (w *work) verify(c server.Command) error {
-	for _, arg := range c.Args {
-		if value, err := w.variables.Expand(arg); err != nil || w.link.Mentioned(value.Text) {
-			return server.Unsure("its ExecStart goes through %s in a way that can't be pointed elsewhere", w.link.Name())
-		}
-	}
-	for _, assignment := range c.Environment {
-		if w.link.Mentioned(assignment) {
-			name, _, _ := strings.Cut(assignment, "=")
-			return server.Unsure("its Environment sets %s to a path through %s in a way that can't be pointed elsewhere", name, w.link.Name())
-		}
-	}
-	if !w.link.Used {
-		return server.Unsure("nothing in it goes through %s, so that it would run the live release once more", w.link.Name())
-	}
-	return nil
+	return own
 }

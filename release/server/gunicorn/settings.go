@@ -45,7 +45,7 @@ type statement struct {
 // configuration judges the candidate's configuration file: --config, else gunicorn.conf.py in the working directory
 // that systemd sets, whatever --chdir says.
 func (w *work) configuration(ctx context.Context) error {
-	file := filepath.Join(w.dir, "gunicorn.conf.py")
+	file := filepath.Join(w.Dir, "gunicorn.conf.py")
 	if w.config.value.Text != "" {
 		scheme, p := cutScheme(w.text(w.config))
 		switch {
@@ -54,12 +54,12 @@ func (w *work) configuration(ctx context.Context) error {
 		case scheme == "python:":
 			return server.Unsure("its --config is a Python module, which may do anything")
 		}
-		file = join(w.dir, p)
-		if err := w.notLive("its configuration file", file, filepath.Dir(file)); err != nil {
+		file = join(w.Dir, p)
+		if err := w.NotLive("its configuration file", file, filepath.Dir(file)); err != nil {
 			return err
 		}
 	}
-	text, more, err := readFile(file, maxSettings)
+	text, more, err := untrusted.ReadFile(file, maxSettings, nil)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
 		return nil // gunicorn has none, or will say so
@@ -177,8 +177,8 @@ func (w *work) judge(s statement, all []statement) string {
 			return "sets " + name + ", " + why
 		}
 	}
-	if slices.ContainsFunc(s.Strings, w.link.Mentioned) && !s.beaten() {
-		return "names " + w.link.Name()
+	if slices.ContainsFunc(s.Strings, w.Link.Mentioned) && !s.beaten() {
+		return "names " + w.Link.Name()
 	}
 	return ""
 }
