@@ -30,9 +30,8 @@ type HealthCheck struct {
 	// Holders finds the processes that have the socket open at an address, as Answer.Remote; nil: unknown. Those of another
 	// user or PID namespace may be missing.
 	Holders func(addr string) []Holder
-	// Failures returns the processes of the unit that have failed since a moment by their server's word, or their own: of each the
-	// line that says so, with its PID. nil: unknown.
-	Failures func(context.Context, time.Time) []LogLine
+	// Failures returns which processes of the unit have failed since a moment; nil: unknown.
+	Failures func(context.Context, time.Time) Failures
 	// Ended returns a channel that is closed when a process has ended, or ctx has; nil where that can't be told. It may be
 	// nil itself: then the unit is looked at every Interval.
 	Ended func(ctx context.Context, pid int) <-chan struct{}

@@ -15,6 +15,13 @@ import (
 // their share. So two things have to agree: what /proc shows of processes that ended and were replaced by others of the same
 // program and the same parent, and what the server, or those processes, logged of their end.
 
+// Failures are processes of a unit that have failed, by their server's word or their own.
+type Failures struct {
+	Lines []LogLine // of each the line that says so, with its PID
+	// Deserted is whether the main process only starts others, by its server's word, and none of them is left.
+	Deserted bool
+}
+
 // birth tells a process from every other.
 type birth struct {
 	pid  int
@@ -37,6 +44,7 @@ type turnover struct {
 	ended  []life    // and their parent lives on
 	open   []life    // of those, the ones that nobody has replaced yet
 	read   time.Time // when the log was, for what had ended
+	alone  int       // how often in a row it said that none is left
 }
 
 // see notes the processes at one moment.
@@ -162,6 +170,11 @@ func workersFail(st UnitState, failed []LogLine) *Finding {
 	if len(failed) < 3 {
 		f.Summary = fmt.Sprintf("a process of %s has failed and was replaced (%s)", st.Unit, strings.Join(pids, ", "))
 	}
+	return f.because(st, failed)
+}
+
+// because adds the latest failures of processes to a finding.
+func (f *Finding) because(st UnitState, failed []LogLine) *Finding {
 	for _, l := range failed[max(0, len(failed)-3):] {
 		f.With(fmt.Sprintf("log of %s at %s", st.Unit, l.At.Format(time.TimeOnly)), l.Text)
 	}
@@ -175,10 +188,32 @@ func (c *HealthCheck) overAndOver(ctx context.Context, t *turnover, st UnitState
 	if c.Failures == nil || !news {
 		return nil
 	}
-	if failed, over := respawned(ended, c.Failures(ctx, began)); over {
+	found := c.Failures(ctx, began)
+	if failed, over := respawned(ended, found.Lines); over {
 		return workersFail(st, failed)
 	}
+	if t.deserted(found.Deserted) {
+		return noneLeft(st, found.Lines)
+	}
 	return nil
+}
+
+// deserted reports whether nobody is left to take requests, and nobody comes: it is asked once a second, and a server that
+// replaces its processes does so within half of one.
+func (t *turnover) deserted(now bool) bool {
+	const enough = 3
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.alone++; !now {
+		t.alone = 0
+	}
+	return t.alone >= enough
+}
+
+// noneLeft is the finding that a server runs on without a process that takes requests, as uvicorn before version 0.30 does.
+func noneLeft(st UnitState, failed []LogLine) *Finding {
+	f := NewFinding(LayerApp, WorkerCrash, fmt.Sprintf("every process of %s that takes requests has ended, and none comes in its place", st.Unit))
+	return f.because(st, failed)
 }
 
 // steady is asked at the end of the hold: it gives the finding that a worker failed meanwhile and was replaced, of those that
@@ -196,7 +231,7 @@ func (c *HealthCheck) steady(ctx context.Context, t *turnover, began time.Time, 
 	case strict:
 		return c.respawning(ctx, t, st), 0
 	}
-	failed, _ := respawned(ended[first:], c.Failures(ctx, began))
+	failed, _ := respawned(ended[first:], c.Failures(ctx, began).Lines)
 	if len(failed) == 0 {
 		return nil, 0
 	}
@@ -219,7 +254,7 @@ func (c *HealthCheck) respawning(ctx context.Context, t *turnover, st UnitState)
 	if c.Failures == nil || !youngWorker(st) && t.count() == 0 {
 		return nil
 	}
-	if failed, over := respawns(st, c.Failures(ctx, time.Now().Add(-respawnWindow))); over {
+	if failed, over := respawns(st, c.Failures(ctx, time.Now().Add(-respawnWindow)).Lines); over {
 		return workersFail(st, failed)
 	}
 	return nil

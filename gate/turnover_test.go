@@ -106,9 +106,39 @@ func TestWhichProcessesFailedBefore(t *testing.T) {
 	}
 }
 
+// A server that replaces none of its processes has none left; one that does is alone for a moment.
+func TestNobodyIsLeftToTakeRequests(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		alone  func(after time.Duration) bool
+		failed bool
+	}{
+		{"from the first second on", func(after time.Duration) bool { return after > time.Second }, true},
+		{"for a moment, again and again", func(after time.Duration) bool { return after.Truncate(time.Second)%(2*time.Second) == 0 }, false},
+		{"never", func(time.Duration) bool { return false }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			took, err := in(t, func(ctx context.Context) error {
+				began := time.Now()
+				g := newGate(func(after time.Duration) (UnitState, error) {
+					if after > time.Second {
+						return procs(pids(9)...), nil
+					}
+					return procs(pids(9, 10)...), nil
+				}, refused)
+				g.Failures = func(context.Context, time.Time) Failures { return Failures{Deserted: c.alone(time.Since(began))} }
+				return g.Check(ctx, v42, Hold, nil)
+			})
+			if failed := err != nil && strings.Contains(err.Error(), "none comes in its place"); failed != c.failed || failed && took > 6*time.Second {
+				t.Errorf("Check() = %v after %v", err, took)
+			}
+		})
+	}
+}
+
 func TestWorkersThatFailForEverEndTheWait(t *testing.T) {
 	// slot is a worker that lives for so long each time, from one moment to another; the log has a line of each end.
-	slot := func(life, until time.Duration) (func(time.Duration) (UnitState, error), func(time.Time) func(context.Context, time.Time) []LogLine) {
+	slot := func(life, until time.Duration) (func(time.Duration) (UnitState, error), func(time.Time) func(context.Context, time.Time) Failures) {
 		nth := func(after time.Duration) int { return 20 + int(min(after, until)/life) }
 		state := func(after time.Duration) (UnitState, error) {
 			n := nth(after)
@@ -119,12 +149,12 @@ func TestWorkersThatFailForEverEndTheWait(t *testing.T) {
 			}
 			return st, nil
 		}
-		log := func(began time.Time) func(context.Context, time.Time) []LogLine {
-			return func(context.Context, time.Time) (lines []LogLine) {
+		log := func(began time.Time) func(context.Context, time.Time) Failures {
+			return func(context.Context, time.Time) (found Failures) {
 				for pid := 20; pid < nth(time.Since(began)); pid++ {
-					lines = append(lines, LogLine{At: began.Add(time.Duration(pid-19) * life), PID: pid})
+					found.Lines = append(found.Lines, LogLine{At: began.Add(time.Duration(pid-19) * life), PID: pid})
 				}
-				return lines
+				return found
 			}
 		}
 		return state, log

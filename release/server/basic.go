@@ -5,6 +5,8 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,17 +14,147 @@ import (
 	"deploygate/gate/untrusted"
 )
 
-// Basic is what a server that logs to its standard streams alone, and whose command is read but not rewritten, has of Server.
-type Basic struct{ Program string }
-
-// Read implements Server.
-func (b Basic) Read(Live) (Names, error) {
-	return Names{}, Unsure("what a command of %s names is not known", b.Program)
+// Basic is what a server has of Server that logs to its standard streams alone, and of whose options those are known that
+// matter.
+type Basic struct {
+	Name    string
+	Options []Option // those that a candidate doesn't take over
+	// Own are the candidate's own arguments: where it listens, how many processes it has.
+	Own func(Candidate) []string
+	// Variables is how the names of environment variables begin that stand for options: UVICORN_ for UVICORN_LOG_CONFIG, which is
+	// --log-config. "" if there are none.
+	Variables string
+	Directory string // the option that says from where the app is imported; "" if there is none
 }
 
-// Rewrite implements Server.
-func (b Basic) Rewrite(context.Context, Live, Candidate) (Command, error) {
-	return Command{}, Unsure("its ExecStart runs %s, whose command can't be rewritten", b.Program)
+// Option is one that says where a server listens, how it restarts or reports itself, or has it speak anything but plain HTTP.
+type Option struct {
+	Name    string // --name, -n
+	Valued  bool
+	Beaten  bool   // the candidate's own arguments beat it wherever it is set
+	Refused string // why it can't be left out either; "" if it can
+}
+
+// program is the server's.
+func (b Basic) program() Program {
+	return Program{Name: b.Name, Is: func(name string) bool { return name == b.Name }}
+}
+
+// Find reads a command.
+func (b Basic) Find(c Command) BasicLine {
+	l := BasicLine{Variables: c.Variables(), WorkDir: c.Dir}
+	own, named := Own(c.Args, b.program().Is)
+	l.Words, l.Named = l.Variables.Words(own), named
+	return l
+}
+
+// appName matches what names an app, and neither an address nor a path.
+var appName = regexp.MustCompile(`^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*(\(.*\))?$`)
+
+// Read implements Server.
+func (b Basic) Read(l Live) (Names, error) {
+	p, err := AsItIs(l, b.program())
+	if err != nil {
+		return Names{}, err
+	}
+	n := Names{Dir: p.Live}
+	line := BasicLine{Words: p.Variables.Words(p.Words)}
+	for _, w := range line.Words {
+		if appName.MatchString(w.Text) {
+			n.App = w.Text
+		}
+	}
+	if dir, ok := line.Last(b.Directory); ok && b.Directory != "" && Plain(dir.Text) {
+		n.Dir = join(p.Live, dir.Text)
+	}
+	return n, nil
+}
+
+// Rewrite implements Server. Certain is a command all of whose options are known words: the candidate listens where it is told to
+// alone. What a wrapper's own files, the app, or a configuration of logging do to it isn't known.
+func (b Basic) Rewrite(_ context.Context, l Live, c Candidate) (Command, error) {
+	p, err := Point(l, c, b.program())
+	if err != nil {
+		return Command{}, err
+	}
+	if err := p.NotLive("its working directory", p.Dir, p.Dir); err != nil {
+		return Command{}, err
+	}
+	kept, err := b.keep(p)
+	if err != nil {
+		return Command{}, err
+	}
+	if err := b.variables(p); err != nil {
+		return Command{}, err
+	}
+	return p.Command(b.Own(c), kept)
+}
+
+// keep returns the words of the command that the candidate takes over.
+func (b Basic) keep(p *Pointed) (kept []string, err error) {
+	for words := p.Words; len(words) > 0; {
+		raw := words[0]
+		words = words[1:]
+		w, err := p.Variables.Expand(raw)
+		if err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(w.Text, Unknown) || strings.HasPrefix(w.Text, "-") && !strings.HasPrefix(raw, "-") || w.Text == "--" {
+			return nil, Unsure("its ExecStart has %s, which may hold options", raw)
+		}
+		o, joined, err := b.option(w.Text)
+		switch {
+		case err != nil:
+			return nil, err
+		case o == nil:
+			kept = append(kept, p.word(w))
+		case o.Refused != "":
+			return nil, Unsure("its ExecStart has %s, %s", o.Name, o.Refused)
+		case o.Valued && !joined:
+			words = words[min(1, len(words)):]
+		}
+	}
+	return kept, nil
+}
+
+// option finds which of the options a word is, and whether its value is in it. argparse takes the beginning of a name for all of
+// it.
+func (b Basic) option(word string) (found *Option, joined bool, err error) {
+	name, _, equals := strings.Cut(word, "=")
+	for _, o := range b.Options {
+		long := strings.HasPrefix(o.Name, "--")
+		switch {
+		case name == o.Name:
+			return &o, equals, nil
+		case !long && !strings.HasPrefix(word, "--") && strings.HasPrefix(word, o.Name):
+			return &o, true, nil
+		case long && len(name) > len("--") && strings.HasPrefix(o.Name, name):
+			err = Unsure("its ExecStart has %s, which may be short for %s", name, o.Name)
+		}
+	}
+	return nil, false, err
+}
+
+// variables sees to those that stand for options.
+func (b Basic) variables(p *Pointed) error {
+	for name := range p.Variables {
+		option, is := strings.CutPrefix(name, b.Variables)
+		if !is || b.Variables == "" {
+			continue
+		}
+		option = "--" + strings.ReplaceAll(strings.ToLower(option), "_", "-")
+		for _, o := range b.Options {
+			// The variable of --reload-dir is of its plural.
+			if o.Beaten || !strings.HasPrefix(option, o.Name) {
+				continue
+			}
+			if p.FromFile(name) || o.Refused != "" {
+				return Unsure("its environment sets %s, which both releases would have", name)
+			}
+			p.Environment = slices.DeleteFunc(p.Environment, func(a string) bool { return strings.HasPrefix(a, name+"=") })
+		}
+	}
+	return nil
 }
 
 // ReadLog implements Server.
@@ -37,14 +169,6 @@ type BasicLine struct {
 	Variables Variables
 	WorkDir   string
 	Named     bool // the command names the server
-}
-
-// Find reads a command for a server that is known by its program's name.
-func Find(c Command, program string) BasicLine {
-	l := BasicLine{Variables: c.Variables(), WorkDir: c.Dir}
-	own, named := Own(c.Args, func(name string) bool { return name == program })
-	l.Words, l.Named = l.Variables.Words(own), named
-	return l
 }
 
 // Known implements Line.

@@ -277,6 +277,20 @@ func (p *Pointed) own(words []string) error {
 	return nil
 }
 
+// word returns one of the server's arguments as the candidate must have it: as it was, if systemd makes of that what it should.
+func (p *Pointed) word(w Word) string {
+	name, value, joined := strings.Cut(w.Text, "=")
+	text := p.Link.Relative(p.Link.Point(w.Text), p.Live)
+	if joined && strings.HasPrefix(name, "-") {
+		text = name + "=" + p.Link.Relative(p.Link.Point(value), p.Live)
+	}
+	raw := p.Link.Point(w.Raw)
+	if again, err := p.Variables.Expand(raw); w.Known() && (err != nil || again.Text != text) {
+		return Escape(text)
+	}
+	return raw
+}
+
 // NotLive sees that a directory is not in the live release by a way that doesn't name the link: by its version, by
 // another link. One that can't be followed is systemd's or the server's to report.
 func (p *Pointed) NotLive(what, name, dir string) error {

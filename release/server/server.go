@@ -110,7 +110,7 @@ func LiveOf(d unit.Description, link string) Live {
 // Candidate is where a candidate runs.
 type Candidate struct {
 	Release string // the candidate's directory, every link resolved
-	Bind    string // in gunicorn's syntax, unix:/run/deploygate-rehearsal-app/gunicorn.sock
+	Bind    string // in gunicorn's syntax, unix:/run/deploygate-rehearsal-app/app.sock
 	PIDFile string // its directory is private too: the candidate's XDG_RUNTIME_DIR
 	Workers int
 }

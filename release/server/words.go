@@ -19,6 +19,8 @@ type Words struct {
 	Excuses *regexp.Regexp
 	// Done is said by a process that ends as it should. May be nil.
 	Done *regexp.Regexp
+	// Parent says that a process only starts others, which take its requests; the first group is its pid. May be nil.
+	Parent *regexp.Regexp
 	// Raised is said by a process that fails of itself. May be nil.
 	Raised *regexp.Regexp
 }
@@ -73,6 +75,18 @@ func failure(l gate.LogLine, words []Words) (pid int, weak, says bool) {
 		says = says || w.Raised != nil && w.Raised.MatchString(l.Text)
 	}
 	return l.PID, false, says
+}
+
+// Parents returns the processes that only start others, by the words of any server.
+func Parents(log []gate.LogLine, words ...Words) (pids []int) {
+	for _, l := range log {
+		for _, w := range words {
+			if pid, is := named(w.Parent, l.Text); is {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
 }
 
 func named(re *regexp.Regexp, text string) (pid int, is bool) {

@@ -1,14 +1,33 @@
 // Package daphne knows daphne: what its command says.
 package daphne
 
-import "deploygate/release/server"
+import (
+	"strings"
+
+	"deploygate/release/server"
+)
 
 // Server is daphne as one of the application servers.
-var Server server.Server = kind{server.Basic{Program: "daphne"}}
+var Server server.Server = kind{server.Basic{
+	Name: "daphne",
+	Options: []server.Option{
+		{Name: "--unix-socket", Valued: true},
+		{Name: "-u", Valued: true},
+		{Name: "--bind", Valued: true},
+		{Name: "-b", Valued: true},
+		{Name: "--port", Valued: true},
+		{Name: "-p", Valued: true},
+		{Name: "--fd", Valued: true},
+		{Name: "--endpoint", Valued: true},
+		{Name: "-e", Valued: true},
+		{Name: "--access-log", Valued: true},
+	},
+	Own: func(c server.Candidate) []string { return []string{"-u", strings.TrimPrefix(c.Bind, "unix:")} },
+}}
 
 type kind struct{ server.Basic }
 
-func (kind) Parse(c server.Command) server.Line { return line{server.Find(c, "daphne")} }
+func (k kind) Parse(c server.Command) server.Line { return line{k.Find(c)} }
 
 // Words are Python's own: daphne is one process.
 func (kind) Words() server.Words { return server.Words{} }

@@ -261,7 +261,6 @@ var certain = []row{
 		want: "/usr/bin/env A={new} {new}/venv/bin/python3 {new}/venv/bin/gunicorn * app:app",
 	},
 	{name: "behind others", exec: "/usr/bin/nice -n 5 /usr/bin/env " + g + "app:app", want: "/usr/bin/nice -n 5 /usr/bin/env " + g + "* app:app"},
-	{name: "New Relic", alien: true, exec: "{root}/venv/bin/newrelic-admin run-program gunicorn app:app", want: "{root}/venv/bin/newrelic-admin run-program gunicorn * app:app"},
 	{
 		name: "python by env", exec: "{root}/bin/gunicorn app:app", want: "{root}/bin/gunicorn * app:app",
 		set: func(tb testing.TB, s site) { s.write(tb, "bin/gunicorn", "#!/usr/bin/env python3\n") },

@@ -3,17 +3,50 @@ package hypercorn
 
 import (
 	"regexp"
+	"strconv"
 	"strings"
 
 	"deploygate/release/server"
 )
 
 // Server is hypercorn as one of the application servers.
-var Server server.Server = kind{server.Basic{Program: "hypercorn"}}
+var Server server.Server = kind{server.Basic{
+	Name: "hypercorn",
+	Options: []server.Option{
+		{Name: "--bind", Valued: true},
+		{Name: "-b", Valued: true},
+		{Name: "--insecure-bind", Valued: true},
+		{Name: "--quic-bind", Valued: true},
+		{Name: "--workers", Valued: true},
+		{Name: "-w", Valued: true},
+		{Name: "--pid", Valued: true},
+		{Name: "-p", Valued: true},
+		{Name: "--reload"},
+		{Name: "--access-logfile", Valued: true},
+		{Name: "--access-log", Valued: true},
+		{Name: "--error-logfile", Valued: true},
+		{Name: "--error-log", Valued: true},
+		{Name: "--log-file", Valued: true},
+		{Name: "--log-config", Valued: true},
+		{Name: "--statsd-host", Valued: true},
+		{Name: "--statsd-prefix", Valued: true},
+		{Name: "--certfile", Valued: true},
+		{Name: "--keyfile", Valued: true},
+		{Name: "--keyfile-password", Valued: true},
+		{Name: "--ca-certs", Valued: true},
+		{Name: "--config", Valued: true, Refused: inFile},
+		{Name: "-c", Valued: true, Refused: inFile},
+	},
+	Own: func(c server.Candidate) []string {
+		return []string{"--bind", c.Bind, "--workers", strconv.Itoa(max(1, c.Workers))}
+	},
+}}
+
+const inFile = "whose file may say where it listens, and isn't read"
 
 type kind struct{ server.Basic }
 
-func (kind) Parse(c server.Command) server.Line { return line{server.Find(c, "hypercorn")} }
+func (k kind) Parse(c server.Command) server.Line { return line{k.Find(c)} }
 
 // Words are those of the processes that it starts by multiprocessing (hypercorn/run.py).
 func (kind) Words() server.Words {

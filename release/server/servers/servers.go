@@ -34,10 +34,15 @@ func find(c server.Command) (server.Server, server.Line) {
 }
 
 // Failures returns the processes that have failed by the words of any server; see server.Failures.
-func Failures(log []gate.LogLine) []gate.LogLine {
+func Failures(log []gate.LogLine) []gate.LogLine { return server.Failures(log, words()...) }
+
+// Parents returns the processes that only start others, by the words of any server.
+func Parents(log []gate.LogLine) []int { return server.Parents(log, words()...) }
+
+func words() []server.Words {
 	words := []server.Words{server.Python}
 	for _, s := range all {
 		words = append(words, s.Words())
 	}
-	return server.Failures(log, words...)
+	return words
 }

@@ -3,16 +3,39 @@ package uvicorn
 
 import (
 	"regexp"
+	"strconv"
+	"strings"
 
 	"deploygate/release/server"
 )
 
 // Server is uvicorn as one of the application servers.
-var Server server.Server = kind{server.Basic{Program: "uvicorn"}}
+var Server server.Server = kind{server.Basic{
+	Name: "uvicorn", Variables: "UVICORN_", Directory: "--app-dir",
+	Options: []server.Option{
+		{Name: "--host", Valued: true, Beaten: true},
+		{Name: "--port", Valued: true, Beaten: true},
+		{Name: "--uds", Valued: true, Beaten: true},
+		{Name: "--workers", Valued: true, Beaten: true},
+		{Name: "--fd", Valued: true},
+		{Name: "--reload"},
+		{Name: "--reload-dir", Valued: true},
+		{Name: "--reload-include", Valued: true},
+		{Name: "--reload-exclude", Valued: true},
+		{Name: "--reload-delay", Valued: true},
+		{Name: "--log-config", Valued: true},
+		{Name: "--ssl-keyfile", Valued: true},
+		{Name: "--ssl-certfile", Valued: true},
+		{Name: "--ssl-keyfile-password", Valued: true},
+	},
+	Own: func(c server.Candidate) []string {
+		return []string{"--uds", strings.TrimPrefix(c.Bind, "unix:"), "--workers", strconv.Itoa(max(1, c.Workers))}
+	},
+}}
 
 type kind struct{ server.Basic }
 
-func (kind) Parse(c server.Command) server.Line { return line{server.Find(c, "uvicorn")} }
+func (k kind) Parse(c server.Command) server.Line { return line{k.Find(c)} }
 
 func (kind) Words() server.Words { return words }
 
@@ -20,6 +43,7 @@ func (kind) Words() server.Words { return words }
 // multiprocessing.
 var words = server.Words{
 	Died:   []*regexp.Regexp{regexp.MustCompile(`Child process \[(\d+)\] died`)},
+	Parent: regexp.MustCompile(`Started parent process \[(\d+)\]`),
 	Done:   regexp.MustCompile(`(?i)request limit`),
 	Raised: regexp.MustCompile(`^(?:(?:ERROR: +)?Error loading ASGI app|Process (?:Spawn|Fork)Process-\d+:)`),
 }

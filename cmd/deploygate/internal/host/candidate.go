@@ -173,7 +173,7 @@ func (c *candidate) command() {
 		}
 		if names.Given {
 			c.need(diagnosis.Need{Cause: gate.BadOption, Why: "--config in " + who + d.Name + leads, Stops: true}, names.Config, exist(names.Config))
-		} else {
+		} else if names.Config != "" {
 			c.need(diagnosis.Need{Why: "gunicorn reads it by default"}, names.Config, exist(names.Config))
 		}
 		for _, out := range outputs {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -21,6 +22,7 @@ import (
 	"deploygate/gate/probe"
 	"deploygate/gate/proxy"
 	"deploygate/gate/proxy/nginx"
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/deploy"
 	"deploygate/release/journal"
@@ -89,18 +91,37 @@ func newHealthCheck(c *config.Config, u unit.Unit) *gate.HealthCheck {
 }
 
 // failures finds them in the unit's journal, and in gunicorn's own log where its command line names a file.
-func failures(u unit.Unit, scope unit.Scope) func(context.Context, time.Time) []gate.LogLine {
-	return func(ctx context.Context, since time.Time) []gate.LogLine {
+func failures(u unit.Unit, scope unit.Scope) func(context.Context, time.Time) gate.Failures {
+	return func(ctx context.Context, since time.Time) gate.Failures {
+		main := 0
 		lines, _ := u.Log(ctx, unit.LogQuery{Since: since}) // what isn't there proves nothing
 		if d, err := u.Describe(ctx); err == nil {
+			main = d.MainPID
 			for _, file := range lineOf(d).LogFiles() {
 				more, _ := serverOf(d).ReadLog(file, appUser(scope, d))
 				lines = append(lines, within(more, since, time.Now())...)
 			}
 		}
 		slices.SortStableFunc(lines, func(a, b gate.LogLine) int { return a.At.Compare(b.At) })
-		return servers.Failures(lines)
+		isParent := main != 0 && slices.Contains(servers.Parents(lines), main)
+		return gate.Failures{Lines: servers.Failures(lines), Deserted: isParent && childless(main)}
 	}
+}
+
+// childless reports whether a process has no children but those that Python's multiprocessing keeps for itself.
+func childless(pid int) bool {
+	const enough = 4 << 10
+	children, more, err := untrusted.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid), enough, nil)
+	if err != nil || more {
+		return false
+	}
+	for child := range strings.FieldsSeq(string(children)) {
+		command, _, err := untrusted.ReadFile("/proc/"+child+"/cmdline", enough, nil)
+		if err == nil && len(command) > 0 && !strings.Contains(string(command), "multiprocessing.resource_tracker") {
+			return false
+		}
+	}
+	return true
 }
 
 // flaps asks the journal how often systemd had to start a unit again.

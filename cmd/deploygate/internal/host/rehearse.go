@@ -76,7 +76,7 @@ func (s rehearser) runtimeDirectory() string {
 }
 
 func (s rehearser) bindTo() string {
-	return "unix:" + filepath.Join(s.runtimeDirectory(), "gunicorn.sock")
+	return "unix:" + filepath.Join(s.runtimeDirectory(), "app.sock")
 }
 
 // candidateCommand is what runs there, and what is to be seen of it.
@@ -100,7 +100,7 @@ func (s rehearser) command(ctx context.Context, v release.Version) (c candidateC
 		return c, err
 	}
 	to := server.Candidate{
-		Release: dir, Bind: s.bindTo(), PIDFile: filepath.Join(s.runtimeDirectory(), "gunicorn.pid"), Workers: s.Config.Rehearse.Workers,
+		Release: dir, Bind: s.bindTo(), PIDFile: filepath.Join(s.runtimeDirectory(), "app.pid"), Workers: s.Config.Rehearse.Workers,
 	}
 	live := server.LiveOf(d, s.tree.CurrentPath())
 	c.Point = func(path string) string { return to.Point(live.Link, path) }
