@@ -188,7 +188,10 @@ type session struct {
 func (c *commands) begin(ctx *cli.Context, maxWords int) (*session, error) {
 	s, err := c.unconfigured(ctx, maxWords)
 	if err == nil {
-		s.config, err = config.Load(ctx.String("config"), ctx.String("app"), config.Dir)
+		s.config, err = config.Load(ctx.String("config"), ctx.String("app"), config.SearchDir())
+	}
+	if err == nil && s.config.File == "" {
+		err = s.unexpected(ctx.Context)
 	}
 	return s, err
 }

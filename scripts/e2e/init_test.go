@@ -316,26 +316,29 @@ func TestInit(t *testing.T) {
 	site := testbed.Site{Name: "shop", Root: "/srv/shop", Unit: "shop.service", Bind: "unix:/run/shop/shop.sock", Port: 8080, ServerName: "shop.example"}
 	onEachSuite(t, site, func(h *host) {
 		h.add("v1")
-		h.must(h.SetLink(site, "v1"))
+		h.must(h.GoLive(h.t.Context(), site, "v1"))
 		const want = `# Written by deploygate init from what this host's unit and nginx say. What isn't here has its default.
 
 root = "/srv/shop" # WorkingDirectory= of shop.service goes through /srv/shop/current
 
 [service]
-unit = "shop.service" # the only service whose ExecStart= names an application server
+unit = "shop.service" # the only service whose command runs a web application
 
 [health]
 # bind = "unix:/run/shop/shop.sock" # not needed: it is read from shop.service at each deploy
-host = "shop.example" # the server_name at /etc/nginx/sites-enabled/shop:1; Django's ALLOWED_HOSTS has to have it, which can't be seen from here
+host = "shop.example" # a server_name of nginx's that the app answers to
 
 [proxy]
-url = "http://127.0.0.1:8080/health/" # where the server at /etc/nginx/sites-enabled/shop:1 listens
+url = "http://127.0.0.1:8080" # where the server at /etc/nginx/sites-enabled/shop:1 listens; the path is health.path
 `
-		if r := h.run("init", "--app", "shop", "--print"); r.Code != 0 || r.Stdout != want || r.Stderr != "" {
+		const asked = `deploygate: asked shop.example/health/: 200
+deploygate: asked http://127.0.0.1:8080/health/ as shop.example: 200
+`
+		if r := h.run("init", "--app", "shop", "--print"); r.Code != 0 || r.Stdout != want || r.Stderr != asked {
 			h.t.Errorf("exit %d, %q, want %q", r.Code, r.Stdout, want)
 		}
 		h.nothing("/etc/deploygate")
-		r := h.run("init", "--app", "shop", "--output", "json")
+		r := h.run("init", "--output", "json")
 		var report struct {
 			App, File, Text string
 			Written         bool
@@ -347,7 +350,8 @@ url = "http://127.0.0.1:8080/health/" # where the server at /etc/nginx/sites-ena
 		if got := h.output("stat", "-c", "%U:%G %a", "/etc/deploygate", "/etc/deploygate/shop.toml"); got != "root:root 755\nroot:root 644" {
 			h.t.Errorf("made as %s", got)
 		}
-		h.released("v1")
+		h.add("v2")
+		h.released("v2")
 		for _, args := range [][]string{{"init"}, {"init", "--app", "shop"}, {"init", "--config", "/etc/deploygate/shop.toml"}} {
 			if r := h.run(args...); r.Code != 2 || !strings.Contains(r.Stderr, "/etc/deploygate/shop.toml is there already and is left as it is") {
 				h.t.Errorf("%q: exit %d, %q", args, r.Code, r.Stderr)
@@ -366,11 +370,13 @@ url = "http://127.0.0.1:8080/health/" # where the server at /etc/nginx/sites-ena
 			h.t.Errorf("exit %d, %q", r.Code, r.Stderr)
 		}
 		h.sh("cp /etc/systemd/system/shop.service /etc/systemd/system/blog.service; systemctl daemon-reload")
-		if r := h.run("init", "--app", "blog"); r.Code != 2 || !strings.Contains(r.Stderr, "there are several services that run an application server (blog.service, shop.service)") {
+		h.sh("mv /etc/deploygate/shop.toml /root")
+		if r := h.run("init"); r.Code != 2 || !strings.Contains(r.Stderr, "there are several services that run a web application: blog.service (gunicorn in /srv/shop), shop.service (gunicorn in /srv/shop)") {
 			h.t.Errorf("exit %d, %q", r.Code, r.Stderr)
 		}
 		h.sh("sed -i 's,/current$,,' /etc/systemd/system/blog.service; systemctl daemon-reload")
-		if r := h.run("init", "--app", "blog", "--unit", "blog.service"); r.Code != 1 || !strings.Contains(r.Stderr, "blog.service goes through no link that is called current") {
+		if r := h.run("init", "--app", "blog", "--unit", "blog.service"); r.Code != 1 || !strings.Contains(r.Stderr, "blog.service runs /srv/shop, and goes through no link that is called current") ||
+			!strings.Contains(r.Stdout, "    cp -a /srv/shop ") {
 			h.t.Errorf("exit %d, %q", r.Code, r.Stderr)
 		}
 		h.nothing("/etc/deploygate/blog.toml")
@@ -461,13 +467,14 @@ func TestInitOfASecondSite(t *testing.T) {
 		}
 		h.sh(`cp -r /srv/app /srv/shop; sed s,/srv/app,/srv/shop,g /etc/systemd/system/gunicorn.service > /etc/systemd/system/shop.service
 systemctl daemon-reload`)
-		r := h.run("init", "--unit", "shop.service")
+		r := h.run("init", "--unit", "shop.service", "--app", "app")
 		if r.Code != 2 || !strings.Contains(r.Stderr, "deploygate init --app NAME --unit shop.service") {
 			h.t.Errorf("exit %d, %q", r.Code, r.Stderr)
 		}
 		h.nothing("/etc/deploygate/app.toml")
-		if r := h.run("init", "--app", "shop", "--unit", "shop.service"); r.Code != 0 {
+		if r := h.run("init", "--unit", "shop.service"); r.Code != 0 {
 			h.t.Errorf("exit %d, %q", r.Code, r.Stderr)
 		}
+		h.sh("test -e /etc/deploygate/shop.toml")
 	})
 }

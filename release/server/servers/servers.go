@@ -10,7 +10,20 @@ import (
 	"deploygate/release/server/uvicorn"
 )
 
-var all = []server.Server{gunicorn.Server, uvicorn.Server, hypercorn.Server, daphne.Server}
+var all = []struct {
+	server.Server
+	name string
+}{{gunicorn.Server, "gunicorn"}, {uvicorn.Server, "uvicorn"}, {hypercorn.Server, "hypercorn"}, {daphne.Server, "daphne"}}
+
+// Name returns the name of the server that a command runs; "" if none is known in it.
+func Name(c server.Command) string {
+	for _, s := range all {
+		if s.Parse(c).Known() {
+			return s.name
+		}
+	}
+	return ""
+}
 
 // Of returns the server that a command runs. Of one that isn't known gunicorn is returned, which says what it misses in it.
 func Of(c server.Command) server.Server {
@@ -27,7 +40,7 @@ func Parse(c server.Command) server.Line {
 func find(c server.Command) (server.Server, server.Line) {
 	for _, s := range all {
 		if l := s.Parse(c); l.Known() {
-			return s, l
+			return s.Server, l
 		}
 	}
 	return gunicorn.Server, gunicorn.Parse(c)

@@ -10,6 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
+	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"time"
@@ -30,6 +33,30 @@ const (
 	maxConfig  = 1 << 20
 )
 
+// HomeDir is the home directory of the user who runs this, whatever $HOME says: sudo and runuser keep that of another one.
+func HomeDir() string {
+	if u, err := user.Current(); err == nil {
+		return u.HomeDir
+	}
+	return os.Getenv("HOME")
+}
+
+// OwnDir has the configurations of a user who isn't root: those of apps of their own service manager.
+func OwnDir() string {
+	if os.Geteuid() == 0 {
+		return Dir
+	}
+	return filepath.Join(HomeDir(), ".config/deploygate")
+}
+
+// SearchDir is where configurations are looked for: the user's own directory if there are any in it, else Dir.
+func SearchDir() string {
+	if found, err := Files(OwnDir()); err == nil && len(found) > 0 {
+		return OwnDir()
+	}
+	return Dir
+}
+
 // Config is everything that can be set, with its defaults filled in.
 type Config struct {
 	App      string
@@ -38,7 +65,7 @@ type Config struct {
 	StateDir string
 	Keep     int
 
-	Release struct{ Require []string }
+	Release struct{ Require []string } // nil: Django's manage.py, if the live release has one
 	Service struct {
 		Unit           string
 		Manager        unit.Scope
@@ -107,7 +134,6 @@ const defaultTaskTimeout = 5 * time.Minute
 // Defaults is the one place where they are.
 func Defaults(app string) *Config {
 	c := &Config{App: app, Root: "/srv/app", StateDir: filepath.Join(stateBase, app), Keep: 5}
-	c.Release.Require = []string{"manage.py"}
 	c.Service.Unit = "gunicorn.service"
 	c.Service.Manager = unit.System
 	c.Service.Action = actionRestart
@@ -152,12 +178,15 @@ func (c *Config) read(d *document) {
 	d.check("service.unit", func() error { return ValidUnit(c.Service.Unit) })
 	d.choice("service.manager", (*string)(&c.Service.Manager), "system", "user")
 	d.choice("service.action", &c.Service.Action, actionRestart, ActionReload)
+	if _, set := d.values["state_dir"]; !set && c.Service.Manager == unit.User {
+		c.StateDir = filepath.Join(HomeDir(), ".local/state/deploygate", c.App)
+	}
 	d.durationOrNone("service.restart_timeout", &c.Service.RestartTimeout)
 
 	d.text("health.bind", &c.Health.Bind)
 	d.check("health.bind", func() error { _, err := probe.ParseBind(c.Health.Bind); return err })
 	d.text("health.path", &c.Health.Path)
-	d.check("health.path", func() error { return validPath(c.Health.Path) })
+	d.check("health.path", func() error { return ValidPath(c.Health.Path) })
 	d.text("health.host", &c.Health.Host)
 	d.check("health.host", func() error { return validHost(c.Health.Host) })
 	d.table("health.headers", &c.Health.Headers)
@@ -186,6 +215,9 @@ func (c *Config) read(d *document) {
 	c.Proxy.URL, c.Proxy.Host = "http://127.0.0.1"+c.Health.Path, c.Health.Host
 	d.text("proxy.url", &c.Proxy.URL)
 	d.check("proxy.url", func() error { return validURL(c.Proxy.URL) })
+	if u, err := url.Parse(c.Proxy.URL); err == nil && u.Host != "" && u.Path == "" {
+		c.Proxy.URL += c.Health.Path
+	}
 	d.text("proxy.host", &c.Proxy.Host)
 	d.check("proxy.host", func() error { return validHost(c.Proxy.Host) })
 	d.choice("proxy.reload", &c.Proxy.Reload, reloadWhenChanged, ReloadNever)

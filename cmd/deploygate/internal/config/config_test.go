@@ -35,13 +35,14 @@ func parsed(text string) (*Config, []string) {
 //go:embed testdata/contract.toml
 var contractExample string
 
-// What the contract shows are the defaults, but for what is read from the host, and the tasks.
+// What the contract shows are the defaults, but for what is read from the host or the live release, and the tasks.
 func TestContractExample(t *testing.T) {
 	got, problems := parsed(contractExample)
 	assert.Equal(t, "problems", problems, nil)
 	want, problems := parsed("")
 	assert.Equal(t, "problems of nothing", problems, nil)
 	want.Health.Bind, want.Proxy.Kind = "unix:/run/gunicorn/gunicorn.sock", "nginx"
+	want.Release.Require = []string{"manage.py"}
 	want.Hooks[deploy.BeforeSwap] = []deploy.Task{{
 		Name: "/srv/app/venv/bin/python manage.py migrate --noinput", User: "www-data", Timeout: 5 * time.Minute,
 		Run: []string{"/srv/app/venv/bin/python", "manage.py", "migrate", "--noinput"},
@@ -88,6 +89,7 @@ func TestConfigValues(t *testing.T) {
 		{`health.stable = "4s"`, func(c *Config) any { return c.Health.Stable }, 4 * time.Second},
 		{`health.deadline = "24h"`, func(c *Config) any { return c.Health.Deadline }, 24 * time.Hour},
 		{`proxy.kind = "none"`, func(c *Config) any { return c.Proxy.Kind }, KindNone},
+		{`proxy.url = "http://127.0.0.1:8080"`, func(c *Config) any { return c.Proxy.URL }, "http://127.0.0.1:8080/health/"},
 		{`proxy.url = ""`, func(c *Config) any { return c.Proxy.URL }, ""},
 		{`proxy.reload = "never"`, func(c *Config) any { return c.Proxy.Reload }, ReloadNever},
 		{`proxy.broken_before = "warn"`, func(c *Config) any { return c.Proxy.BrokenBefore }, brokenWarn},
@@ -258,7 +260,7 @@ func FuzzConfig(f *testing.F) {
 			return
 		}
 		if !filepath.IsAbs(c.Root) || !filepath.IsAbs(c.StateDir) || c.Keep < 1 || c.Health.Interval <= 0 || c.Health.Timeout <= 0 ||
-			c.Health.Stable <= 0 || len(c.Health.Status) == 0 || ValidUnit(c.Service.Unit) != nil || validPath(c.Health.Path) != nil {
+			c.Health.Stable <= 0 || len(c.Health.Status) == 0 || ValidUnit(c.Service.Unit) != nil || ValidPath(c.Health.Path) != nil {
 			t.Fatalf("taken without a problem: %+v", c)
 		}
 		for _, check := range c.Checks {
@@ -357,7 +359,7 @@ func TestValidNames(t *testing.T) {
 	}{
 		{ValidApp, []string{"shop", "a.b-c_d", "9", strings.Repeat("a", 64)}, []string{"", ".", "..", "-a", "a/b", "a b", "ä", strings.Repeat("a", 65), "a\n"}},
 		{ValidUnit, []string{"a.service", "a@.service", "a@b:c.service", `a\x2db.service`}, []string{"", "a", ".service", "a.socket", "../a.service", "a b.service", "a.service\n", "*.service"}},
-		{validPath, []string{"/", "/health/", "/a?b=c"}, []string{"", "a", "http://a/", "/a b", "/a#b", "/%zz", "/\n"}},
+		{ValidPath, []string{"/", "/health/", "/a?b=c"}, []string{"", "a", "http://a/", "/a b", "/a#b", "/%zz", "/\n"}},
 		{validHost, []string{"localhost", "example.org:8000", "[::1]"}, []string{"", "a b", "a/b", "u@h", "a\r\nX: 1"}},
 		{validURL, []string{"", "http://a/", "https://a:1/b?c"}, []string{"a", "/a", "http://", "file:///etc/passwd", "http://a b/", ":"}},
 	} {

@@ -66,7 +66,7 @@ var purposes = map[string]string{
 	"state_dir": "The record of deploys, their lock, and a snapshot of the record, which may be deleted. Run as root, it must not be writable by others.",
 	"keep":      "How many good releases prune leaves.",
 
-	"release.require": "Files that a release must have, relative to it. One without is partial, and refused.",
+	"release.require": "Files that a release must have, relative to it. One without is partial, and refused. Unset: manage.py, if the live release has one.",
 
 	"service.unit":    "The app's unit. Its working directory, command or environment goes through the link current.",
 	"service.manager": "Whose service manager runs it: the system's, or that of the user who runs deploygate.",
@@ -88,7 +88,7 @@ var purposes = map[string]string{
 	"health.give_up":  "How long the release itself may keep answering wrongly (500, 404, a redirect). 502, 503, 504 and no answer are waited for until deadline.",
 
 	"proxy.kind":          "The server in front of the app. Without this key it is nginx, where that is installed.",
-	"proxy.url":           "The health request through the proxy; its path is health.path if this isn't set. \"\" skips it.",
+	"proxy.url":           "The health request through the proxy; its path is health.path if it has none, or isn't set. \"\" skips it.",
 	"proxy.host":          "The Host header of that request; health.host if this isn't set.",
 	"proxy.reload":        "When nginx is reloaded: where its configuration has changed since the deploy began, or never.",
 	"proxy.broken_before": "What happens where the proxy is broken before anything is touched: the release is refused, or that is a warning.",

@@ -33,7 +33,8 @@ func ValidUnit(name string) error {
 	return nil
 }
 
-func validPath(p string) error {
+// ValidPath returns what is wrong with the path of a URL.
+func ValidPath(p string) error {
 	if !strings.HasPrefix(p, "/") {
 		return fmt.Errorf("%q does not start with /", p)
 	}

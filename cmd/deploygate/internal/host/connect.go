@@ -137,11 +137,26 @@ func flaps(u unit.Unit) func(context.Context, gate.UnitState) *gate.Finding {
 func NewDeployer(c *config.Config, tree *release.Tree, observer deploy.Observer) *deploy.Deployer {
 	return &deploy.Deployer{
 		App: c.App, StateDir: c.StateDir, Tree: tree, Observer: observer,
-		Require: c.Release.Require, NoMarker: c.Rollback.NoMarker, Automatic: c.Rollback.Automatic,
+		Require: required(c, tree), NoMarker: c.Rollback.NoMarker, Automatic: c.Rollback.Automatic,
 		GuardRequired: c.Rollback.Guard == config.GuardRequired, RefuseBroken: c.Proxy.BrokenBefore == config.BrokenRefuse,
 		Reload: c.Service.Action == config.ActionReload, Rehearse: c.Rehearse.Enabled, RehearseFirst: c.Rehearse.BeforeHooks,
 		Keep: c.Keep, Hooks: c.Hooks, Checks: c.Checks,
 	}
+}
+
+// required are the files that a release must have: a Django site's are known by what the live release has.
+func required(c *config.Config, tree *release.Tree) []string {
+	const django = "manage.py"
+	if c.Release.Require != nil {
+		return c.Release.Require
+	}
+	if tree == nil {
+		return nil
+	}
+	if live, err := tree.Current(); err != nil || live == "" || tree.Inspect(live, []string{django}) != nil {
+		return nil
+	}
+	return []string{django}
 }
 
 // Close lets go of systemd and of the tree of releases.

@@ -8,10 +8,10 @@ package setup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"deploygate/cmd/deploygate/internal/config"
@@ -27,35 +27,24 @@ import (
 	"deploygate/release/unit"
 )
 
-// File says which app's configuration is to be written where. One that is there already is never overwritten; to
-// look at what would be written it doesn't matter.
-func File(file, app, dir string, look bool) (string, string, error) {
-	if app == "" && file == "" {
-		found, err := config.Files(dir)
-		switch {
-		case err != nil:
-			return "", "", err
-		case len(found) == 0:
-			app = config.DefaultApp
-		case len(found) == 1 && look:
-			file = found[0]
-		case len(found) == 1:
-			return "", "", inputf("%s is there already and is left as it is; one for another app: deploygate init --app NAME", found[0])
-		default:
-			return "", "", config.Several(found)
-		}
-	}
-	if app == "" {
+// File says which app's configuration is to be written where. Without a name it is called name. One that is there already is never
+// overwritten; to look at what would be written it doesn't matter.
+func File(file, app, name, dir string, look bool) (string, string, error) {
+	switch {
+	case app != "":
+	case file != "":
 		app = strings.TrimSuffix(filepath.Base(file), ".toml")
+	default:
+		app = name
 	}
 	if err := config.ValidApp(app); err != nil {
-		return "", "", err
+		return "", "", inputf("%v", err)
 	}
 	if file == "" {
 		file = filepath.Join(dir, app+".toml")
 	}
 	if _, err := untrusted.Lstat(file); err == nil && !look {
-		return "", "", inputf("%s is there already and is left as it is; to see what would be written: deploygate init --print", file)
+		return "", "", inputf("%s is there already and is left as it is; another name: --app NAME; to see what would be written: deploygate init --print", file)
 	}
 	return app, file, nil
 }
@@ -73,7 +62,10 @@ func Flags(app, file string) string {
 	switch file {
 	case "", filepath.Join(config.Dir, config.DefaultApp+".toml"):
 		return ""
-	case filepath.Join(config.Dir, app+".toml"):
+	case filepath.Join(config.OwnDir(), app+".toml"):
+		if files, err := config.Files(config.OwnDir()); err == nil && len(files) == 1 {
+			return ""
+		}
 		return " --app " + app
 	}
 	flags := " --config " + file
@@ -94,13 +86,22 @@ func loads(file, text string) error {
 // found is what the host says of an app, each with where it says so.
 type found struct {
 	Unit, unitAt string
+	manager      unit.Scope
 	Root, rootAt string
 	bind, bindAt string // "" is not known
 	bindRead     bool   // it is read from the unit, at each deploy
+	path, pathAt string
 	host, hostAt string
-	url, urlAt   string
+	proxyHost    string // where nginx is to be asked as another one
+	url, urlAt   string // without the path
+	noProxy      bool   // nginx is installed, and leads nothing to the app
+	Answers      []Answer
+	Others       []string // units beside it that go through the same link
 	Open         []string // what isn't known, a sentence each
 }
+
+// Name is what the app is called if nobody says.
+func (f *found) Name() string { return nameOf(f.Root, f.Unit) }
 
 // Config is the text of the file, which can be read back.
 func (f *found) Config(file string) (text string, err error) {
@@ -129,6 +130,9 @@ func (f *found) text() string {
 	if f.Unit != d.Service.Unit {
 		set("service", "unit", f.Unit, f.unitAt)
 	}
+	if f.manager == unit.User {
+		set("service", "manager", string(f.manager), "it is a unit of this user's own service manager")
+	}
 	switch {
 	case f.bindRead:
 		set("health", "# bind", f.bind, f.bindAt)
@@ -137,16 +141,22 @@ func (f *found) text() string {
 	default:
 		set("health", "# bind", "unix:/run/gunicorn/gunicorn.sock", f.bindAt)
 	}
+	if f.path != "" && f.path != d.Health.Path {
+		set("health", "path", f.path, f.pathAt)
+	}
 	if f.host != "" && f.host != d.Health.Host {
 		set("health", "host", f.host, f.hostAt)
 	}
-	if f.url != "" && f.url != "http://127.0.0.1"+d.Health.Path {
-		set("proxy", "url", f.url, f.urlAt)
+	if f.url != "" && f.url != "http://127.0.0.1" {
+		set("proxy", "url", f.url, f.urlAt+"; the path is health.path")
 	}
-	if len(f.Open) > 0 {
+	if f.proxyHost != "" && f.proxyHost != f.host {
+		set("proxy", "host", f.proxyHost, "the server_name there")
+	}
+	if len(f.Open)+len(f.Others) > 0 {
 		b.WriteString("\n")
 	}
-	for _, o := range f.Open {
+	for _, o := range slices.Concat(f.Open, f.Others) {
 		fmt.Fprintf(&b, "# %s\n", gate.OneLine(o))
 	}
 	return b.String()
@@ -171,27 +181,68 @@ func quoted(s string) string {
 	return b.String()
 }
 
-// Survey looks at the host. It changes nothing.
-func Survey(ctx context.Context, manager *unit.Manager, name string) (*found, error) {
-	f := &found{}
-	d, err := f.findUnit(ctx, manager, name)
-	if err != nil {
-		return nil, err
-	}
-	if f.Root, f.rootAt = rootOf(d); f.Root == "" {
-		if _, err := Usable(ctx, manager, d.Name, config.Defaults("").Root); err != nil && d.LoadState != "loaded" {
+// Survey looks at the host. It changes nothing. A name of a unit that isn't among the apps may be that of a server which isn't known.
+func Survey(ctx context.Context, manager *unit.Manager, scope unit.Scope, apps []App, a App, name, path string) (*found, error) {
+	f := &found{Unit: a.Unit.Name, unitAt: "the only service whose command runs a web application", manager: scope, path: path, pathAt: "as init was told"}
+	switch {
+	case a.Unit.Name == "":
+		d, err := manager.Unit(name).Describe(ctx)
+		if err != nil {
 			return nil, err
 		}
-		return nil, fmt.Errorf("%s goes through no link that is called current, so a swap would change nothing; set WorkingDirectory=ROOT/current in it", d.Name)
+		if d.LoadState == "not-found" {
+			return nil, inputf("there is no unit %s%s", name, orOneOf(apps))
+		}
+		a, f.Unit, f.unitAt = appOf(d), d.Name, "as init was told"
+	case name != "" || len(apps) > 1:
+		f.unitAt = "as init was told"
+	case a.Seen:
+		f.unitAt = "the only service whose processes run a web application"
 	}
-	if d, err = Usable(ctx, manager, d.Name, f.Root); err != nil {
+	if f.Root, f.rootAt = a.Root, a.rootAt; f.Root == "" && a.Unit.LoadState == "loaded" {
+		return nil, newLayout(a, scope)
+	}
+	d, err := Usable(ctx, manager, f.Unit, f.Root)
+	if err != nil {
 		return nil, err
 	}
 	f.findBind(d)
 	if f.bind != "" {
-		f.findProxy(ctx)
+		ways, _ := f.findProxy(ctx)
+		f.findHealth(ctx, hostsOf(ways))
+		f.through(ctx, ways)
 	}
-	return f, nil
+	return f, f.findOthers(ctx, manager)
+}
+
+// orOneOf names the services that may be meant.
+func orOneOf(apps []App) string {
+	if len(apps) == 0 {
+		return ""
+	}
+	return "; what runs a web application here: " + listed(apps)
+}
+
+// findOthers finds the services beside the app's own whose text goes through the same link: a deploy doesn't restart them.
+func (f *found) findOthers(ctx context.Context, manager *unit.Manager) error {
+	all, err := manager.Services(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range all {
+		if name == f.Unit || strings.HasPrefix(name, "deploygate-") {
+			continue
+		}
+		d, err := manager.Unit(name).Describe(ctx)
+		if err != nil {
+			return err
+		}
+		if d.LoadState == "loaded" && d.UsesLink(filepath.Join(f.Root, "current")) {
+			f.Others = append(f.Others, fmt.Sprintf("%s goes through %s too, and a deploy doesn't restart it: have an after_release hook do that",
+				name, filepath.Join(f.Root, "current")))
+		}
+	}
+	return nil
 }
 
 // Usable asks the same of a unit and its root as a deploy does.
@@ -209,47 +260,6 @@ func Usable(ctx context.Context, manager *unit.Manager, name, root string) (unit
 		return unit.Description{}, err
 	}
 	return u.Describe(ctx)
-}
-
-// findUnit takes the unit that was named, else the default one, else the only one that runs an application server.
-func (f *found) findUnit(ctx context.Context, manager *unit.Manager, name string) (unit.Description, error) {
-	f.Unit, f.unitAt = name, "as init was told"
-	if name != "" {
-		return manager.Unit(name).Describe(ctx)
-	}
-	f.Unit, f.unitAt = config.Defaults("").Service.Unit, "the default"
-	d, err := manager.Unit(f.Unit).Describe(ctx)
-	if err != nil || d.LoadState != "not-found" {
-		return d, err
-	}
-	all, err := manager.Services(ctx)
-	if err != nil {
-		return d, err
-	}
-	var running []unit.Description
-	for _, name := range all {
-		d, err := manager.Unit(name).Describe(ctx)
-		if err != nil {
-			return d, err
-		}
-		if d.LoadState == "loaded" && servers.Parse(server.CommandOf(d)).Known() {
-			running = append(running, d)
-		}
-	}
-	switch len(running) {
-	case 0:
-		return d, errors.New("there is no gunicorn.service, and no other service whose ExecStart= names an application server that is known; " +
-			"say which one runs the app with --unit")
-	case 1:
-		f.Unit, f.unitAt = running[0].Name, "the only service whose ExecStart= names an application server"
-		return running[0], nil
-	}
-	var names []string
-	for _, d := range running {
-		names = append(names, d.Name)
-	}
-	return d, inputf("there are several services that run an application server (%s); say which with --unit UNIT, and what to call the app "+
-		"with --app NAME", strings.Join(names, ", "))
 }
 
 // currentLink finds a path through a link that is called current.

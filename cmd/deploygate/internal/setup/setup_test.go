@@ -49,32 +49,33 @@ func TestInitFindsTheRoot(t *testing.T) {
 func TestInitFindsTheWayThroughNginx(t *testing.T) {
 	const app = "location / { proxy_pass http://unix:/run/shop.sock; }"
 	for _, c := range []struct{ name, config, host, url string }{
-		{"the defaults", "server { listen 80 default_server; server_name _; " + app + " }", "localhost", "http://127.0.0.1/health/"},
-		{"no listen at all", "server { " + app + " }", "localhost", "http://127.0.0.1/health/"},
-		{"a name", "server { listen 80; server_name Shop.example www.shop.example; " + app + " }", "shop.example", "http://127.0.0.1/health/"},
-		{"the first that is a name", "server { listen 80; server_name *.shop.example ~^x $hostname shop.example; " + app + " }", "shop.example", "http://127.0.0.1/health/"},
-		{"a port", "server { listen 8080; server_name shop.example; " + app + " }", "shop.example", "http://127.0.0.1:8080/health/"},
-		{"an address", "server { listen 10.0.0.5:8080; server_name shop.example; " + app + " }", "shop.example", "http://10.0.0.5:8080/health/"},
-		{"IPv6", "server { listen [::1]:8080; server_name shop.example; " + app + " }", "shop.example", "http://[::1]:8080/health/"},
-		{"every IPv6 address", "server { listen [::]:80; server_name shop.example; " + app + " }", "shop.example", "http://[::1]/health/"},
-		{"another app's server first", "server { listen 80; server_name blog.example; location / { proxy_pass http://127.0.0.1:9000; } } server { listen 80; server_name shop.example; " + app + " }", "shop.example", "http://127.0.0.1/health/"},
-		{"an upstream", "upstream shop { server unix:/run/shop.sock; } server { listen 80; server_name shop.example; location / { proxy_pass http://shop; } }", "shop.example", "http://127.0.0.1/health/"},
-		{"a redirect to TLS", "server { listen 80; server_name shop.example; return 301 https://$host$request_uri; } server { listen 443 ssl; server_name shop.example; " + app + " }", "shop.example", "https://127.0.0.1/health/"},
-		{"TLS the old way", "server { listen 8443; ssl on; server_name shop.example; " + app + " }", "shop.example", "https://127.0.0.1:8443/health/"},
-		{"without TLS before with it", "server { listen 443 ssl; listen 8080; server_name shop.example; " + app + " }", "shop.example", "http://127.0.0.1:8080/health/"},
-		{"only for a balancer", "server { listen 80 proxy_protocol; listen 8081; server_name shop.example; " + app + " }", "shop.example", "http://127.0.0.1:8081/health/"},
-		{"only the path of the app", "server { listen 80; server_name shop.example; location / { return 404; } location /health/ { proxy_pass http://unix:/run/shop.sock; } }", "shop.example", "http://127.0.0.1/health/"},
+		{"the defaults", "server { listen 80 default_server; server_name _; " + app + " }", "localhost", "http://127.0.0.1"},
+		{"no listen at all", "server { " + app + " }", "localhost", "http://127.0.0.1"},
+		{"a name", "server { listen 80; server_name Shop.example www.shop.example; " + app + " }", "shop.example", "http://127.0.0.1"},
+		{"the first that is a name", "server { listen 80; server_name *.shop.example ~^x $hostname shop.example; " + app + " }", "shop.example", "http://127.0.0.1"},
+		{"a port", "server { listen 8080; server_name shop.example; " + app + " }", "shop.example", "http://127.0.0.1:8080"},
+		{"an address", "server { listen 10.0.0.5:8080; server_name shop.example; " + app + " }", "shop.example", "http://10.0.0.5:8080"},
+		{"IPv6", "server { listen [::1]:8080; server_name shop.example; " + app + " }", "shop.example", "http://[::1]:8080"},
+		{"every IPv6 address", "server { listen [::]:80; server_name shop.example; " + app + " }", "shop.example", "http://[::1]"},
+		{"another app's server first", "server { listen 80; server_name blog.example; location / { proxy_pass http://127.0.0.1:9000; } } server { listen 80; server_name shop.example; " + app + " }", "shop.example", "http://127.0.0.1"},
+		{"an upstream", "upstream shop { server unix:/run/shop.sock; } server { listen 80; server_name shop.example; location / { proxy_pass http://shop; } }", "shop.example", "http://127.0.0.1"},
+		{"a redirect to TLS", "server { listen 80; server_name shop.example; return 301 https://$host$request_uri; } server { listen 443 ssl; server_name shop.example; " + app + " }", "shop.example", "https://127.0.0.1"},
+		{"TLS the old way", "server { listen 8443; ssl on; server_name shop.example; " + app + " }", "shop.example", "https://127.0.0.1:8443"},
+		{"without TLS before with it", "server { listen 443 ssl; listen 8080; server_name shop.example; " + app + " }", "shop.example", "http://127.0.0.1:8080"},
+		{"only for a balancer", "server { listen 80 proxy_protocol; listen 8081; server_name shop.example; " + app + " }", "shop.example", "http://127.0.0.1:8081"},
+		{"only the path of the app", "server { listen 80; server_name shop.example; location / { return 404; } location /health/ { proxy_pass http://unix:/run/shop.sock; } }", "shop.example", "http://127.0.0.1"},
 		{"none", "server { listen 80; server_name shop.example; location / { proxy_pass http://127.0.0.1:9000; } }", "", ""},
 		{"no server", "", "", ""},
 		{"over a socket alone", "server { listen unix:/run/nginx.sock; server_name shop.example; " + app + " }", "", ""},
 	} {
 		config, err := conf.Parse(strings.NewReader("# configuration file /etc/nginx/nginx.conf:\nevents {}\nhttp { " + c.config + " }\n"))
 		assert.OK(t, err)
-		f := found{bind: "unix:/run/shop.sock"}
-		f.through(config)
-		assert.Equal(t, c.name+": host", f.host, c.host)
-		assert.Equal(t, c.name+": url", f.url, c.url)
-		assert.Equal(t, c.name+": said that there is none", len(f.Open) > 0, c.url == "")
+		host, url := "", ""
+		if ways := waysTo(config, "unix:/run/shop.sock"); len(ways) > 0 {
+			host, url = ways[0].request.Host, ways[0].url()
+		}
+		assert.Equal(t, c.name+": host", host, c.host)
+		assert.Equal(t, c.name+": url", url, c.url)
 	}
 }
 
@@ -100,39 +101,99 @@ func TestSameAddress(t *testing.T) {
 func TestNewConfig(t *testing.T) {
 	dir := t.TempDir()
 	at := func(app string) string { return filepath.Join(dir, app+".toml") }
+	assert.OK(t, os.WriteFile(at("shop"), nil, 0o600))
 	for _, c := range []struct {
-		name, there     string // apps that are configured
+		name            string
 		file, app       string
 		look            bool
 		wantApp, wanted string
 		err             string
 	}{
-		{name: "nothing yet", wantApp: "app", wanted: at("app")},
-		{name: "an app", app: "shop", wantApp: "shop", wanted: at("shop")},
-		{name: "a file", file: "/x/shop.toml", wantApp: "shop", wanted: "/x/shop.toml"},
-		{name: "an app in a file", file: "/x/y.conf", app: "shop", wantApp: "shop", wanted: "/x/y.conf"},
+		{name: "nothing is said", wantApp: "blog", wanted: at("blog")},
+		{name: "an app", app: "news", wantApp: "news", wanted: at("news")},
+		{name: "a file", file: "/x/news.toml", wantApp: "news", wanted: "/x/news.toml"},
+		{name: "an app in a file", file: "/x/y.conf", app: "news", wantApp: "news", wanted: "/x/y.conf"},
 		{name: "a bad name", app: "../x", err: `"../x" is not a name for an app`},
 		{name: "a file with a bad name", file: "/x/a b.toml", err: `"a b" is not a name for an app`},
-		{name: "another one", there: "blog", app: "shop", wantApp: "shop", wanted: at("shop")},
-		{name: "the same one", there: "shop", app: "shop", err: at("shop") + " is there already and is left as it is"},
-		{name: "the same file", there: "shop", file: at("shop"), err: at("shop") + " is there already and is left as it is"},
-		{name: "the same one, to look", there: "shop", app: "shop", look: true, wantApp: "shop", wanted: at("shop")},
-		{name: "unnamed", there: "shop", err: "for another app: deploygate init --app NAME"},
-		{name: "unnamed, to look", there: "shop", look: true, wantApp: "shop", wanted: at("shop")},
-		{name: "unnamed of two", there: "blog shop", look: true, err: "there are several apps; say which with --app NAME (there are: blog, shop)"},
+		{name: "one that is there", app: "shop", err: at("shop") + " is there already and is left as it is"},
+		{name: "the same file", file: at("shop"), err: at("shop") + " is there already and is left as it is"},
+		{name: "one that is there, to look", app: "shop", look: true, wantApp: "shop", wanted: at("shop")},
 	} {
-		assert.OK(t, os.RemoveAll(dir))
-		assert.OK(t, os.Mkdir(dir, 0o700))
-		for app := range strings.FieldsSeq(c.there) {
-			assert.OK(t, os.WriteFile(at(app), nil, 0o600))
+		app, file, err := File(c.file, c.app, "blog", dir, c.look)
+		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) || err == nil && (app != c.wantApp || file != c.wanted) {
+			t.Errorf("%s: %q, %q, %v", c.name, app, file, err)
 		}
-		app, file, err := File(c.file, c.app, dir, c.look)
-		if c.err == "" {
-			assert.OK(t, err)
-		} else if err == nil || !strings.Contains(err.Error(), c.err) {
-			t.Errorf("%s: %v, want …%s…", c.name, err, c.err)
+	}
+}
+
+func TestWhatAnAppIsCalled(t *testing.T) {
+	for _, c := range []struct{ root, unit, want string }{
+		{"/srv/app", "gunicorn.service", "app"},
+		{"/srv/shop", "gunicorn.service", "shop"},
+		{"/srv/shop/app", "gunicorn.service", "shop"},
+		{"/opt/www/shop", "web.service", "shop"},
+		{"/srv/app", "shop.service", "shop"},
+		{"/home/deploy/app", "shop-web.service", "shop-web"},
+		{"/srv/app", "gunicorn@shop.service", "shop"},
+		{"/srv/app", "gunicorn@1.service", "app"},
+		{"/srv/a b", "gunicorn.service", "app"},
+		{"/var/www/example.com", "gunicorn.service", "example.com"},
+	} {
+		assert.Equal(t, c.root+" "+c.unit, nameOf(c.root, c.unit), c.want)
+	}
+}
+
+func TestWhichAppIsMeant(t *testing.T) {
+	app := func(name, config string) App {
+		return App{Unit: unit.Description{Name: name + ".service"}, Server: "gunicorn", Root: "/srv/" + name, Config: config}
+	}
+	asked := func(apps []App) (App, error) { return App{}, Several(apps) }
+	for _, c := range []struct {
+		name  string
+		apps  []App
+		named string
+		look  bool
+		want  string
+		err   string
+	}{
+		{name: "to look", apps: []App{app("shop", "/etc/deploygate/shop.toml")}, look: true, want: "shop.service"},
+		{name: "the only one", apps: []App{app("shop", "")}, want: "shop.service"},
+		{name: "the only one that isn't configured", apps: []App{app("blog", ""), app("shop", "/etc/deploygate/shop.toml")}, want: "blog.service"},
+		{name: "the one that is named", apps: []App{app("blog", ""), app("shop", "")}, named: "shop.service", want: "shop.service"},
+		{name: "one of a server that isn't known", apps: []App{app("blog", "")}, named: "odd.service"},
+		{name: "several", apps: []App{app("blog", ""), app("shop", "")}, err: "several services that run a web application: blog.service (gunicorn in /srv/blog), shop.service (gunicorn in /srv/shop); say which with --unit UNIT"},
+		{name: "none", err: "no service here runs gunicorn, uvicorn, hypercorn or daphne"},
+		{name: "it is configured", apps: []App{app("shop", "/etc/deploygate/shop.toml")}, err: "/etc/deploygate/shop.toml is there already and is left as it is: it configures shop.service"},
+		{name: "all are", apps: []App{app("blog", "/b"), app("shop", "/s")}, err: "every service that runs a web application is configured already: blog.service (gunicorn in /srv/blog, configured in /b)"},
+	} {
+		got, err := Choose(c.apps, c.named, c.look, asked)
+		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) || got.Unit.Name != c.want {
+			t.Errorf("%s: %q, %v", c.name, got.Unit.Name, err)
 		}
-		assert.Equal(t, c.name, []string{app, file}, []string{c.wantApp, c.wanted})
+	}
+}
+
+// The steps to releases are words that a shell, and systemd, read as they are meant.
+func TestSteps(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		d    unit.Description
+		want string
+	}{
+		{"code in its directory", unit.Description{WorkingDirectory: "/opt/code", Program: "/opt/code/venv/bin/gunicorn", ExecStart: []string{"gunicorn", "-b", ":80", "shop:app"}}, `'[Service]' WorkingDirectory=/srv/code-x/current`},
+		{"named once more", unit.Description{WorkingDirectory: "/opt/code", Program: "/opt/code/venv/bin/gunicorn", ExecStart: []string{"gunicorn", "--chdir", "/opt/code/src", "--pythonpath=/opt/code", "a b", "100%", "shop:app"}}, `'[Service]' WorkingDirectory=/srv/code-x/current ExecStart= 'ExecStart=/opt/code/venv/bin/gunicorn --chdir /srv/code-x/current/src --pythonpath=/srv/code-x/current "a b" 100%% shop:app'`},
+		{"another directory that begins so", unit.Description{WorkingDirectory: "/opt/code", Program: "/usr/bin/gunicorn", ExecStart: []string{"gunicorn", "-c", "/opt/code.py", "shop:app"}}, `'[Service]' WorkingDirectory=/srv/code-x/current`},
+	} {
+		c.d.Name = "code-x.service"
+		layout, is := errors.AsType[*LayoutError](newLayout(App{Unit: c.d, Dir: "/opt/code"}, unit.System))
+		if !is || len(layout.Steps) != 8 {
+			t.Fatalf("%s: %+v", c.name, layout)
+		}
+		assert.Equal(t, c.name, layout.Steps[4], `printf '%s\n' `+c.want+` > /etc/systemd/system/code-x.service.d/current.conf`)
+	}
+	layout, is := errors.AsType[*LayoutError](newLayout(App{Unit: unit.Description{Name: "x.service"}}, unit.System))
+	if !is || len(layout.Steps) > 0 || !strings.Contains(layout.Error(), "where its code is isn't known") {
+		t.Errorf("%+v", layout)
 	}
 }
 
@@ -214,12 +275,12 @@ func TestCreateAllOrNothing(t *testing.T) {
 func TestInitWritesWhatDiffersFromTheDefaults(t *testing.T) {
 	usual := found{
 		Unit: "gunicorn.service", unitAt: "the default", Root: "/srv/app", rootAt: "WorkingDirectory=",
-		bind: "unix:/run/gunicorn/gunicorn.sock", bindAt: "not needed", bindRead: true, host: "localhost", url: "http://127.0.0.1/health/",
+		bind: "unix:/run/gunicorn/gunicorn.sock", bindAt: "not needed", bindRead: true, host: "localhost", url: "http://127.0.0.1",
 	}
 	const head = "# Written by deploygate init from what this host's unit and nginx say. What isn't here has its default.\n"
 	other := found{
 		Unit: "shop.service", unitAt: "the only one", Root: "/srv/shop", rootAt: "WorkingDirectory= of\nshop.service",
-		bind: "127.0.0.1:8000", bindAt: "where process 7 listens", host: "shop.example", hostAt: "the server_name", url: "https://127.0.0.1:8443/health/", urlAt: "the server",
+		bind: "127.0.0.1:8000", bindAt: "where process 7 listens", host: "shop.example", hostAt: "the server_name", url: "https://127.0.0.1:8443", urlAt: "the server", path: "/healthz", pathAt: "asked",
 	}
 	unknown := usual
 	unknown.bind, unknown.bindAt, unknown.bindRead, unknown.host, unknown.url = "", "an example", false, "", ""
@@ -238,10 +299,11 @@ unit = "shop.service" # the only one
 
 [health]
 bind = "127.0.0.1:8000" # where process 7 listens
+path = "/healthz" # asked
 host = "shop.example" # the server_name
 
 [proxy]
-url = "https://127.0.0.1:8443/health/" # the server
+url = "https://127.0.0.1:8443" # the server; the path is health.path
 `},
 		{"unknown", unknown, head + "\n[health]\n# bind = \"unix:/run/gunicorn/gunicorn.sock\" # an example\n\n# health.bind has to be set: nobody knows\n"},
 	} {

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -18,35 +19,91 @@ import (
 	"deploygate/gate/untrusted"
 )
 
-// findProxy finds the names and ports by which nginx leads requests to the app.
-func (f *found) findProxy(ctx context.Context) {
+// findProxy finds the ways by which nginx leads requests to the app; installed is whether there is an nginx.
+func (f *found) findProxy(ctx context.Context) (ways []entrance, installed bool) {
 	n := &nginx.Nginx{Program: nginx.Find()}
 	if n.Program == "" {
-		return
+		return nil, false
 	}
 	effective, err := n.Effective(ctx)
 	if err != nil {
 		f.Open = append(f.Open, fmt.Sprintf("health.host and proxy.url may have to be set: nginx can't be asked: %v", err))
-		return
+		return nil, true
 	}
-	f.through(effective)
+	if ways = waysTo(effective, f.bind); len(ways) == 0 {
+		f.Open = append(f.Open, fmt.Sprintf("nginx leads no request to %s, as far as its configuration shows: set health.host and proxy.url, or "+
+			"proxy.kind = \"none\" if it isn't in front", f.bind))
+	}
+	return ways, true
 }
 
-// through takes the first way by which nginx leads the health request to the app.
-func (f *found) through(effective *conf.Config) {
-	path := config.Defaults("").Health.Path
+// waysTo returns the ways by which nginx leads a request for any of the usual paths to where the app listens.
+func waysTo(effective *conf.Config, bind string) (ways []entrance) {
 	for _, e := range entrances(effective) {
-		e.request.Path = path
-		route := effective.Route(e.request)
-		if !route.Known || !slices.ContainsFunc(route.Targets, func(t string) bool { return sameAddress(t, f.bind) }) {
-			continue
+		for _, path := range usualPaths {
+			e.request.Path = path
+			route := effective.Route(e.request)
+			if !route.Known || !slices.ContainsFunc(route.Targets, func(t string) bool { return sameAddress(t, bind) }) {
+				continue
+			}
+			e.at = route.Server
+			e.paths = append(e.paths, path)
 		}
-		f.host, f.hostAt = e.request.Host, "the server_name at "+route.Server+"; Django's ALLOWED_HOSTS has to have it, which can't be seen from here"
-		f.url, f.urlAt = e.url(path), "where the server at "+route.Server+" listens"
-		return
+		if len(e.paths) > 0 {
+			ways = append(ways, e)
+		}
 	}
-	f.Open = append(f.Open, fmt.Sprintf("nginx leads no request for %s to %s, as far as its configuration shows: set health.host and proxy.url, or "+
-		"proxy.kind = \"none\" if it isn't in front", path, f.bind))
+	return ways
+}
+
+// hostsOf returns the names by which the app is reached, each once, and the default one.
+func hostsOf(ways []entrance) (hosts []string) {
+	for _, w := range ways {
+		hosts = append(hosts, w.request.Host)
+	}
+	hosts = append(hosts, config.Defaults("").Health.Host)
+	all := hosts[:0]
+	for _, host := range hosts {
+		if !slices.Contains(all, host) {
+			all = append(all, host)
+		}
+	}
+	return all
+}
+
+// through takes the first way that answers the health request well, else the first one at all. Those of the app's host come first.
+func (f *found) through(ctx context.Context, ways []entrance) {
+	d := config.Defaults("")
+	path := cmp.Or(f.path, d.Health.Path)
+	usual := slices.Contains(usualPaths, path)
+	ways = slices.DeleteFunc(slices.Clone(ways), func(e entrance) bool { return usual && !slices.Contains(e.paths, path) })
+	slices.SortStableFunc(ways, func(a, b entrance) int {
+		own := func(e entrance) int {
+			if e.request.Host == f.host {
+				return 0
+			}
+			return 1
+		}
+		return own(a) - own(b)
+	})
+	take := func(e entrance) {
+		if f.host == "" {
+			f.host, f.hostAt = e.request.Host, "the server_name at "+e.at
+		}
+		f.proxyHost = e.request.Host
+		f.url, f.urlAt = e.url(), "where the server at "+e.at+" listens"
+	}
+	for _, e := range ways {
+		got := asker{headers: d.Health.Headers}.ask(ctx, e.url()+path, e.request.Host)
+		f.Answers = append(f.Answers, Answer{e.url() + path + " as " + e.request.Host, got.Status, says(got)})
+		if got.Err == nil && slices.Contains(d.Health.Status, got.Status) {
+			take(e)
+			return
+		}
+	}
+	if len(ways) > 0 {
+		take(ways[0])
+	}
 }
 
 // sameAddress reports whether two addresses in gunicorn's syntax lead to the same socket of this host.
@@ -79,9 +136,14 @@ func realPath(file string) string {
 }
 
 // entrance is one way into nginx.
-type entrance struct{ request proxy.Request }
+type entrance struct {
+	request proxy.Request
+	at      string   // the server, FILE:LINE
+	paths   []string // which of the usual ones lead to the app
+}
 
-func (e entrance) url(path string) string {
+// url is its address, without a path.
+func (e entrance) url() string {
 	scheme, usual, host := "http", 80, e.request.Addr
 	if e.request.TLS {
 		scheme, usual = "https", 443
@@ -92,7 +154,7 @@ func (e entrance) url(path string) string {
 	if e.request.Port != usual {
 		host = fmt.Sprintf("%s:%d", host, e.request.Port)
 	}
-	return scheme + "://" + host + path
+	return scheme + "://" + host
 }
 
 // plainName is a server_name that is one host's, no pattern.
@@ -147,7 +209,7 @@ func entrancesOf(server conf.Directive) (all []entrance) {
 			continue
 		}
 		for _, name := range names {
-			all = append(all, entrance{proxy.Request{Port: port, Addr: addr, TLS: tls || slices.Contains(l, "ssl"), Host: strings.ToLower(name)}})
+			all = append(all, entrance{request: proxy.Request{Port: port, Addr: addr, TLS: tls || slices.Contains(l, "ssl"), Host: strings.ToLower(name)}})
 		}
 	}
 	return all

@@ -10,7 +10,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"deploygate/cmd/deploygate/internal/config"
@@ -53,7 +52,7 @@ func SocketUnit(c *config.Config, d unit.Description) (socketunit.Pair, error) {
 		return socketunit.Pair{}, fmt.Errorf("it isn't known where %s listens: %s; set health.bind to it", d.Name, at.Why)
 	}
 	f := socketunit.Facts{
-		Service: d, Scope: c.Service.Manager, Gunicorn: gunicorn.Parse(server.CommandOf(d)).Known() || isGunicorn(d.MainPID),
+		Service: d, Scope: c.Service.Manager, Gunicorn: gunicorn.Parse(server.CommandOf(d)).Known() || serverOf(d.MainPID) == "gunicorn",
 		Releases: filepath.Join(c.Root, "releases"), Runtime: "/run", Dir: "/etc/systemd/system",
 	}
 	if real, err := untrusted.EvalSymlinks(f.Releases); err == nil {
@@ -156,19 +155,4 @@ func rightsOf(file string, kind fs.FileMode) (r socketunit.Rights, err error) {
 		r.Group = g.Name
 	}
 	return r, nil
-}
-
-// isGunicorn reports whether a process is gunicorn by its command line, which gunicorn with setproctitle sets to
-// "gunicorn: master […]".
-func isGunicorn(pid int) bool {
-	if pid == 0 {
-		return false
-	}
-	const enough = 4 << 10
-	text, _, err := untrusted.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid), enough, nil)
-	if err != nil {
-		return false
-	}
-	title := strings.HasPrefix(string(text), "gunicorn: ")
-	return title || gunicorn.Parse(server.Command{Args: strings.Split(string(text), "\x00")}).Known()
 }

@@ -127,7 +127,7 @@ func (f *Facts) refuse() error {
 	return f.refusePath()
 }
 
-// plain needs no quoting, in a unit and in a shell.
+// plain needs no quoting in a unit.
 var plain = regexp.MustCompile(`^[A-Za-z0-9/._:@\[\]+,=-]+$`)
 
 // refusePath is refuse for a unix socket.
@@ -312,10 +312,10 @@ func escaped(s string) string { return strings.ReplaceAll(s, "%", "%%") }
 func Steps(scope unit.Scope, service, socket string) []string {
 	systemctl := systemctl(scope)
 	return []string{
-		systemctl + " stop " + quoted(service),
+		systemctl + " stop " + Quoted(service),
 		systemctl + " daemon-reload",
-		systemctl + " enable --now " + quoted(socket),
-		systemctl + " start " + quoted(service),
+		systemctl + " enable --now " + Quoted(socket),
+		systemctl + " start " + Quoted(service),
 	}
 }
 
@@ -324,14 +324,14 @@ func back(scope unit.Scope, service, socket string, files []File) []string {
 	systemctl := systemctl(scope)
 	remove := []string{"rm"}
 	for _, f := range files {
-		remove = append(remove, quoted(f.Path))
+		remove = append(remove, Quoted(f.Path))
 	}
 	return []string{
-		systemctl + " stop " + quoted(service) + " " + quoted(socket),
-		systemctl + " disable " + quoted(socket),
+		systemctl + " stop " + Quoted(service) + " " + Quoted(socket),
+		systemctl + " disable " + Quoted(socket),
 		strings.Join(remove, " "),
 		systemctl + " daemon-reload",
-		systemctl + " start " + quoted(service),
+		systemctl + " start " + Quoted(service),
 	}
 }
 
@@ -342,9 +342,9 @@ func systemctl(scope unit.Scope) string {
 	return "systemctl"
 }
 
-// quoted is one word for a shell.
-func quoted(s string) string {
-	if plain.MatchString(s) {
+// Quoted is one word for a shell.
+func Quoted(s string) string {
+	if plain.MatchString(s) && !strings.ContainsAny(s, "[]") { // a shell's pattern
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"

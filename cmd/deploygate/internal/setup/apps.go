@@ -1,0 +1,235 @@
+package setup
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"deploygate/cmd/deploygate/internal/config"
+	"deploygate/cmd/deploygate/internal/host"
+	"deploygate/gate/socket"
+	"deploygate/gate/untrusted"
+	"deploygate/release/server"
+	"deploygate/release/server/servers"
+	"deploygate/release/unit"
+)
+
+// App is a service that runs a web application.
+type App struct {
+	Unit   unit.Description
+	Server string // gunicorn, uvicorn, …
+	Seen   bool   // its processes show that, and its command doesn't
+
+	Root, rootAt string // "" if it goes through no link that is called current
+	Dir          string // where its main process works; "" if it isn't known
+	Config       string // the file that configures it already
+}
+
+// String is the app as it is offered.
+func (a App) String() string {
+	where := cmp.Or(a.Root, a.Dir, "it isn't known where")
+	if a.Config != "" {
+		return fmt.Sprintf("%s (%s in %s, configured in %s)", a.Unit.Name, a.Server, where, a.Config)
+	}
+	return fmt.Sprintf("%s (%s in %s)", a.Unit.Name, a.Server, where)
+}
+
+// Apps lists the services that run a web application: their command names an application server that is known, or a process of
+// theirs that listens does. It is sorted by their names. dir has the configurations.
+func Apps(ctx context.Context, manager *unit.Manager, dir string) (apps []App, err error) {
+	all, err := manager.Services(ctx)
+	if err != nil {
+		return nil, err
+	}
+	seen := serversSeen()
+	configured := configuredUnits(dir)
+	for _, name := range all {
+		if strings.HasPrefix(name, "deploygate-") {
+			continue
+		}
+		d, err := manager.Unit(name).Describe(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if d.LoadState != "loaded" {
+			continue
+		}
+		a := appOf(d)
+		if a.Server == "" {
+			a.Server, a.Seen = seen[d.Name], true
+		}
+		if a.Config = configured[d.Name]; a.Server != "" {
+			apps = append(apps, a)
+		}
+	}
+	slices.SortFunc(apps, func(a, b App) int { return cmp.Compare(a.Unit.Name, b.Unit.Name) })
+	return apps, nil
+}
+
+// appOf is what a unit says of itself.
+func appOf(d unit.Description) App {
+	a := App{Unit: d, Server: servers.Name(server.CommandOf(d))}
+	if d.MainPID != 0 {
+		a.Dir, _ = untrusted.Readlink(fmt.Sprintf("/proc/%d/cwd", d.MainPID))
+	}
+	a.Dir = cmp.Or(a.Dir, d.WorkingDirectory)
+	if a.Root, a.rootAt = rootOf(d); a.Root == "" {
+		a.Root, a.rootAt = rootSeen(a.Dir, d.Name)
+	}
+	return a
+}
+
+// inRelease matches a directory that is a release's, or below it.
+var inRelease = regexp.MustCompile(`^(/.+)/releases/[^/]+(/|$)`)
+
+// rootSeen is the directory of the releases in one of which a process works, if there is a link that is called current beside
+// them. A start script leads there without a word of it in the unit.
+func rootSeen(dir, unitName string) (root, at string) {
+	m := inRelease.FindStringSubmatch(dir)
+	if m == nil {
+		return "", ""
+	}
+	if _, err := untrusted.Readlink(filepath.Join(m[1], "current")); err != nil {
+		return "", ""
+	}
+	return m[1], "the processes of " + unitName + " work in one of its releases"
+}
+
+// configuredUnits are the units that have a configuration in dir, with its file. One that can't be read has none.
+func configuredUnits(dir string) map[string]string {
+	found := map[string]string{}
+	files, _ := config.Files(dir)
+	for _, file := range files {
+		if c, err := config.Load(file, "", dir); err == nil {
+			found[c.Service.Unit] = file
+		}
+	}
+	return found
+}
+
+// serversSeen are the application servers whose processes listen, by the units that these belong to.
+func serversSeen() map[string]string {
+	found := map[string]string{}
+	_, _ = host.Listeners(func(h socket.Holder) bool { // what can't be seen isn't offered
+		if found[h.Unit] == "" && h.Unit != "" {
+			found[h.Unit] = serverOf(h.PID)
+		}
+		return false
+	})
+	return found
+}
+
+// serverOf returns the name of the application server that a process is, by its command line. Gunicorn may have made that
+// "gunicorn: master […]" (setproctitle).
+func serverOf(pid int) string {
+	const enough = 4 << 10
+	text, _, err := untrusted.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid), enough, nil)
+	if err != nil {
+		return ""
+	}
+	if strings.HasPrefix(string(text), "gunicorn: ") {
+		return "gunicorn"
+	}
+	return servers.Name(server.Command{Args: strings.Split(string(text), "\x00")})
+}
+
+// Choose takes the app that was asked for, else the only one that there is and that isn't configured yet; else choose is asked. To
+// look at what would be written it doesn't matter whether it is.
+func Choose(apps []App, name string, look bool, choose func([]App) (App, error)) (App, error) {
+	free := slices.DeleteFunc(slices.Clone(apps), func(a App) bool { return a.Config != "" })
+	if look && len(free) == 0 {
+		free = apps
+	}
+	switch {
+	case name != "":
+		if i := slices.IndexFunc(apps, func(a App) bool { return a.Unit.Name == name }); i >= 0 {
+			return apps[i], nil
+		}
+		return App{}, nil // of a server that isn't known; or there is none
+	case len(apps) == 0:
+		return App{}, inputf("no service here runs gunicorn, uvicorn, hypercorn or daphne, as far as its command and its processes show; " +
+			"say which one runs the app: deploygate init --unit UNIT")
+	case len(free) == 1:
+		return free[0], nil
+	case len(free) > 1:
+		return choose(free)
+	case len(apps) == 1:
+		return App{}, inputf("%s is there already and is left as it is: it configures %s; to see what would be written: deploygate init --print",
+			apps[0].Config, apps[0].Unit.Name)
+	}
+	return App{}, inputf("every service that runs a web application is configured already: %s", listed(apps))
+}
+
+// Several is the error where somebody has to say which one is meant.
+func Several(apps []App) error {
+	return inputf("there are several services that run a web application: %s; say which with --unit UNIT", listed(apps))
+}
+
+func listed(apps []App) string {
+	var all []string
+	for _, a := range apps {
+		all = append(all, a.String())
+	}
+	return strings.Join(all, ", ")
+}
+
+// general are names that say nothing of an app: of directories, and of units.
+var general = []string{
+	"app", "apps", "application", "backend", "code", "current", "deploy", "django", "fastapi", "flask", "home", "html", "opt", "project", "projects",
+	"public", "server", "service", "site", "sites", "src", "srv", "usr", "var", "web", "webapp", "website", "www", "wsgi", "asgi",
+	"gunicorn", "uvicorn", "hypercorn", "daphne", "root", "/", ".",
+}
+
+// nameOf calls an app after its directory, else after its unit.
+func nameOf(root, unitName string) string {
+	var names []string
+	for dir := root; len(dir) > 1; dir = filepath.Dir(dir) {
+		names = append(names, filepath.Base(dir))
+	}
+	stem, instance, _ := strings.Cut(strings.TrimSuffix(unitName, ".service"), "@")
+	names = append(names, stem)
+	if strings.Trim(instance, "0123456789") != "" {
+		names = append(names, instance)
+	}
+	for _, name := range names {
+		if config.ValidApp(name) == nil && !slices.Contains(general, strings.ToLower(name)) {
+			return name
+		}
+	}
+	return config.DefaultApp
+}
+
+// Missing says what isn't there that has to be where there is no configuration; "" if it is, or that can't be seen.
+func Missing(ctx context.Context, c *config.Config) string {
+	if _, err := untrusted.Lstat(c.Root); errors.Is(err, fs.ErrNotExist) {
+		return "there is no " + c.Root
+	}
+	manager, err := unit.Connect(ctx, c.Service.Manager)
+	if err != nil {
+		return ""
+	}
+	defer manager.Close()
+	d, err := manager.Unit(c.Service.Unit).Describe(ctx)
+	if err != nil || d.LoadState != "not-found" {
+		return ""
+	}
+	return "there is no " + c.Service.Unit
+}
+
+// Offer names the services that run a web application; "" if none does.
+func Offer(ctx context.Context, manager *unit.Manager) string {
+	apps, err := Apps(ctx, manager, config.OwnDir())
+	switch {
+	case err != nil || len(apps) == 0:
+		return ""
+	case len(apps) == 1:
+		return listed(apps) + " runs a web application"
+	}
+	return listed(apps) + " run web applications"
+}
