@@ -183,7 +183,9 @@ func (s *session) choose(apps []setup.App) (setup.App, error) {
 func (s *session) layOut(l *setup.LayoutError) error {
 	const exit = 1
 	if s.json {
-		return s.printJSON(map[string]any{"outcome": "refused", "exit_code": exit, "error": gate.OneLine(l.Error()), "steps": append([]string{}, l.Steps...), "notes": append([]string{}, l.Notes...)}, exit)
+		return s.printJSON(map[string]any{
+			"outcome": "refused", "exit_code": exit, "error": gate.OneLine(l.Error()), "steps": append([]string{}, l.Steps...), "notes": append([]string{}, l.Notes...),
+		}, exit)
 	}
 	fmt.Fprintf(s.err, "deploygate: %s\n", gate.OneLine(l.Error()))
 	if len(l.Steps) > 0 {

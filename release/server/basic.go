@@ -21,6 +21,8 @@ type Basic struct {
 	Options []Option // those that a candidate doesn't take over
 	// Own are the candidate's own arguments: where it listens, how many processes it has.
 	Own func(Candidate) []string
+	// Socket are the arguments that have it listen on the first socket of a .socket unit (sd_listen_fds(3)).
+	Socket []string
 	// Variables is how the names of environment variables begin that stand for options: UVICORN_ for UVICORN_LOG_CONFIG, which is
 	// --log-config. "" if there are none.
 	Variables string
@@ -31,6 +33,7 @@ type Basic struct {
 type Option struct {
 	Name    string // --name, -n
 	Valued  bool
+	Listens bool   // it says where to listen
 	Beaten  bool   // the candidate's own arguments beat it wherever it is set
 	Refused string // why it can't be left out either; "" if it can
 }
@@ -80,7 +83,7 @@ func (b Basic) Rewrite(_ context.Context, l Live, c Candidate) (Command, error) 
 	if err := p.NotLive("its working directory", p.Dir, p.Dir); err != nil {
 		return Command{}, err
 	}
-	kept, err := b.keep(p)
+	kept, err := b.keep(p, func(Option) bool { return false })
 	if err != nil {
 		return Command{}, err
 	}
@@ -90,8 +93,18 @@ func (b Basic) Rewrite(_ context.Context, l Live, c Candidate) (Command, error) 
 	return p.Command(b.Own(c), kept)
 }
 
-// keep returns the words of the command that the candidate takes over.
-func (b Basic) keep(p *Pointed) (kept []string, err error) {
+// Adopt implements Server.
+func (b Basic) Adopt(l Live) ([]string, error) {
+	p, err := AsItIs(l, b.program())
+	if err != nil {
+		return nil, err
+	}
+	kept, err := b.keep(p, func(o Option) bool { return !o.Listens })
+	return slices.Concat(p.Run, b.Socket, kept), err
+}
+
+// keep returns the words of the command that stay: those that are no option of the list, and what stays says so of.
+func (b Basic) keep(p *Pointed, stays func(Option) bool) (kept []string, err error) {
 	for words := p.Words; len(words) > 0; {
 		raw := words[0]
 		words = words[1:]
@@ -106,7 +119,7 @@ func (b Basic) keep(p *Pointed) (kept []string, err error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case o == nil:
+		case o == nil, stays(*o):
 			kept = append(kept, p.word(w))
 		case o.Refused != "":
 			return nil, Unsure("its ExecStart has %s, %s", o.Name, o.Refused)

@@ -58,6 +58,7 @@ func AsItIs(l Live, server Program) (*Pointed, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.Run = l.Args[:len(l.Args)-len(c.own)]
 	return p, p.own(c.own)
 }
 

@@ -21,6 +21,9 @@ type Server interface {
 	Read(l Live) (Names, error)
 	// Rewrite returns what runs the candidate beside the live release, or an *Uncertain, or ctx's error.
 	Rewrite(ctx context.Context, l Live, c Candidate) (Command, error)
+	// Adopt returns the live unit's arguments as they have to be for it to listen on the socket of a .socket unit: as they are, if it
+	// takes that by itself. The error is an *Uncertain.
+	Adopt(l Live) ([]string, error)
 	// Words are what it logs of its workers.
 	Words() Words
 	// ReadLog reads the end of a log file of its own with the rights of a user, nil for those of this process.

@@ -169,7 +169,7 @@ func TestInitSocketRefused(t *testing.T) {
 			{"its socket is removed", "ExecStartPre=-/bin/rm -f /run/gunicorn/gunicorn.sock", "makes or removes something in /run/gunicorn"},
 			{"several binds", start + "--bind 127.0.0.1:8001 project.wsgi", "has several binds"},
 			{"a second bind in the environment", "Environment=\"GUNICORN_CMD_ARGS=--bind 127.0.0.1:8002 --bind 127.0.0.1:8003\"\nExecStart=\nExecStart=/usr/bin/gunicorn project.wsgi", "has several binds"},
-			{"a wrapper", "NotifyAccess=all\nExecStart=\nExecStart=/usr/local/bin/gunicorn-start --bind unix:/run/gunicorn/gunicorn.sock project.wsgi", "start gunicorn without a program between"},
+			{"a wrapper", "NotifyAccess=all\nExecStart=\nExecStart=/usr/local/bin/gunicorn-start --bind unix:/run/gunicorn/gunicorn.sock project.wsgi", "start the server without a program between"},
 			{"in the background", "Type=forking\n" + start + "--daemon project.wsgi", "Type=forking"},
 			{"a symlink", "RuntimeDirectory=gunicorn:gunicorn-link", "RuntimeDirectory= with a symlink"},
 			{"in the release", "ExecStart=\nExecStart=/usr/bin/gunicorn --bind unix:/srv/app/current/gunicorn.sock project.wsgi", "which the next one replaces"},

@@ -112,7 +112,10 @@ Environment=PYTHONDONTWRITEBYTECODE=1
 ExecStart=/usr/bin/gunicorn --workers 2 --chdir /srv/shop --bind 127.0.0.1:8003 project.wsgi:application
 UNIT
 systemctl daemon-reload; systemctl restart shop.service`)
-		h.eventually(func() bool { status, _, _, err := h.Get(h.t.Context(), site, "/health/"); return err == nil && status == 200 })
+		h.eventually(func() bool {
+			status, _, _, err := h.Get(h.t.Context(), site, "/health/")
+			return err == nil && status == 200
+		})
 		r := h.run("init")
 		if r.Code != 1 || !strings.Contains(r.Stderr, "shop.service runs /srv/shop, and goes through no link that is called current") {
 			h.t.Fatalf("exit %d, %q", r.Code, r.Stderr)

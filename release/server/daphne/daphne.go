@@ -9,17 +9,17 @@ import (
 
 // Server is daphne as one of the application servers.
 var Server server.Server = kind{server.Basic{
-	Name: "daphne",
+	Name: "daphne", Socket: []string{"--fd", "3"},
 	Options: []server.Option{
-		{Name: "--unix-socket", Valued: true},
-		{Name: "-u", Valued: true},
-		{Name: "--bind", Valued: true},
-		{Name: "-b", Valued: true},
-		{Name: "--port", Valued: true},
-		{Name: "-p", Valued: true},
-		{Name: "--fd", Valued: true},
-		{Name: "--endpoint", Valued: true},
-		{Name: "-e", Valued: true},
+		{Name: "--unix-socket", Valued: true, Listens: true},
+		{Name: "-u", Valued: true, Listens: true},
+		{Name: "--bind", Valued: true, Listens: true},
+		{Name: "-b", Valued: true, Listens: true},
+		{Name: "--port", Valued: true, Listens: true},
+		{Name: "-p", Valued: true, Listens: true},
+		{Name: "--fd", Valued: true, Listens: true},
+		{Name: "--endpoint", Valued: true, Listens: true},
+		{Name: "-e", Valued: true, Listens: true},
 		{Name: "--access-log", Valued: true},
 	},
 	Own: func(c server.Candidate) []string { return []string{"-u", strings.TrimPrefix(c.Bind, "unix:")} },

@@ -21,6 +21,8 @@ func (kind) Rewrite(ctx context.Context, l server.Live, c server.Candidate) (ser
 	return Rewrite(ctx, l, c)
 }
 
+func (kind) Adopt(l server.Live) ([]string, error) { return l.Args, nil }
+
 func (kind) Words() server.Words { return words }
 
 func (kind) ReadLog(file string, as *untrusted.User) ([]gate.LogLine, error) {

@@ -11,12 +11,12 @@ import (
 
 // Server is hypercorn as one of the application servers.
 var Server server.Server = kind{server.Basic{
-	Name: "hypercorn",
+	Name: "hypercorn", Socket: []string{"--bind", "fd://3"},
 	Options: []server.Option{
-		{Name: "--bind", Valued: true},
-		{Name: "-b", Valued: true},
-		{Name: "--insecure-bind", Valued: true},
-		{Name: "--quic-bind", Valued: true},
+		{Name: "--bind", Valued: true, Listens: true},
+		{Name: "-b", Valued: true, Listens: true},
+		{Name: "--insecure-bind", Valued: true, Listens: true},
+		{Name: "--quic-bind", Valued: true, Listens: true},
 		{Name: "--workers", Valued: true},
 		{Name: "-w", Valued: true},
 		{Name: "--pid", Valued: true},

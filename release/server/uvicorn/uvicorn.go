@@ -11,13 +11,13 @@ import (
 
 // Server is uvicorn as one of the application servers.
 var Server server.Server = kind{server.Basic{
-	Name: "uvicorn", Variables: "UVICORN_", Directory: "--app-dir",
+	Name: "uvicorn", Variables: "UVICORN_", Directory: "--app-dir", Socket: []string{"--fd", "3"},
 	Options: []server.Option{
-		{Name: "--host", Valued: true, Beaten: true},
-		{Name: "--port", Valued: true, Beaten: true},
-		{Name: "--uds", Valued: true, Beaten: true},
+		{Name: "--host", Valued: true, Listens: true, Beaten: true},
+		{Name: "--port", Valued: true, Listens: true, Beaten: true},
+		{Name: "--uds", Valued: true, Listens: true, Beaten: true},
 		{Name: "--workers", Valued: true, Beaten: true},
-		{Name: "--fd", Valued: true},
+		{Name: "--fd", Valued: true, Listens: true},
 		{Name: "--reload"},
 		{Name: "--reload-dir", Valued: true},
 		{Name: "--reload-include", Valued: true},

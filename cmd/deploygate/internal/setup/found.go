@@ -94,7 +94,6 @@ type found struct {
 	host, hostAt string
 	proxyHost    string // where nginx is to be asked as another one
 	url, urlAt   string // without the path
-	noProxy      bool   // nginx is installed, and leads nothing to the app
 	Answers      []Answer
 	Others       []string // units beside it that go through the same link
 	Open         []string // what isn't known, a sentence each

@@ -107,7 +107,9 @@ func (f *found) findHealth(ctx context.Context, hosts []string) {
 
 // findPath takes the first path that is answered well.
 func (f *found) findPath(paths []string, first gate.Answer, ask func(path string) gate.Answer) {
-	good := func(a gate.Answer) bool { return a.Err == nil && slices.Contains(config.Defaults("").Health.Status, a.Status) }
+	good := func(a gate.Answer) bool {
+		return a.Err == nil && slices.Contains(config.Defaults("").Health.Status, a.Status)
+	}
 	for i, path := range paths {
 		got := first
 		if i > 0 {

@@ -35,7 +35,7 @@ func newLayout(a App, scope unit.Scope) error {
 		root, dropIn = freeRoot(home, name), filepath.Join(home, ".config/systemd/user", d.Name+".d", "current.conf")
 	}
 	link := filepath.Join(root, "current")
-	lines := []string{"[Service]", "WorkingDirectory=" + unitText(link)}
+	lines := []string{"[Service]", "WorkingDirectory=" + socketunit.Word(link)}
 	if command, changed := pointedAt(d.ExecStart, d.Program, a.Dir, link); changed {
 		lines = append(lines, "ExecStart=", "ExecStart="+command)
 	}
@@ -78,7 +78,7 @@ func freeRoot(dir, name string) string {
 
 // pointedAt points the arguments of a command that lead into a directory to the link instead. Its program stays.
 func pointedAt(args []string, program, dir, link string) (command string, changed bool) {
-	words := []string{unitText(program)}
+	words := []string{socketunit.Word(program)}
 	for i, arg := range args {
 		if i == 0 {
 			continue
@@ -90,16 +90,7 @@ func pointedAt(args []string, program, dir, link string) (command string, change
 				break
 			}
 		}
-		words = append(words, unitText(arg))
+		words = append(words, socketunit.Word(arg))
 	}
 	return strings.Join(words, " "), changed
-}
-
-// unitText is a word of a unit file (systemd.syntax(7), "Quoting"; systemd.unit(5), "Specifiers"). Variables stay.
-func unitText(word string) string {
-	word = strings.ReplaceAll(word, "%", "%%")
-	if word != "" && !strings.ContainsAny(word, " \t\"'\\;") {
-		return word
-	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
 }

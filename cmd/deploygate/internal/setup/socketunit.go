@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -19,7 +20,7 @@ import (
 	"deploygate/gate/socket"
 	"deploygate/gate/untrusted"
 	"deploygate/release/server"
-	"deploygate/release/server/gunicorn"
+	"deploygate/release/server/servers"
 	"deploygate/release/unit"
 )
 
@@ -52,7 +53,7 @@ func SocketUnit(c *config.Config, d unit.Description) (socketunit.Pair, error) {
 		return socketunit.Pair{}, fmt.Errorf("it isn't known where %s listens: %s; set health.bind to it", d.Name, at.Why)
 	}
 	f := socketunit.Facts{
-		Service: d, Scope: c.Service.Manager, Gunicorn: gunicorn.Parse(server.CommandOf(d)).Known() || serverOf(d.MainPID) == "gunicorn",
+		Service: d, Scope: c.Service.Manager, Server: cmp.Or(servers.Name(server.CommandOf(d)), serverOf(d.MainPID)),
 		Releases: filepath.Join(c.Root, "releases"), Runtime: "/run", Dir: "/etc/systemd/system",
 	}
 	if real, err := untrusted.EvalSymlinks(f.Releases); err == nil {
@@ -65,7 +66,14 @@ func SocketUnit(c *config.Config, d unit.Description) (socketunit.Pair, error) {
 		}
 		f.Runtime, f.Dir = os.Getenv("XDG_RUNTIME_DIR"), filepath.Join(dir, "systemd", "user")
 	}
-	var err error
+	live := server.LiveOf(d, filepath.Join(c.Root, "current"))
+	command, err := servers.Of(live.Command).Adopt(live)
+	if err != nil {
+		return socketunit.Pair{}, fmt.Errorf("%s can't be had to take a socket of systemd: %w", d.Name, err)
+	}
+	if !slices.Equal(command, live.Args) {
+		f.Command = command
+	}
 	if d.MainPID != 0 {
 		f.Listen, f.Seen, err = lookAt(d, bind)
 	} else {
@@ -106,7 +114,7 @@ func lookAt(d unit.Description, bind string) (listen string, seen *socketunit.Se
 			return "", nil, fmt.Errorf("%s runs, and nothing listens on %s: have it healthy first, see deploygate diagnose", d.Name, bind)
 		}
 		return "", nil, fmt.Errorf("the main process of %s (%d) doesn't listen on %s itself, and sockets of systemd go to that process alone: start "+
-			"gunicorn without a program between, by exec", d.Name, d.MainPID, bind)
+			"the server without a program between, by exec", d.Name, d.MainPID, bind)
 	}
 	seen = &socketunit.Seen{}
 	for _, l := range own {

@@ -1,8 +1,8 @@
-// Package socketunit writes the .socket unit that listens for a gunicorn service in its place, the drop-in that ties the
+// Package socketunit writes the .socket unit that listens for an app's service in its place, the drop-in that ties the
 // service to it, and the steps from one to the other and back (systemd.socket(5), sd_listen_fds(3)). It only writes
 // text: what the host is like comes in as Facts.
 //
-// Guaranteed: the socket listens where gunicorn does and takes the connections that gunicorn's own takes, of nobody
+// Guaranteed: the socket listens where the server does and takes the connections that the server's own takes, of nobody
 // else; what a socket unit would break, as far as the facts show it, is refused in one line.
 //
 // Not guaranteed: that the facts are all there is. What gunicorn's configuration file says is seen only of a service
@@ -30,12 +30,13 @@ import (
 type Facts struct {
 	Service  unit.Description
 	Scope    unit.Scope
-	Gunicorn bool   // its main process is gunicorn, or will be
-	Listen   string // an absolute path without symlinks, or an IP address and a port
-	Releases string // the directory of the releases, without symlinks
-	Runtime  string // what RuntimeDirectory= is below: /run, or $XDG_RUNTIME_DIR
-	Dir      string // of the administrator's units
-	Seen     *Seen  // nil: the service doesn't run, or can't be looked at
+	Server   string   // what its main process is, or will be: gunicorn, uvicorn, …; "" if it isn't known
+	Command  []string // with which it takes the socket, in systemd's syntax; nil: with its own
+	Listen   string   // an absolute path without symlinks, or an IP address and a port
+	Releases string   // the directory of the releases, without symlinks
+	Runtime  string   // what RuntimeDirectory= is below: /run, or $XDG_RUNTIME_DIR
+	Dir      string   // of the administrator's units
+	Seen     *Seen    // nil: the service doesn't run, or can't be looked at
 }
 
 // Seen is what a service that runs shows.
@@ -94,7 +95,10 @@ func Make(f Facts) (Pair, error) {
 	}
 	p.Files = []File{
 		{path.Join(f.Dir, s.name), s.text(f.Service.Name)},
-		{path.Join(f.Dir, f.Service.Name+".d", dropIn), s.dropIn(directories, f.Service.RuntimeDirectoryMode, taken)},
+		{path.Join(f.Dir, f.Service.Name+".d", dropIn), s.dropIn(f, directories, taken)},
+	}
+	if f.Command != nil {
+		p.Notes = append(p.Notes, fmt.Sprintf("%s doesn't take a socket of systemd by itself: the drop-in has its whole command, which is to be changed there from now on", f.Server))
 	}
 	p.Steps, p.Back = Steps(f.Scope, f.Service.Name, p.Socket), back(f.Scope, f.Service.Name, p.Socket, p.Files)
 	return p, nil
@@ -105,17 +109,19 @@ func (f *Facts) refuse() error {
 	d, line := &f.Service, f.line()
 	binds := line.Binds()
 	switch {
-	case !f.Gunicorn:
-		return fmt.Errorf("%s does not run gunicorn itself, and what else would take a socket of systemd isn't known", d.Name)
+	case f.Server == "":
+		return fmt.Errorf("%s runs no server that is known, so that it isn't known how that would take a socket of systemd", d.Name)
+	case f.Command != nil && f.Seen == nil:
+		return fmt.Errorf("%s doesn't run, so that the rights of its socket can't be seen: start it first", d.Name)
 	case !slices.Contains([]string{"simple", "exec", "idle", "notify", "notify-reload"}, d.Type):
-		return fmt.Errorf("%s has Type=%s: gunicorn in the background doesn't take a socket of systemd; run it in the foreground, with Type=notify", d.Name, d.Type)
+		return fmt.Errorf("%s has Type=%s: in the background %s doesn't take a socket of systemd; run it in the foreground", d.Name, d.Type, f.Server)
 	case line.Has("--daemon"):
 		return fmt.Errorf("%s runs gunicorn with --daemon: in the background it doesn't take a socket of systemd; take that out, with Type=notify", d.Name)
 	case len(binds) > 1 || len(binds) == 1 && strings.Contains(binds[0], ","):
 		return fmt.Errorf("%s has several binds (%s), and this makes a socket unit for one: leave one bind in it", d.Name, strings.Join(binds, ", "))
 	case f.Seen != nil && len(f.Seen.More) > 0:
-		return fmt.Errorf("%s also listens on %s, and with a socket unit gunicorn would listen on that unit's socket alone: leave "+
-			"one bind in it", d.Name, strings.Join(f.Seen.More, ", "))
+		return fmt.Errorf("%s also listens on %s, and with a socket unit %s would listen on that unit's socket alone: leave "+
+			"one bind in it", d.Name, strings.Join(f.Seen.More, ", "), f.Server)
 	case !plain.MatchString(f.Listen):
 		return fmt.Errorf("%q has a character in it that would need quoting in a unit; bind another address", f.Listen)
 	case !path.IsAbs(f.Listen):
@@ -286,18 +292,28 @@ func (s *socket) text(service string) string {
 	return b.String()
 }
 
-func (s *socket) dropIn(directories []string, mode uint32, taken bool) string {
+func (s *socket) dropIn(f Facts, directories []string, taken bool) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("# Made by deploygate init: %s listens, and gunicorn takes its socket instead of --bind.", s.name)
+	line("# Made by deploygate init: %s listens, and %s takes its socket instead of its own.", s.name, f.Server)
 	line("[Unit]\nRequires=%s\nAfter=%[1]s", escaped(s.name))
+	if taken || f.Command != nil {
+		line("\n[Service]")
+	}
+	if f.Command != nil {
+		words := make([]string, len(f.Command))
+		for i, word := range f.Command {
+			words[i] = Word(word)
+		}
+		line("ExecStart=\nExecStart=%s", strings.Join(words, " "))
+	}
 	if taken {
-		line("\n[Service]\n# Not the socket's: it would go, with the socket in it, whenever the service stops.\nRuntimeDirectory=")
+		line("# Not the socket's: it would go, with the socket in it, whenever the service stops.\nRuntimeDirectory=")
 		for _, name := range directories {
 			line("RuntimeDirectory=%s", escaped(name))
 		}
 		if len(directories) > 0 {
-			line("RuntimeDirectoryMode=%04o", mode) // systemd forgets it with the directories
+			line("RuntimeDirectoryMode=%04o", f.Service.RuntimeDirectoryMode) // systemd forgets it with the directories
 		}
 	}
 	return b.String()
@@ -305,6 +321,15 @@ func (s *socket) dropIn(directories []string, mode uint32, taken bool) string {
 
 // escaped keeps systemd from replacing specifiers (systemd.unit(5)).
 func escaped(s string) string { return strings.ReplaceAll(s, "%", "%%") }
+
+// Word is a word of a command in a unit file (systemd.syntax(7), "Quoting"; systemd.unit(5), "Specifiers"). Variables stay.
+func Word(word string) string {
+	word = escaped(word)
+	if word != "" && !strings.ContainsAny(word, " \t\"'\\;") {
+		return word
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
+}
 
 // Steps are those to a socket unit whose files are there. The service is stopped before systemd knows of the drop-in, so
 // that it still removes the runtime directory that isn't the service's any more: the socket unit makes it again, as

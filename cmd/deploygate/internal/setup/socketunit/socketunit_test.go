@@ -20,7 +20,7 @@ func site(change ...func(*Facts)) Facts {
 			RuntimeDirectoryMode: 0o755, RuntimeDirectoryPreserve: "no",
 			ExecStart: argv("/venv/bin/gunicorn --bind unix:/run/shop/shop.sock shop.wsgi"),
 		},
-		Scope: unit.System, Gunicorn: true, Listen: "/run/shop/shop.sock", Releases: "/srv/shop/releases", Runtime: "/run", Dir: "/etc/systemd/system",
+		Scope: unit.System, Server: "gunicorn", Listen: "/run/shop/shop.sock", Releases: "/srv/shop/releases", Runtime: "/run", Dir: "/etc/systemd/system",
 		Seen: &Seen{Socket: Rights{"app", "web", 0o777}, Directory: Rights{"app", "web", 0o755}},
 	}
 	for _, c := range change {
@@ -58,7 +58,7 @@ DirectoryMode=0755
 [Install]
 WantedBy=sockets.target
 `},
-			{"/etc/systemd/system/shop.service.d/zz-socket.conf", `# Made by deploygate init: shop.socket listens, and gunicorn takes its socket instead of --bind.
+			{"/etc/systemd/system/shop.service.d/zz-socket.conf", `# Made by deploygate init: shop.socket listens, and gunicorn takes its socket instead of its own.
 [Unit]
 Requires=shop.socket
 After=shop.socket
@@ -237,7 +237,7 @@ func TestWhatASocketUnitWouldBreakIsRefused(t *testing.T) {
 		f    Facts
 		want string
 	}{
-		{"no gunicorn", site(func(f *Facts) { f.Gunicorn = false }), "does not run gunicorn itself"},
+		{"no gunicorn", site(func(f *Facts) { f.Server = "" }), "runs no server that is known"},
 		{"forking", site(func(f *Facts) { f.Service.Type = "forking" }), "Type=forking"},
 		{"oneshot", site(func(f *Facts) { f.Service.Type = "oneshot" }), "Type=oneshot"},
 		{"--daemon", site(bind("--daemon")), "--daemon"},
