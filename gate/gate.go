@@ -24,7 +24,7 @@ type Mode int
 // The ways to ask.
 const (
 	Hold   Mode = 1 << iota // until the answers have been good for a time without interruption
-	Strict                  // what should be healthy already: the first bad answer is final
+	Strict                  // what should be healthy already: the first bad answer is final, but for what was just started and doesn't listen yet
 	Once   Mode = 0         // until the first good answer
 )
 

@@ -488,3 +488,31 @@ func TestAReleaseThatRefusesIsNotWaitedFor(t *testing.T) {
 		})
 	}
 }
+
+func TestACheckWaitsForWhatWasJustStarted(t *testing.T) {
+	broken := func(context.Context, time.Duration) Answer { return Answer{Status: 500, Connected: true} }
+	for _, c := range []struct {
+		name   string
+		age    time.Duration
+		probe  prober
+		passes bool
+		within time.Duration
+	}{
+		{"it comes to listen", 0, until(time.Second, refused, good), true, 5 * time.Second},
+		{"it never listens", 0, refused, false, 40 * time.Second},
+		{"it has run for long", time.Hour, until(time.Second, refused, good), false, time.Second},
+		{"it answers wrongly", 0, until(time.Second, broken, good), false, time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			took, err := in(t, func(ctx context.Context) error {
+				st := running()
+				st.Started = time.Now().Add(-c.age)
+				g := newGate(func(time.Duration) (UnitState, error) { return st, nil }, c.probe)
+				return g.Check(ctx, v42, Hold|Strict, nil)
+			})
+			if (err == nil) != c.passes || took > c.within {
+				t.Errorf("Check() = %v after %v", err, took)
+			}
+		})
+	}
+}

@@ -63,6 +63,7 @@ func (c *HealthCheck) Check(ctx context.Context, e Target, m Mode, say Progress)
 		w.deadline += c.Stable
 	}
 	var workers turnover
+	strict := w.strict
 	began, ended := time.Now(), 0 // ended: how many workers had, when the streak began
 	if first, err := c.Unit.State(ctx); err == nil {
 		e.begin(first)
@@ -70,7 +71,10 @@ func (c *HealthCheck) Check(ctx context.Context, e Target, m Mode, say Progress)
 			return f
 		}
 		workers.see(first)
-		if w.strict { // what was just restarted has no past
+		if left := c.booting(first); m == Hold|Strict && left > 0 {
+			w.strict, w.deadline = false, left+c.Stable
+		}
+		if strict { // what was just restarted has no past
 			if f := cmp.Or(c.flaps(ctx, first), c.respawning(ctx, &workers, first)); f != nil {
 				return f
 			}
@@ -88,7 +92,7 @@ func (c *HealthCheck) Check(ctx context.Context, e Target, m Mode, say Progress)
 		switch {
 		case f == nil || !a.refusal():
 			refusing.Break()
-		case refusing.Hold(time.Now()) < c.GiveUp || c.GiveUp == 0 || w.strict:
+		case refusing.Hold(time.Now()) < c.GiveUp || c.GiveUp == 0 || strict:
 		case !c.proven(ctx, e, a):
 			refusing.Break()
 		default:
@@ -97,7 +101,7 @@ func (c *HealthCheck) Check(ctx context.Context, e Target, m Mode, say Progress)
 		}
 		if f != nil {
 			ended = workers.count()
-			return f, closed.forGood(a)
+			return f, strict && a.Connected || closed.forGood(a)
 		}
 		// The state is read after the answer: a process that was replaced in between is not taken for its successor.
 		st, err := c.Unit.State(ctx)
@@ -112,7 +116,7 @@ func (c *HealthCheck) Check(ctx context.Context, e Target, m Mode, say Progress)
 		return f, false
 	}
 	w.confirm = func(ctx context.Context, a *Answer) (*Finding, time.Duration) {
-		f, longer := c.steady(ctx, &workers, began, ended, w.strict)
+		f, longer := c.steady(ctx, &workers, began, ended, strict)
 		ended = workers.count()
 		return cmp.Or(f, c.stray(ctx, e, a)), longer
 	}
@@ -124,6 +128,14 @@ func (c *HealthCheck) Check(ctx context.Context, e Target, m Mode, say Progress)
 		})
 	}
 	return w.run(ctx, say)
+}
+
+// booting is how long a unit that was started a moment ago may take until it listens.
+func (c *HealthCheck) booting(st UnitState) time.Duration {
+	if st.Started.IsZero() {
+		return 0
+	}
+	return c.Deadline - time.Since(st.Started)
 }
 
 // flaps asks whether a unit that is up was started again by systemd over and over.

@@ -49,7 +49,7 @@ var packages = []string{
 	"nginx-light", "gunicorn", "python3-gunicorn", "python3-django",
 	"iproute2", "curl", "procps", "dbus-user-session", "libpam-systemd",
 	"postgresql", "python3-psycopg2",
-	"uvicorn", "python3-hypercorn", "daphne", "python3-flask", "tini",
+	"uvicorn", "python3-hypercorn", "daphne", "python3-flask", "python3-waitress", "tini",
 }
 
 // hooks adapt a fresh root, $1. Debian's placeholder site would be in the way

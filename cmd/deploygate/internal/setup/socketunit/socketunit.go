@@ -98,7 +98,8 @@ func Make(f Facts) (Pair, error) {
 		{path.Join(f.Dir, f.Service.Name+".d", dropIn), s.dropIn(f, directories, taken)},
 	}
 	if f.Command != nil {
-		p.Notes = append(p.Notes, fmt.Sprintf("%s doesn't take a socket of systemd by itself: the drop-in has its whole command, which is to be changed there from now on", f.Server))
+		p.Notes = append(p.Notes, fmt.Sprintf("%s doesn't take a socket of systemd by itself: the drop-in has its whole command, which is to be "+
+			"changed there from now on", f.Server))
 	}
 	p.Steps, p.Back = Steps(f.Scope, f.Service.Name, p.Socket), back(f.Scope, f.Service.Name, p.Socket, p.Files)
 	return p, nil
