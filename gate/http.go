@@ -48,6 +48,7 @@ type Want struct {
 	Body   string // must be contained, {version} standing for the release's; "" is anything
 	Proxy  bool   // asked through the proxy: an error is not known to be the app's
 	Any    bool   // any whole answer will do
+	Django bool   // the app is Django's: its settings are named in advice
 	// Setting names the configuration of this probe in advice: "health" or "proxy".
 	Setting string
 }
@@ -146,11 +147,16 @@ func (x Want) judgeStatus(a Answer) *Finding {
 		f.Advise(fmt.Sprintf("set %s.host to a name in ALLOWED_HOSTS, or add %q to ALLOWED_HOSTS", x.Setting, x.Host))
 	case a.Status/100 == 3 && onlySchemeDiffers(location, x.URL, x.Host) && x.Proxy:
 		f.Cause, f.Summary = Redirect, fmt.Sprintf("%s answers %d: it redirects to https", x.Where, a.Status)
-		f.Advise("set proxy.url to the https address, or have the proxy pass X-Forwarded-Proto: https on to an app with SECURE_SSL_REDIRECT")
+		f.Advise("set proxy.url to the https address, or have the proxy pass X-Forwarded-Proto: https on to the app")
 	case a.Status/100 == 3 && onlySchemeDiffers(location, x.URL, x.Host):
-		f.Cause, f.Summary = Redirect, fmt.Sprintf("%s answers %d: Django redirects to https (SECURE_SSL_REDIRECT)", x.Where, a.Status)
-		f.Advise(`set health.headers = { X-Forwarded-Proto = "https" } and SECURE_PROXY_SSL_HEADER in Django's settings, ` +
-			`or add the path to SECURE_REDIRECT_EXEMPT`)
+		f.Cause, f.Summary = Redirect, fmt.Sprintf("%s answers %d: the app redirects to https", x.Where, a.Status)
+		const header = `set health.headers = { X-Forwarded-Proto = "https" } and `
+		if x.Django {
+			f.Summary += " (SECURE_SSL_REDIRECT)"
+			f.Advise(header + "SECURE_PROXY_SSL_HEADER in Django's settings, or add the path to SECURE_REDIRECT_EXEMPT")
+		} else {
+			f.Advise(header + "have the app believe it, or leave the path out of the redirect")
+		}
 	case a.Status/100 == 3:
 		f.Advise(fmt.Sprintf("the answer leads to %s; set %s to the final address", Clean(location), x.pathSetting()))
 	case a.Status == http.StatusNotFound:
@@ -160,11 +166,15 @@ func (x Want) judgeStatus(a Answer) *Finding {
 		f.Advise("the reason is in nginx's error log")
 	case a.Status == http.StatusInternalServerError:
 		f.Layer, f.Cause, f.Summary = LayerApp, AppError, x.Where+" answers 500: the app raised an error"
-		f.Advise("read the app's log; with Django's default logging the traceback is not in the journal")
+		if x.Django {
+			f.Advise("read the app's log; with Django's default logging the traceback is not in the journal")
+		} else {
+			f.Advise("read the app's log")
+		}
 	case x.Proxy && a.Status >= 502 && a.Status <= 504:
 		f.Layer, f.Cause = LayerProxy, Unknown
 		f.Summary = fmt.Sprintf("%s answers %d: the proxy gets no answer from the app", x.Where, a.Status)
-		f.Advise("compare the proxy's upstream with the unit's --bind; the reason is in the proxy's error log")
+		f.Advise("compare the proxy's upstream with where the app listens; the reason is in the proxy's error log")
 	}
 	return f.With("http", statusLine(a)).With("body", firstLines(a.Body))
 }

@@ -50,8 +50,26 @@ func shebang(f *Facts) *match {
 // Shebang is what Path.What says of the interpreter that the program's first line names.
 const Shebang = "interpreter"
 
-// holder names who listens where gunicorn wants to.
+// servedBy: one of these servers may have said it.
+func servedBy(names ...string) logProof {
+	return func(f *Facts, _ gate.LogLine, _ *match) bool {
+		return f.Unit.Server == "" || slices.Contains(names, f.Unit.Server)
+	}
+}
+
+// django: the app is Django's.
+func django(f *Facts) *match {
+	if !f.Unit.Django {
+		return nil
+	}
+	return newMatch()
+}
+
+// holder names who listens where the server wants to.
 func holder(f *Facts, _ gate.LogLine, m *match) bool {
+	if m.words["address"] == "" {
+		m.words["address"] = f.Bind
+	}
 	m.words["holder"] = "another process"
 	for _, l := range f.Socket.Listens {
 		for _, h := range l.Holders {
@@ -76,9 +94,11 @@ func (u Unit) user() string {
 	return u.User
 }
 
-// binding: gunicorn itself raised it as it made its socket.
+// binding: the server itself raised it as it made its socket.
 func binding(_ *Facts, t *traceback, _ *match) bool {
-	return slices.ContainsFunc(t.frames, func(f frame) bool { return f.in == "create_sockets" })
+	return slices.ContainsFunc(t.frames, func(f frame) bool {
+		return slices.Contains([]string{"create_sockets", "bind_socket", "create_unix_server"}, f.in)
+	})
 }
 
 // inReleases: the file that may not be read is one of a release's.

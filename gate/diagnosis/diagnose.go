@@ -1,6 +1,7 @@
 package diagnosis
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path"
@@ -155,12 +156,16 @@ func (f *Facts) words() map[string]string {
 		"nginx": f.Proxy.Program, "proxyunit": f.Proxy.Unit, "proxyuser": f.Proxy.User, "location": "nginx's configuration",
 		"timeout": "", "at": "", "why": "", "imported": "project.wsgi", "stacks": f.stacks(journal), "workdir": f.Unit.WorkingDirectory,
 	}
+	w["server"], w["migrations"] = cmp.Or(f.Unit.Server, "the server"), "have its migrations applied"
 	w["start"], w["restart"] = systemctl+" start "+f.Unit.Name, systemctl+" restart "+f.Unit.Name
 	if live := f.Unit.RehearsedFor; live != "" {
 		w["settings"], w["start"], w["restart"] = live, "release it again", "release it again"
 	}
 	if w["python"] == "" {
 		w["python"] = "python3"
+	}
+	if f.Unit.Django {
+		w["migrations"] = fmt.Sprintf("cd %s && %s manage.py migrate --plan", f.Release.Dir, w["python"])
 	}
 	if f.Unit.Timeout > 0 {
 		w["timeout"] = " (" + f.Unit.Timeout.String() + ")"
@@ -178,7 +183,7 @@ func (f *Facts) stacks(journal string) string {
 			return "ss -tnp | grep pid=" + strconv.Itoa(p.PID) + "; py-spy dump --pid " + strconv.Itoa(p.PID)
 		}
 	}
-	return "ss -tnp | grep gunicorn"
+	return "ss -tnp | grep " + cmp.Or(f.Unit.Server, "python")
 }
 
 func expand(text string, words map[string]string) string {

@@ -106,6 +106,8 @@ type Unit struct {
 	SocketUnit         bool          // a .socket unit listens for it
 	Timeout            time.Duration // gunicorn's for a worker; 0 unknown or none
 	OfUser             bool          // the user's own service manager runs it
+	Server             string        // gunicorn, uvicorn, …; "" unknown
+	Django             bool          // the app is Django's
 	SettingsModule     string        // DJANGO_SETTINGS_MODULE of the unit's environment, "" unknown
 
 	FileGone bool         // its file was removed, and systemd still has what it said

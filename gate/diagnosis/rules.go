@@ -73,20 +73,25 @@ var startRules = []rule{
 		advice{"correct ExecStart= in {file}: {systemctl} cat {settings}"},
 	},
 	{
-		gate.LayerService, gate.BadOption, logged(`^(?:Error: )+(?P<why>.*[^: ])`),
-		"gunicorn can't start: {why}",
+		gate.LayerService, gate.BadOption, logged(`^(?:Error: )+(?P<why>.*[^: ])`, servedBy("gunicorn", "uvicorn")),
+		"{server} can't start: {why}",
 		advice{"correct ExecStart= in {file}, or restore what it names: {systemctl} cat {settings}"},
 	},
 	{
-		gate.LayerSocket, gate.PortInUse, logged(`Connection in use: (?P<address>.+)`, holder),
-		"gunicorn can't listen: {address} is in use by {holder}",
+		gate.LayerSocket, gate.PortInUse, either(
+			logged(`Connection in use: (?P<address>.+)`, holder),
+			logged(`\[Errno 98\] error while attempting to bind on address (?P<address>\([^)]+\))`, holder),
+			logged(`Couldn't listen on (?P<address>[^ ]+): \[Errno 98\]`, holder),
+			logged(`\[Errno 98\] Address already in use`, holder)),
+		"{server} can't listen: {address} is in use by {holder}",
 		advice{"see who holds it: ss -lxtnp", "stop that process, or give one of them another address"},
 	},
 	{
 		gate.LayerSocket, gate.SocketMissing, either(
 			logged(`(?:Can't connect to|connection to|Invalid address:?) \(?'?(?P<address>/[^' ]+)`, noSocketDir),
+			logged(`Couldn't listen on any:(?P<address>/[^ ]+): \[Errno (?:2|13)\]`, noSocketDir),
 			raised(`^(?:FileNotFoundError|PermissionError): .*`, binding, noSocketDir)),
-		"gunicorn can't make its socket {socket}: {problem}",
+		"{server} can't make its socket {socket}: {problem}",
 		advice{"let systemd make the directory: RuntimeDirectory={runtime} in {file}; then {systemctl} daemon-reload and {restart}"},
 	},
 }
@@ -109,7 +114,7 @@ var appRules = []rule{
 		gate.LayerApp, gate.SecretKey, either(
 			raised(`^KeyError: '(?P<variable>[A-Z_]*SECRET_KEY)'`, fromEnvironment),
 			raised(`(?P<variable>SECRET_KEY) setting must not be empty`)),
-		"Django has no SECRET_KEY{at}",
+		"the app has no SECRET_KEY{at}",
 		advice{"set {variable} where {settings} gets its environment: {systemctl} cat {settings} | grep Environment"},
 	},
 	{
@@ -136,8 +141,11 @@ var appRules = []rule{
 		advice{"correct DJANGO_SETTINGS_MODULE: {systemctl} cat {settings} | grep Environment; grep -rn DJANGO_SETTINGS_MODULE {dir} --include=*.py"},
 	},
 	{
-		gate.LayerApp, gate.ImportError, raised(noModule, namedByUnit),
-		"gunicorn finds no module {module}, which ExecStart of {settings} names",
+		gate.LayerApp, gate.ImportError, either(
+			raised(noModule, namedByUnit),
+			logged(`Error loading ASGI app\. Could not import module "(?P<module>[^"]+)"`),
+			raised(`NoAppError: Cannot load application from '(?P<module>[^']+)', module not found`)),
+		"{server} finds no module {module}, which ExecStart of {settings} names",
 		advice{"correct ExecStart= or WorkingDirectory= in {file}, or the release: ls {dir}"},
 	},
 	{
@@ -146,7 +154,7 @@ var appRules = []rule{
 		advice{"correct the import, or add the module to the release: is it in the repository?"},
 	},
 	{
-		gate.LayerApp, gate.ImportError, raised(noModule),
+		gate.LayerApp, gate.ImportError, either(raised(noModule), logged(`^Error: No module named '(?P<module>[^']+)'`)),
 		"the Python package {module} is not installed{at}",
 		advice{"install it into the app's environment, and name it in the release's requirements; to see whether it is there: {python} -c 'import {module}'"},
 	},
@@ -161,9 +169,11 @@ var appRules = []rule{
 		advice{"release a corrected version; to find all of them before a deploy: python3 -m compileall -q {dir}"},
 	},
 	{
-		gate.LayerApp, gate.AppAttribute, logged(`Failed to find (?:attribute|application object) '(?P<attribute>[^']+)' in '(?P<module>[^']+)'`),
-		"gunicorn finds no {attribute} in {module}",
-		advice{"correct ExecStart= in {file}: MODULE:NAME must be what the release defines (Django: project.wsgi:application)"},
+		gate.LayerApp, gate.AppAttribute, either(
+			logged(`Failed to find (?:attribute|application object) '(?P<attribute>[^']+)' in '(?P<module>[^']+)'`),
+			logged(`Error loading ASGI app\. Attribute "(?P<attribute>[^"]+)" not found in module "(?P<module>[^"]+)"`)),
+		"{server} finds no {attribute} in {module}",
+		advice{"correct ExecStart= in {file}: MODULE:NAME must be what the release defines"},
 	},
 	{
 		gate.LayerApp, gate.DatabaseRefused, raised(`(?:OperationalError|InterfaceError|ProgrammingError).*?(?P<why>` + databaseRefuses + `)`),
@@ -178,7 +188,7 @@ var appRules = []rule{
 	{
 		gate.LayerSchema, gate.MigrationUnapplied, raised(`(?:ProgrammingError|OperationalError|UndefinedTable|UndefinedColumn).*?(?P<why>` + schemaBehind + `)`),
 		"the database is not migrated to this release: {why}{at}",
-		advice{"migrate before the swap, in [[hooks.before_swap]]; now: cd {dir} && {python} manage.py migrate --plan"},
+		advice{"migrate before the swap, in [[hooks.before_swap]]; now: {migrations}"},
 	},
 	{
 		gate.LayerApp, gate.StaticManifest, raised(`Missing staticfiles manifest entry for '(?P<entry>[^']+)'`),
@@ -214,7 +224,7 @@ var appRules = []rule{
 	{
 		gate.LayerSocket, gate.SocketStale, stale,
 		"{socket} exists, and nothing listens on it",
-		advice{"{restart}: gunicorn replaces the file"},
+		advice{"{restart}: the server makes it anew"},
 	},
 	{
 		gate.LayerService, gate.ServiceStopped, stopped,
@@ -281,12 +291,17 @@ var appRules = []rule{
 		advice{"release a corrected version; the whole traceback: {journal}"},
 	},
 	{
-		gate.LayerApp, gate.AppError, answers500,
+		gate.LayerApp, gate.AppError, both(answers500, django),
 		"the app answers 500 and logs no traceback",
 		advice{
 			"Django's default logging sends tracebacks to ADMINS by mail only: add a console handler for \"django\" to LOGGING",
 			"an unapplied migration shows like this too: cd {dir} && {python} manage.py migrate --check",
 		},
+	},
+	{
+		gate.LayerApp, gate.AppError, answers500,
+		"the app answers 500 and logs no traceback",
+		advice{"have the app log its exceptions to standard error, where the journal keeps them; what there is: {journal}"},
 	},
 }
 
@@ -354,7 +369,7 @@ var proxiedRules = []rule{
 	{
 		gate.LayerProxy, gate.ProxyTimeout, proxyGivesUp,
 		"nginx gives up after {readtimeout}, before the app has answered",
-		advice{"set proxy_read_timeout above gunicorn's --timeout{timeout} at {location}; then nginx -t && systemctl reload nginx"},
+		advice{"set proxy_read_timeout above {server}'s own timeout{timeout} at {location}; then nginx -t && systemctl reload nginx"},
 	},
 	{
 		gate.LayerApp, gate.WorkerCrash, upstreamCloses,

@@ -100,7 +100,7 @@ func TestReportRolledBack(t *testing.T) {
       }
     ],
     "advice": [
-      "read the app's log; with Django's default logging the traceback is not in the journal"
+      "read the app's log"
     ]
   },
   "way_back": {

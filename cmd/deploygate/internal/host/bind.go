@@ -145,3 +145,26 @@ func serverOf(d unit.Description) server.Server { return servers.Of(server.Comma
 
 // lineOf is what the unit's command tells its server.
 func lineOf(d unit.Description) server.Line { return servers.Parse(commandOf(d)) }
+
+// ServerAt returns the name of the application server that a process is, by its command line. Gunicorn may have made that
+// "gunicorn: master […]" (setproctitle).
+func ServerAt(pid int) string {
+	const enough = 4 << 10
+	text, _, err := untrusted.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid), enough, nil)
+	if err != nil {
+		return ""
+	}
+	if strings.HasPrefix(string(text), "gunicorn: ") {
+		return "gunicorn"
+	}
+	return servers.Name(server.Command{Args: strings.Split(string(text), "\x00")})
+}
+
+// serverName returns the name of the server that a unit runs, by its command, else by its main process; "" if it isn't known.
+func serverName(d unit.Description) string {
+	name := servers.Name(server.CommandOf(d))
+	if name == "" && d.MainPID != 0 {
+		name = ServerAt(d.MainPID)
+	}
+	return name
+}

@@ -146,17 +146,22 @@ func NewDeployer(c *config.Config, tree *release.Tree, observer deploy.Observer)
 
 // required are the files that a release must have: a Django site's are known by what the live release has.
 func required(c *config.Config, tree *release.Tree) []string {
-	const django = "manage.py"
-	if c.Release.Require != nil {
-		return c.Release.Require
+	if c.Release.Require == nil && isDjango(tree) {
+		return []string{managePy}
 	}
+	return c.Release.Require
+}
+
+// managePy is what a Django site has.
+const managePy = "manage.py"
+
+// isDjango reports whether the live release is a Django site.
+func isDjango(tree *release.Tree) bool {
 	if tree == nil {
-		return nil
+		return false
 	}
-	if live, err := tree.Current(); err != nil || live == "" || tree.Inspect(live, []string{django}) != nil {
-		return nil
-	}
-	return []string{django}
+	live, err := tree.Current()
+	return err == nil && live != "" && tree.Inspect(live, []string{managePy}) == nil
 }
 
 // Close lets go of systemd and of the tree of releases.
@@ -179,6 +184,9 @@ func (h *Host) direct(ctx context.Context, check *gate.HealthCheck, u unit.Unit,
 			if history, err := journal.Load(c.StateDir); err == nil {
 				at.Addr, at.Seen = history.Bind(u.Name()), true
 			}
+		}
+		if at.Mute && at.Addr == "" {
+			at = h.comesToListen(ctx, u, at)
 		}
 		if at.Seen {
 			h.service.bind = at.Addr
@@ -203,8 +211,32 @@ func (h *Host) direct(ctx context.Context, check *gate.HealthCheck, u unit.Unit,
 	}
 	check.Direct, check.Patient, check.Busy = h.prober(c.Health.Timeout), h.prober(c.Health.Deadline), accepted(via)
 	check.Holders = holders(via)
-	check.Want.Where = "GET " + c.Health.Path + " on " + via.String()
+	check.Want.Where, check.Want.Django = "GET "+c.Health.Path+" on "+via.String(), isDjango(h.tree)
 	return nil
+}
+
+// comesToListen waits for a unit that was started a moment ago, and doesn't listen yet, for as long as a boot may take.
+func (h *Host) comesToListen(ctx context.Context, u unit.Unit, at Bind) Bind {
+	const pause = 50 * time.Millisecond
+	st, err := u.State(ctx)
+	if err != nil || st.Started.IsZero() {
+		return at
+	}
+	ctx, cancel := context.WithDeadline(ctx, st.Started.Add(h.Config.Health.Deadline))
+	defer cancel()
+	for at.Mute {
+		select {
+		case <-ctx.Done():
+			return at
+		case <-time.After(pause):
+		}
+		d, err := u.Describe(ctx)
+		if err != nil || d.MainPID == 0 || d.MainPID != st.MainPID {
+			return at
+		}
+		at = BindOf(d, h.Config.Root)
+	}
+	return at
 }
 
 // throughProxy sets nginx and the probe through it up, where there is one.
@@ -254,7 +286,7 @@ func (h *Host) throughProxy(log zerolog.Logger) (*gate.ProxyCheck, error) {
 	}
 	check.Want = gate.Want{
 		Where: "GET " + where, URL: c.Proxy.URL, Host: c.Proxy.Host, Status: c.Health.Status, Body: c.Health.Body,
-		Proxy: true, Setting: "proxy",
+		Proxy: true, Setting: "proxy", Django: isDjango(h.tree),
 	}
 	return check, nil
 }

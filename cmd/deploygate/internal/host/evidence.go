@@ -69,7 +69,7 @@ func (v *evidence) readUnit() {
 	u.Name, u.File, u.FileState, u.StaleOnDisk, u.Restart = v.Config.Service.Unit, d.File, d.UnitFileState, d.StaleOnDisk, d.Restart
 	u.User, u.Program, u.RuntimeDirectories = d.User, d.Program, d.RuntimeDirectories
 	u.WorkingDirectory, u.SocketUnit, u.OfUser = d.WorkingDirectory, d.Listen != "", v.Config.Service.Manager == unit.User
-	u.Timeout = lineOf(d).Timeout()
+	u.Timeout, u.Server = lineOf(d).Timeout(), serverName(d)
 	if live := v.rehearsedFor; live.Name != "" {
 		u.RehearsedFor, u.File = live.Name, live.File
 	}
@@ -208,6 +208,8 @@ func (v *evidence) readRelease() {
 	r := &v.Release
 	if r.Dir != "" {
 		r.Files, r.Closed = untrusted.FS(r.Dir), v.closed
+		_, err := untrusted.Stat(filepath.Join(r.Dir, managePy))
+		v.Unit.Django = err == nil || v.Unit.SettingsModule != ""
 	}
 	if before := v.Deployer.Before(release.Version(r.Version)); before != "" {
 		r.Previous, r.Before = string(before), untrusted.FS(v.Deployer.Tree.Dir(before))

@@ -13,6 +13,7 @@ import (
 
 	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/cmd/deploygate/internal/host"
+	"deploygate/gate/proxy/nginx"
 	"deploygate/gate/socket"
 	"deploygate/gate/untrusted"
 	"deploygate/release/server"
@@ -40,14 +41,14 @@ func (a App) String() string {
 	return fmt.Sprintf("%s (%s in %s)", a.Unit.Name, a.Server, where)
 }
 
-// Apps lists the services that run a web application: their command names an application server that is known, or a process of
-// theirs that listens does. It is sorted by their names. dir has the configurations.
+// Apps lists the services that run a web application: their command names an application server that is known, a process of
+// theirs that listens does, or nginx leads to one of Python. It is sorted by their names. dir has the configurations.
 func Apps(ctx context.Context, manager *unit.Manager, dir string) (apps []App, err error) {
 	all, err := manager.Services(ctx)
 	if err != nil {
 		return nil, err
 	}
-	seen := serversSeen()
+	seen := serversSeen(ctx)
 	configured := configuredUnits(dir)
 	for _, name := range all {
 		if strings.HasPrefix(name, "deploygate-") {
@@ -113,30 +114,41 @@ func configuredUnits(dir string) map[string]string {
 	return found
 }
 
-// serversSeen are the application servers whose processes listen, by the units that these belong to.
-func serversSeen() map[string]string {
+// serversSeen are the application servers whose processes listen, by the units that these belong to. What can't be seen isn't
+// offered.
+func serversSeen(ctx context.Context) map[string]string {
 	found := map[string]string{}
-	_, _ = host.Listeners(func(h socket.Holder) bool { // what can't be seen isn't offered
-		if found[h.Unit] == "" && h.Unit != "" {
-			found[h.Unit] = serverOf(h.PID)
+	all, _ := socket.Listeners("")
+	held, _ := socket.HoldersOf(all)
+	upstreams := upstreamsOfNginx(ctx)
+	for _, l := range all {
+		isUpstream := slices.ContainsFunc(upstreams, func(u string) bool { return sameAddress(u, l.Bind()) })
+		for _, h := range held[l.Inode] {
+			if found[h.Unit] != "" || h.Unit == "" {
+				continue
+			}
+			found[h.Unit] = host.ServerAt(h.PID)
+			if program, err := untrusted.Readlink(fmt.Sprintf("/proc/%d/exe", h.PID)); err == nil && found[h.Unit] == "" && isUpstream &&
+				server.PythonName.MatchString(filepath.Base(program)) {
+				found[h.Unit] = "Python"
+			}
 		}
-		return false
-	})
+	}
 	return found
 }
 
-// serverOf returns the name of the application server that a process is, by its command line. Gunicorn may have made that
-// "gunicorn: master […]" (setproctitle).
-func serverOf(pid int) string {
-	const enough = 4 << 10
-	text, _, err := untrusted.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid), enough, nil)
+// upstreamsOfNginx is where nginx passes requests on to.
+func upstreamsOfNginx(ctx context.Context) []string {
+	n := &nginx.Nginx{Program: nginx.Find()}
+	if n.Program == "" {
+		return nil
+	}
+	effective, err := n.Effective(ctx)
 	if err != nil {
-		return ""
+		return nil
 	}
-	if strings.HasPrefix(string(text), "gunicorn: ") {
-		return "gunicorn"
-	}
-	return servers.Name(server.Command{Args: strings.Split(string(text), "\x00")})
+	addresses, _ := effective.Upstreams()
+	return addresses
 }
 
 // Choose takes the app that was asked for, else the only one that there is and that isn't configured yet; else choose is asked. To
@@ -153,7 +165,7 @@ func Choose(apps []App, name string, look bool, choose func([]App) (App, error))
 		}
 		return App{}, nil // of a server that isn't known; or there is none
 	case len(apps) == 0:
-		return App{}, inputf("no service here runs gunicorn, uvicorn, hypercorn or daphne, as far as its command and its processes show; " +
+		return App{}, inputf("no service here runs gunicorn, uvicorn, hypercorn or daphne, and nginx leads to none of Python; " +
 			"say which one runs the app: deploygate init --unit UNIT")
 	case len(free) == 1:
 		return free[0], nil

@@ -53,7 +53,7 @@ func SocketUnit(c *config.Config, d unit.Description) (socketunit.Pair, error) {
 		return socketunit.Pair{}, fmt.Errorf("it isn't known where %s listens: %s; set health.bind to it", d.Name, at.Why)
 	}
 	f := socketunit.Facts{
-		Service: d, Scope: c.Service.Manager, Server: cmp.Or(servers.Name(server.CommandOf(d)), serverOf(d.MainPID)),
+		Service: d, Scope: c.Service.Manager, Server: cmp.Or(servers.Name(server.CommandOf(d)), host.ServerAt(d.MainPID)),
 		Releases: filepath.Join(c.Root, "releases"), Runtime: "/run", Dir: "/etc/systemd/system",
 	}
 	if real, err := untrusted.EvalSymlinks(f.Releases); err == nil {

@@ -288,6 +288,7 @@ func (s *socket) text(service string) string {
 			line("SocketGroup=%s", s.rights.Group)
 		}
 		line("SocketMode=%04o\nDirectoryMode=0755", s.rights.Mode.Perm())
+		line("# Not every server replaces a socket that is there.\nRemoveOnStop=yes")
 	}
 	line("\n[Install]\nWantedBy=sockets.target")
 	return b.String()

@@ -54,6 +54,8 @@ SocketUser=app
 SocketGroup=web
 SocketMode=0777
 DirectoryMode=0755
+# Not every server replaces a socket that is there.
+RemoveOnStop=yes
 
 [Install]
 WantedBy=sockets.target
