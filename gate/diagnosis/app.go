@@ -166,10 +166,10 @@ func presentButClosed(f *Facts, _ *traceback, m *match) bool {
 	return denied != ""
 }
 
-// namedByUnit: gunicorn's own import of the app raised it.
+// namedByUnit: the server's own import of the app raised it.
 func namedByUnit(_ *Facts, t *traceback, _ *match) bool {
 	in := t.innermost()
-	return in.in == "import_app"
+	return slices.Contains([]string{"import_app", "import_by_path"}, in.in) // gunicorn's, daphne's
 }
 
 // syntaxAt says where a syntax error is: in the last frame, or, where the message has it, there.
@@ -183,7 +183,7 @@ func syntaxAt(f *Facts, t *traceback, m *match) bool {
 	return true
 }
 
-func whileLoading(f *Facts, _ *traceback, _ *match) bool { return f.exception().loading() }
+func whileLoading(f *Facts, _ *traceback, _ *match) bool { return f.loading(f.exception()) }
 
 // notKilled: gunicorn ends a worker that takes too long by an exception, which says nothing of its own.
 func notKilled(_ *Facts, t *traceback, _ *match) bool { return t.class != "SystemExit" }

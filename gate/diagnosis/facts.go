@@ -238,7 +238,7 @@ func (f *Facts) ofAnother(t *traceback) bool {
 // was loaded; else the latest that a request raised since the app was asked, that for the health path first.
 func (f *Facts) findException() *traceback {
 	all := slices.DeleteFunc(tracebacks(f.Log), f.ofAnother)
-	if i := slices.IndexFunc(all, (*traceback).loading); i >= 0 && f.unserved() {
+	if i := slices.IndexFunc(all, f.loading); i >= 0 && f.unserved() {
 		return all[i]
 	}
 	var latest *traceback

@@ -68,8 +68,8 @@ var startRules = []rule{
 
 	// gunicorn could not start.
 	{
-		gate.LayerService, gate.BadOption, logged(`gunicorn: error: (?P<why>.+)`),
-		"gunicorn refuses its arguments: {why}",
+		gate.LayerService, gate.BadOption, logged(`\b(?:gunicorn|hypercorn|daphne|waitress-serve)\S*: error: (?P<why>.+)`),
+		"{server} refuses its arguments: {why}",
 		advice{"correct ExecStart= in {file}: {systemctl} cat {settings}"},
 	},
 	{
@@ -89,7 +89,8 @@ var startRules = []rule{
 	{
 		gate.LayerSocket, gate.SocketMissing, either(
 			logged(`(?:Can't connect to|connection to|Invalid address:?) \(?'?(?P<address>/[^' ]+)`, noSocketDir),
-			logged(`Couldn't listen on any:(?P<address>/[^ ]+): \[Errno (?:2|13)\]`, noSocketDir),
+			logged(`Listen failure: \[Errno (?:2|13)\]`, noSocketDir),
+			logged(`^ERROR: +\[Errno (?:2|13)\] `, servedBy("uvicorn"), noSocketDir),
 			raised(`^(?:FileNotFoundError|PermissionError): .*`, binding, noSocketDir)),
 		"{server} can't make its socket {socket}: {problem}",
 		advice{"let systemd make the directory: RuntimeDirectory={runtime} in {file}; then {systemctl} daemon-reload and {restart}"},
@@ -171,7 +172,8 @@ var appRules = []rule{
 	{
 		gate.LayerApp, gate.AppAttribute, either(
 			logged(`Failed to find (?:attribute|application object) '(?P<attribute>[^']+)' in '(?P<module>[^']+)'`),
-			logged(`Error loading ASGI app\. Attribute "(?P<attribute>[^"]+)" not found in module "(?P<module>[^"]+)"`)),
+			logged(`Error loading ASGI app\. Attribute "(?P<attribute>[^"]+)" not found in module "(?P<module>[^"]+)"`),
+			raised(`^AttributeError: module '(?P<module>[^']+)' has no attribute '(?P<attribute>[^']+)'`, namedByUnit)),
 		"{server} finds no {attribute} in {module}",
 		advice{"correct ExecStart= in {file}: MODULE:NAME must be what the release defines"},
 	},

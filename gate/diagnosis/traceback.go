@@ -122,11 +122,21 @@ func (t *traceback) chain() (all []*traceback) {
 	return all
 }
 
-// loading reports whether gunicorn was loading the app, in a worker or, with --preload, in its master.
-func (t *traceback) loading() bool {
+// loads are the functions by which servers load an app: gunicorn's, uvicorn's, hypercorn's, daphne's.
+var loads = []string{"load_wsgiapp", "import_app", "import_from_string", "load_application", "import_by_path"}
+
+// loading reports whether the server was loading the app, or ended with the exception: then the traceback begins where Python
+// does, in the program, a module that is run, or a process that multiprocessing starts.
+func (f *Facts) loading(t *traceback) bool {
 	return slices.ContainsFunc(t.chain(), func(t *traceback) bool {
-		return strings.HasSuffix(t.header, "Exception in worker process") ||
-			slices.ContainsFunc(t.frames, func(f frame) bool { return f.in == "load_wsgiapp" || f.in == "import_app" })
+		if strings.HasSuffix(t.header, "Exception in worker process") || slices.ContainsFunc(t.frames, func(f frame) bool { return slices.Contains(loads, f.in) }) {
+			return true
+		}
+		if len(t.frames) == 0 {
+			return false
+		}
+		first := t.frames[0]
+		return first.file == f.Unit.Program || first.in == "_run_module_as_main" || first.in == "_bootstrap" && strings.HasSuffix(first.file, "/multiprocessing/process.py")
 	})
 }
 

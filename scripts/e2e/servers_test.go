@@ -168,3 +168,57 @@ class App(DirtyApp):
 		h.released("v3")
 	})
 }
+
+// Each server says in its own words why it can't start.
+func TestServersOwnWords(t *testing.T) {
+	const (
+		noModule    = "finds no module nowhere, which ExecStart of gunicorn.service names"
+		noAttribute = "finds no nothing in plain"
+		inUse       = "can't listen: "
+		noDirectory = "can't make its socket /run/nowhere/app.sock: "
+	)
+	site := testbed.DefaultSite()
+	site.Bind = "127.0.0.1:8000"
+	onEachSuite(t, site, func(h *host) {
+		h.configure("bind = \"127.0.0.1:8000\"")
+		h.add("v1", testbed.File("plain.py", plain))
+		h.must(h.GoLive(h.t.Context(), site, "v1"))
+		h.sh("systemctl stop gunicorn.service; systemd-run --quiet --unit=squatter python3 -m http.server --bind 127.0.0.1 8000")
+		for _, c := range []struct{ server, command, cause, summary string }{
+			{"uvicorn", "uvicorn nowhere:app --port 8001", "import_error", "uvicorn " + noModule},
+			{"uvicorn", "uvicorn plain:nothing --port 8001", "app_attribute", "uvicorn " + noAttribute},
+			{"uvicorn", "uvicorn plain:asgi --port 8000", "port_in_use", "uvicorn " + inUse},
+			{"uvicorn", "uvicorn plain:asgi --port 8000 --workers 2", "port_in_use", "uvicorn " + inUse},
+			{"uvicorn", "uvicorn plain:asgi --uds /run/nowhere/app.sock", "socket_missing", "uvicorn " + noDirectory},
+			{"uvicorn", "uvicorn plain:asgi --uds /run/nowhere/app.sock --workers 2", "socket_missing", "uvicorn " + noDirectory},
+			{"uvicorn", "uvicorn plain:asgi --nonsense", "bad_option", "uvicorn "},
+			{"hypercorn", "hypercorn nowhere:app -b 127.0.0.1:8001", "import_error", "nowhere"},
+			{"hypercorn", "hypercorn plain:asgi -b 127.0.0.1:8000", "port_in_use", "hypercorn " + inUse},
+			{"hypercorn", "hypercorn plain:asgi -b unix:/run/nowhere/app.sock", "socket_missing", "hypercorn " + noDirectory},
+			{"hypercorn", "hypercorn plain:asgi --nonsense", "bad_option", "hypercorn "},
+			{"daphne", "daphne nowhere:app -p 8001", "import_error", "daphne " + noModule},
+			{"daphne", "daphne plain:nothing -p 8001", "app_attribute", "daphne " + noAttribute},
+			{"daphne", "daphne plain:asgi -b 127.0.0.1 -p 8000", "port_in_use", "daphne " + inUse},
+			{"daphne", "daphne plain:asgi -u /run/nowhere/app.sock", "socket_missing", "daphne " + noDirectory},
+			{"daphne", "daphne plain:asgi --nonsense", "bad_option", "daphne "},
+		} {
+			bind := "127.0.0.1:8001"
+			if strings.Contains(c.command, "8000") {
+				bind = "127.0.0.1:8000"
+			} else if strings.Contains(c.command, "/run/nowhere") {
+				bind = "unix:/run/nowhere/app.sock"
+			}
+			h.configure("bind = \"" + bind + "\"")
+			h.dropIn("[Service]\nType=simple\nRestart=no\nExecStart=\nExecStart=/usr/bin/" + c.command)
+			h.sh("systemctl reset-failed gunicorn.service || true; systemctl restart gunicorn.service")
+			h.eventually(func() bool {
+				state, err := h.UnitProperty(h.t.Context(), "gunicorn.service", "ActiveState")
+				return err == nil && (state == "failed" || state == "inactive")
+			})
+			r := h.reports("diagnose")
+			if r.Code != 1 || r.Findings[0].Cause != c.cause || !strings.Contains(r.Findings[0].Summary, c.summary) {
+				h.t.Errorf("%s: %s: %s, want %s: %s", c.command, r.Findings[0].Cause, r.Findings[0].Summary, c.cause, c.summary)
+			}
+		}
+	})
+}

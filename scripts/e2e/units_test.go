@@ -21,7 +21,6 @@ type unitFile struct {
 	socket  bool              // a socket unit listens in its place
 	django  bool              // it serves Django
 
-	unseen    bool   // what it is can't be told without a configuration: check is not known, and says so
 	rehearsal string // why it isn't rehearsed; "" if it is
 	activated string // why it gets no socket unit; "" if it does
 	init      string // why init writes nothing; "" if it does
