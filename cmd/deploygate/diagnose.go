@@ -36,6 +36,7 @@ func (c *commands) diagnose() *cli.Command {
 				current, expect, wrong := h.Live(run)
 				v := h.Examine(run, expect)
 				r.Current, r.Findings, r.Risks = current, v.Diagnose(wrong), diagnosis.Risks(&v.Facts)
+				v.AlsoSeen(r.Findings)
 				if f := h.Deployer.SchemaAhead(run); f != nil {
 					r.Findings = append(r.Findings, f)
 				}

@@ -27,7 +27,7 @@ func (c *commands) recover() *cli.Command {
 		Usage: "finish or undo a deploy whose process died",
 		Flags: []cli.Flag{
 			lockWait,
-			&cli.BoolFlag{Name: "all", Usage: "of every app in " + config.Dir},
+			&cli.BoolFlag{Name: "all", Usage: "of every app in " + config.Dir + ", or in the user's own directory"},
 			&cli.BoolFlag{Name: "boot", Usage: "only correct the live links of all apps, before the apps are started"},
 		},
 		Action: func(ctx *cli.Context) error {
@@ -67,7 +67,7 @@ func (c *commands) eachApp(ctx *cli.Context, do func(*session) error) error {
 	if ctx.String("output") == "json" {
 		return usagef("--output json is for one app; leave --all and --boot out")
 	}
-	files, err := config.Files(config.Dir)
+	files, err := config.Files(config.OwnDir())
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (s *session) recoverLink() error {
 	}
 	defer lock.Unlock()
 	d := s.unconnected(tree, newProgress(s.err, s.noColor))
-	if d.Journal, err = journal.Open(s.config.StateDir); err != nil {
+	if d.Journal, err = s.openJournal(); err != nil {
 		return s.cannot(err)
 	}
 	defer d.Journal.Close()
@@ -174,7 +174,7 @@ func (s *session) finish() error {
 		return s.cannot(err)
 	}
 	defer h.Close()
-	if h.Deployer.Journal, err = journal.Open(s.config.StateDir); err != nil {
+	if h.Deployer.Journal, err = s.openJournal(); err != nil {
 		return s.cannot(err)
 	}
 	defer h.Deployer.Journal.Close()

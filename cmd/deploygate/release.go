@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate"
 	"deploygate/release"
@@ -132,11 +136,33 @@ func (s *session) locked(request deploy.Request, wait time.Duration, do func(con
 		return s.verdict(h.Deployer.NotBegun(request, outcome, err))
 	}
 	defer lock.Unlock()
-	if h.Deployer.Journal, err = journal.Open(s.config.StateDir); err != nil {
+	if h.Deployer.Journal, err = s.openJournal(); err != nil {
 		return s.verdict(h.Deployer.NotBegun(request, refusal(err), err))
 	}
 	defer h.Deployer.Journal.Close()
 	return s.verdict(do(ctx, h.Deployer))
+}
+
+// openJournal opens the app's journal, and lets a group read it if that is configured.
+func (s *session) openJournal() (*journal.Journal, error) {
+	j, err := journal.Open(s.config.StateDir)
+	if err != nil || s.config.StateGroup == "" {
+		return j, err
+	}
+	group, err := user.LookupGroup(s.config.StateGroup)
+	if err == nil {
+		var gid int
+		if gid, err = strconv.Atoi(group.Gid); err == nil {
+			err = journal.Share(s.config.StateDir, gid)
+		}
+		if filepath.Dir(s.config.StateDir) == config.StateBase && err == nil { // it has directories of apps alone
+			err = os.Chmod(config.StateBase, 0o755)
+		}
+	}
+	if err != nil { // the deploy is none the worse for it
+		fmt.Fprintf(s.err, "deploygate: warning: %s\n", gate.OneLine(err.Error()))
+	}
+	return j, nil
 }
 
 // refusal is the outcome where a command can't begin.

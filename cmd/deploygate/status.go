@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -29,7 +31,8 @@ type statusReport struct {
 	Running    *journal.Holder `json:"running"`    // the deploy that holds the lock
 	Unfinished *pastDeploy     `json:"unfinished"` // the last deploy, if it came to no verdict
 	Last       *pastDeploy     `json:"last_deploy"`
-	TornLines  int             `json:"torn_lines"` // of the journal
+	TornLines  int             `json:"torn_lines"`        // of the journal
+	Unknown    string          `json:"unknown,omitempty"` // why the record isn't known; then nothing that comes from it is
 }
 
 type statusUnit struct {
@@ -100,7 +103,10 @@ func (c *commands) status() *cli.Command {
 
 func (s *session) lookForStatus(ctx context.Context, h *host.Host) (show func() error, err error) {
 	current, history, way, err := h.Deployer.Standing()
-	if err != nil {
+	denied := ""
+	if errors.Is(err, fs.ErrPermission) && current != "" {
+		denied = gate.OneLine(err.Error())
+	} else if err != nil {
 		return nil, err
 	}
 	unit, err := h.Manager.Unit(s.config.Service.Unit).State(ctx)
@@ -127,12 +133,16 @@ func (s *session) lookForStatus(ctx context.Context, h *host.Host) (show func() 
 			r.Unfinished = r.Last
 		}
 	}
+	code := 0
+	if denied != "" {
+		r.Unknown, code = denied, deploy.Unknown.ExitCode()
+	}
 	return func() error {
 		if s.json {
-			return s.printJSON(r, 0)
+			return s.printJSON(r, code)
 		}
 		s.printStatus(r)
-		return nil
+		return exit(code)
 	}, nil
 }
 
@@ -142,6 +152,9 @@ func (s *session) printStatus(r statusReport) {
 	}
 	row("app", "%s in %s", r.App, s.config.Root)
 	switch {
+	case r.Unknown != "":
+		row("live", "%s", r.Current)
+		row("not known", "%s; run deploygate as root, or set state_group to a group of this user's", r.Unknown)
 	case r.Current == "":
 		row("live", "nothing yet")
 	case r.Good:

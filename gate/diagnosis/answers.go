@@ -98,7 +98,7 @@ func answersLate(f *Facts) *match {
 	if f.timedOut() && f.Direct.Answer.Late != nil {
 		f.Patient = Asked{Answer: f.Direct.Answer.Late}
 	}
-	if !f.Patient.good() {
+	if !f.Patient.Good() {
 		return nil
 	}
 	return newMatch("status", strconv.Itoa(f.Patient.Answer.Status), "took", seconds(f.Patient.Answer.Took), "limit", f.Limit.String()).

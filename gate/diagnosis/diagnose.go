@@ -33,13 +33,13 @@ func Diagnose(f *Facts) []*gate.Finding {
 	default:
 		add(nil, app) // it answers, and yet the gate wants something else of it
 	}
-	if f.Proxied.failed() || f.Proxied.Answer == nil && !f.Direct.good() {
+	if f.Proxied.failed() || f.Proxied.Answer == nil && !f.Direct.Good() {
 		add(betweenRules, nil)
 	}
 	add(proxyRules, nil)
 	if len(found) == 0 && f.Proxied.failed() {
 		var rules []rule
-		if f.Direct.good() {
+		if f.Direct.Good() {
 			rules = proxiedRules
 		}
 		add(rules, proxy)
@@ -50,7 +50,7 @@ func Diagnose(f *Facts) []*gate.Finding {
 // appFails reports whether the app crashes or doesn't answer as it should on its own socket or port.
 func (f *Facts) appFails() bool {
 	crashed := f.Failed != nil && f.Failed.State != nil
-	return crashed || !f.Direct.good() && (f.Direct.failed() || f.Failed != nil)
+	return crashed || !f.Direct.Good() && (f.Direct.failed() || f.Failed != nil)
 }
 
 // Task says why a hook or a check of the user's failed, as far as its output tells; nil: it doesn't. The facts are those

@@ -67,7 +67,8 @@ type Asked struct {
 	Finding *gate.Finding // what is wrong with it; nil: nothing
 }
 
-func (a Asked) good() bool { return a.Answer != nil && a.Finding == nil }
+// Good reports whether the request was made and nothing is wrong with its answer.
+func (a Asked) Good() bool { return a.Answer != nil && a.Finding == nil }
 
 // failed reports whether the request was made and something is wrong with its answer.
 func (a Asked) failed() bool { return a.Finding != nil }

@@ -136,7 +136,8 @@ func (f *Facts) loading(t *traceback) bool {
 			return false
 		}
 		first := t.frames[0]
-		return first.file == f.Unit.Program || first.in == "_run_module_as_main" || first.in == "_bootstrap" && strings.HasSuffix(first.file, "/multiprocessing/process.py")
+		isChild := first.in == "_bootstrap" && strings.HasSuffix(first.file, "/multiprocessing/process.py")
+		return first.file == f.Unit.Program || first.in == "_run_module_as_main" || isChild
 	})
 }
 

@@ -19,6 +19,31 @@ func makeDir(dir string) error {
 	return nil
 }
 
+// Share lets a group read the journal in dir, whose files come to belong to it. It has to get there: those above dir stay as they
+// are.
+func Share(dir string, gid int) error {
+	const mode = 0o750 | fs.ModeSetgid // new files belong to the directory's group
+	names := []string{""}
+	entries, err := untrusted.ReadDir(dir)
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			names = append(names, e.Name())
+		}
+	}
+	for _, name := range names {
+		if err == nil {
+			err = os.Lchown(filepath.Join(dir, name), -1, gid)
+		}
+	}
+	if err == nil {
+		err = os.Chmod(dir, mode)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot let a group read %s: %w", dir, untrusted.Cause(err))
+	}
+	return nil
+}
+
 func makeDirs(dir string) error {
 	parent := filepath.Dir(dir)
 	err := os.Mkdir(dir, 0o750)

@@ -11,6 +11,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"deploygate/gate"
+	"deploygate/gate/untrusted"
 )
 
 // Scope is which systemd manages the unit.
@@ -78,7 +79,7 @@ func (m *Manager) dialled() (*sd.Conn, *dbus.Conn, error) {
 func (m *Manager) dial() (*sd.Conn, *dbus.Conn, error) {
 	open := dbus.SystemBusPrivate
 	if m.scope == User {
-		open = dbus.SessionBusPrivate
+		open = sessionBus
 	}
 	conn, raw, err := connect(m.life, open, (*dbus.Conn).Hello)
 	if err != nil && m.scope == System && os.Geteuid() == 0 {
@@ -89,6 +90,21 @@ func (m *Manager) dial() (*sd.Conn, *dbus.Conn, error) {
 		return connect(m.life, private, func(*dbus.Conn) error { return nil })
 	}
 	return conn, raw, err
+}
+
+// sessionBus dials the bus of the user's own service manager, also where no login has said where it is.
+func sessionBus(opts ...dbus.ConnOption) (*dbus.Conn, error) {
+	if os.Getenv("DBUS_SESSION_BUS_ADDRESS") != "" {
+		return dbus.SessionBusPrivate(opts...)
+	}
+	bus := fmt.Sprintf("/run/user/%d/bus", os.Getuid())
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		bus = dir + "/bus"
+	}
+	if _, err := untrusted.Lstat(bus); err != nil {
+		return nil, fmt.Errorf("there is no %s: this user's service manager doesn't run; it does while the user is logged in, or after loginctl enable-linger", bus)
+	}
+	return dbus.Dial("unix:path="+bus, opts...)
 }
 
 func connect(ctx context.Context, open func(...dbus.ConnOption) (*dbus.Conn, error), hello func(*dbus.Conn) error) (*sd.Conn, *dbus.Conn, error) {

@@ -26,8 +26,9 @@ import (
 
 const (
 	// Dir has a file for each app: NAME.toml.
-	Dir       = "/etc/deploygate"
-	stateBase = "/var/lib/deploygate"
+	Dir = "/etc/deploygate"
+	// StateBase has a state directory for each app.
+	StateBase = "/var/lib/deploygate"
 	// DefaultApp is the name where there is no configuration file.
 	DefaultApp = "app"
 	maxConfig  = 1 << 20
@@ -63,7 +64,9 @@ type Config struct {
 	File     string // "" without one
 	Root     string
 	StateDir string
-	Keep     int
+	// StateGroup may read the record of deploys; "" for nobody but its owner.
+	StateGroup string
+	Keep       int
 
 	Release struct{ Require []string } // nil: Django's manage.py, if the live release has one
 	Service struct {
@@ -133,7 +136,7 @@ const defaultTaskTimeout = 5 * time.Minute
 
 // Defaults is the one place where they are.
 func Defaults(app string) *Config {
-	c := &Config{App: app, Root: "/srv/app", StateDir: filepath.Join(stateBase, app), Keep: 5}
+	c := &Config{App: app, Root: "/srv/app", StateDir: filepath.Join(StateBase, app), Keep: 5}
 	c.Service.Unit = "gunicorn.service"
 	c.Service.Manager = unit.System
 	c.Service.Action = actionRestart
@@ -162,6 +165,14 @@ func Defaults(app string) *Config {
 func (c *Config) read(d *document) {
 	d.path("root", &c.Root)
 	d.path("state_dir", &c.StateDir)
+	d.text("state_group", &c.StateGroup)
+	d.check("state_group", func() error {
+		if c.StateGroup == "" {
+			return nil
+		}
+		_, err := user.LookupGroup(c.StateGroup)
+		return err
+	})
 	d.integer("keep", &c.Keep, 1, 10_000)
 
 	d.strings("release.require", &c.Release.Require)

@@ -62,9 +62,10 @@ func settings() []setting {
 
 // purposes say what each key is for. Where the default isn't what the code has, since it depends on the host, it is said.
 var purposes = map[string]string{
-	"root":      "The directory with releases/ and the link current.",
-	"state_dir": "The record of deploys, their lock, and a snapshot of the record, which may be deleted. Run as root, it must not be writable by others.",
-	"keep":      "How many good releases prune leaves.",
+	"root":        "The directory with releases/ and the link current.",
+	"state_group": "A group whose members may read the record of deploys, and so use status and history without root. \"\": root alone.",
+	"state_dir":   "The record of deploys, their lock, and a snapshot of the record, which may be deleted. Run as root, it must not be writable by others.",
+	"keep":        "How many good releases prune leaves.",
 
 	"release.require": "Files that a release must have, relative to it. One without is partial, and refused. Unset: manage.py, if the live release has one.",
 

@@ -46,14 +46,16 @@ func (v *evidence) recovery(ctx context.Context) {
 		exists: func(program string) bool { return missingReason(program) == "" },
 	}
 	if file, err := filepath.Abs(c.File); err == nil && c.File != "" {
-		files, err := config.Files(config.Dir)
+		files, err := config.Files(config.OwnDir())
 		b.config, b.known = file, err != nil || slices.Contains(files, file)
 	}
-	if !b.ofUser {
-		if err := b.look(ctx, v.Manager, resolved(c.Root), resolved(b.state)); err != nil {
-			v.unread("the units for the boot", err, "systemctl status "+bootUnit+" "+recoverUnit)
-			return
-		}
+	paths := []string{resolved(c.Root), resolved(b.state)}
+	if b.ofUser {
+		paths = nil // what a user's manager starts comes after all mounts
+	}
+	if err := b.look(ctx, v.Manager, paths...); err != nil {
+		v.unread("the units for the boot", err, "systemctl status "+bootUnit+" "+recoverUnit)
+		return
 	}
 	v.Recovery = b.judge()
 }
@@ -89,7 +91,11 @@ func resolved(path string) string {
 
 // judge says the first thing that keeps such a deploy from being put right; the zero value: nothing is known.
 func (b atBoot) judge() diagnosis.Recovery {
-	const reinstall = "install -m 644 scripts/packaging/deploygate-*.service /etc/systemd/system/"
+	reinstall, systemctl, configs := "install -m 644 scripts/packaging/deploygate-*.service /etc/systemd/system/", "systemctl", config.Dir
+	if b.ofUser {
+		reinstall = "install -Dm 644 -t ~/.config/systemd/user scripts/packaging/user/deploygate-*.service"
+		systemctl, configs = "systemctl --user", "~/.config/deploygate"
+	}
 	units := []unit.AtBoot{b.boot, b.recover}
 	named := func(is func(unit.AtBoot) bool) (names []string) {
 		for _, u := range units {
@@ -100,45 +106,40 @@ func (b atBoot) judge() diagnosis.Recovery {
 		return names
 	}
 	stays := b.app + " may stay on the release that failed"
-	if b.ofUser {
-		return diagnosis.Recovery{
-			Problem: stays + ": " + recoverUnit + " can't reach a user's service manager", Fix: "deploygate recover, after a power cut",
-		}
-	}
 	if absent := named(func(u unit.AtBoot) bool { return u.LoadState == "not-found" }); absent != nil {
 		return diagnosis.Recovery{
 			Problem: stays + ": " + these(absent) + " not installed",
-			Fix:     reinstall + "; systemctl daemon-reload; systemctl enable " + strings.Join(absent, " "),
+			Fix:     reinstall + "; " + systemctl + " daemon-reload; " + systemctl + " enable " + strings.Join(absent, " "),
 		}
 	}
 	if masked := named(func(u unit.AtBoot) bool { return u.LoadState == "masked" }); masked != nil {
 		names := strings.Join(masked, " ")
-		return diagnosis.Recovery{Problem: stays + ": " + these(masked) + " masked", Fix: "systemctl unmask " + names + "; systemctl enable " + names}
+		return diagnosis.Recovery{Problem: stays + ": " + these(masked) + " masked", Fix: systemctl + " unmask " + names + "; " + systemctl + " enable " + names}
 	}
 	disabled := named(func(u unit.AtBoot) bool {
 		return slices.Contains([]string{"disabled", "enabled-runtime", "linked", "linked-runtime"}, u.FileState)
 	})
 	if disabled != nil {
-		return diagnosis.Recovery{Problem: stays + ": " + these(disabled) + " not enabled", Fix: "systemctl enable " + strings.Join(disabled, " ")}
+		return diagnosis.Recovery{Problem: stays + ": " + these(disabled) + " not enabled", Fix: systemctl + " enable " + strings.Join(disabled, " ")}
 	}
 	for _, u := range units {
 		if u.Program != "" && !b.exists(u.Program) {
 			return diagnosis.Recovery{
 				Problem: stays + ": " + u.Name + " runs " + u.Program + ", which does not exist",
-				Fix:     "correct ExecStart=: systemctl edit --full " + u.Name,
+				Fix:     "correct ExecStart=: " + systemctl + " edit --full " + u.Name,
 			}
 		}
 		if condition := u.Excludes(b.config, b.state); condition != "" {
 			return diagnosis.Recovery{
 				Problem: stays + ": " + u.Name + " has " + condition + ", and the state directory is " + b.state,
-				Fix:     reinstall + "; systemctl daemon-reload",
+				Fix:     reinstall + "; " + systemctl + " daemon-reload",
 			}
 		}
 	}
 	if !b.known {
 		return diagnosis.Recovery{
-			Problem: stays + ": " + bootUnit + " and " + recoverUnit + " look for configurations in " + config.Dir + "/NAME.toml, and this one is " + b.config,
-			Fix:     "mv " + b.config + " " + config.Dir + "/NAME.toml",
+			Problem: stays + ": " + bootUnit + " and " + recoverUnit + " look for configurations in " + configs + "/NAME.toml, and this one is " + b.config,
+			Fix:     "mv " + b.config + " " + configs + "/NAME.toml",
 		}
 	}
 	return b.late()

@@ -58,7 +58,7 @@ func TestRecoveryAtBoot(t *testing.T) {
 		"nofail":                 {func(b *atBoot) { b.mounts = mount("srv-app.mount") }, "does not wait for srv-app.mount", "RequiresMountsFor=/srv/app"},
 		"over the network":       {func(b *atBoot) { b.mounts = mount("srv-app.mount", "remote-fs.target") }, "comes with the network", "local file system"},
 		"mounted by hand":        {func(b *atBoot) { b.mounts = []mountsOf{{"/srv/app", []unit.AtBoot{{Name: "srv-app.mount"}}}} }, "", ""},
-		"a user's unit":          {func(b *atBoot) { b.ofUser, b.boot, b.recover = true, unit.AtBoot{}, unit.AtBoot{} }, "can't reach a user's service manager", "deploygate recover"},
+		"a user's unit":          {func(b *atBoot) { b.ofUser, b.boot.LoadState = true, "not-found" }, "deploygate-boot.service is not installed", "-t ~/.config/systemd/user scripts/packaging/user/deploygate-*.service; systemctl --user daemon-reload; systemctl --user enable deploygate-boot.service"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := fits()

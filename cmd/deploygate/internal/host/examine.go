@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -77,6 +78,18 @@ func (v *evidence) Diagnose(wrong error) []*gate.Finding {
 		return found // it says why
 	}
 	return append([]*gate.Finding{f}, found...)
+}
+
+// AlsoSeen adds to what isn't known what is known all the same: how the app answers.
+func (v *evidence) AlsoSeen(findings []*gate.Finding) {
+	for _, f := range findings {
+		if a := v.Direct.Answer; f.Unseen && v.Direct.Good() {
+			f.With("seen", fmt.Sprintf("%s answers %d", v.health.Want.Where, a.Status))
+		}
+		if a := v.Proxied.Answer; f.Unseen && v.Proxied.Good() {
+			f.With("seen", fmt.Sprintf("GET %s answers %d", v.Config.Proxy.URL, a.Status))
+		}
+	}
 }
 
 // logs reads what the unit logged in the start that is judged and in the crashed ones before it.
@@ -245,5 +258,6 @@ func (h *Host) Explain(ctx context.Context, found []*gate.Finding) (causes []*ga
 	if causes = v.Diagnose(wrong); len(causes) == 0 || causes[0].Cause == gate.Unknown {
 		causes = found
 	}
+	v.AlsoSeen(causes)
 	return causes, v.warnings()
 }
