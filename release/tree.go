@@ -202,6 +202,9 @@ func (t *Tree) present() string {
 	for _, v := range vs[max(0, len(vs)-show):] {
 		names = append(names, string(v))
 	}
+	if more := len(vs) - len(names); more > 0 {
+		return fmt.Sprintf("; there are %s and %d more", strings.Join(names, ", "), more)
+	}
 	return "; there are " + strings.Join(names, ", ")
 }
 

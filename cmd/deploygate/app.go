@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/cmd/deploygate/internal/host"
 	"deploygate/gate"
+	"deploygate/gate/untrusted"
 	"deploygate/release"
 	"deploygate/release/deploy"
 )
@@ -192,6 +194,11 @@ func (c *commands) begin(ctx *cli.Context, maxWords int) (*session, error) {
 	}
 	if err == nil && s.config.File == "" {
 		err = s.unexpected(ctx.Context)
+	}
+	if word := ctx.Args().First(); err == nil && ctx.Args().Len() == 1 && word == "help" {
+		if _, gone := untrusted.Lstat(filepath.Join(s.config.Root, "releases", word)); errors.Is(gone, fs.ErrNotExist) {
+			err = usagef("there is no release %q; for help: deploygate %s --help", word, ctx.Command.Name)
+		}
 	}
 	return s, err
 }

@@ -127,7 +127,12 @@ func (s *session) locked(request deploy.Request, wait time.Duration, do func(con
 	case gone:
 		return exit(code) // its verdict has been printed
 	}
-	lock, err := journal.Acquire(ctx, s.config.StateDir, me(string(request.Command), request.Version), wait)
+	own := me(string(request.Command), request.Version)
+	lock, err := journal.Acquire(ctx, s.config.StateDir, own, 0)
+	if locked := new(journal.LockedError); wait > 0 && errors.As(err, &locked) {
+		fmt.Fprintf(s.err, "deploygate: waiting up to %s for another deploy of this app: %s\n", wait, gate.OneLine(locked.Holder.String()))
+		lock, err = journal.Acquire(ctx, s.config.StateDir, own, wait)
+	}
 	if err != nil {
 		outcome := refusal(err)
 		if locked := new(journal.LockedError); errors.As(err, &locked) {

@@ -17,8 +17,8 @@ func (s *session) verdict(r *deploy.Report) error {
 	if s.json {
 		return s.printJSON(r, r.ExitCode)
 	}
-	if r.Failure != nil {
-		printFinding(s.err, r.Failure)
+	if f := r.Failure; f != nil && len(f.Evidence)+len(f.Advice) > 0 { // else the line of the verdict says all of it
+		printFinding(s.err, f)
 	}
 	fmt.Fprintln(s.out, gate.OneLine(sentence(r)))
 	return exit(r.ExitCode)
