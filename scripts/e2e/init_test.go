@@ -374,6 +374,11 @@ deploygate: asked http://127.0.0.1:8080/health/ as shop.example: 200
 		if r := h.run("init"); r.Code != 2 || !strings.Contains(r.Stderr, "there are several services that run a web application: blog.service (gunicorn in /srv/shop), shop.service (gunicorn in /srv/shop)") {
 			h.t.Errorf("exit %d, %q", r.Code, r.Stderr)
 		}
+		// On a terminal it asks, until it is told.
+		chosen := h.Exec(h.t.Context(), "sh", "-c", "printf '9\\nshop\\n' | script -qec '"+program+" init --print' /dev/null")
+		if chosen.Code != 0 || strings.Count(chosen.Stdout, "which one is the app? 1 to 2: ") != 2 || !strings.Contains(chosen.Stdout, "unit = \"shop.service\" # as init was told") {
+			h.t.Errorf("exit %d, %q", chosen.Code, chosen.Stdout)
+		}
 		h.sh("sed -i 's,/current$,,' /etc/systemd/system/blog.service; systemctl daemon-reload")
 		if r := h.run("init", "--app", "blog", "--unit", "blog.service"); r.Code != 1 || !strings.Contains(r.Stderr, "blog.service runs /srv/shop, and goes through no link that is called current") ||
 			!strings.Contains(r.Stdout, "    cp -a /srv/shop ") {
