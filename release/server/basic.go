@@ -45,7 +45,7 @@ func (b Basic) program() Program {
 
 // Find reads a command.
 func (b Basic) Find(c Command) BasicLine {
-	l := BasicLine{Variables: c.Variables(), WorkDir: c.Dir}
+	l := BasicLine{Variables: c.Variables(), WorkDir: c.Dir, Shell: InShell(c.Args, b.program().Is)}
 	own, named := Own(c.Args, b.program().Is)
 	l.Words, l.Named = l.Variables.Words(own), named
 	return l
@@ -182,6 +182,7 @@ type BasicLine struct {
 	Variables Variables
 	WorkDir   string
 	Named     bool // the command names the server
+	Shell     bool // a shell runs it
 }
 
 // Known implements Line.
@@ -232,9 +233,9 @@ func (l BasicLine) Last(names ...string) (value Word, ok bool) {
 func Addressed(hostOption string, host Word, portOption string, port Word) Bind {
 	switch {
 	case !Plain(host.Text):
-		return Unset(hostOption, host)
+		return Unset(hostOption)
 	case !Plain(port.Text):
-		return Unset(portOption, port)
+		return Unset(portOption)
 	}
 	return At(host.Text, port.Text)
 }
@@ -249,7 +250,7 @@ func At(host, port string) Bind {
 func (l BasicLine) Path(option string, path Word) Bind {
 	file := path.Text
 	if !Plain(file) {
-		return Unset(option, path)
+		return Unset(option)
 	}
 	if !filepath.IsAbs(file) && l.WorkDir != "" {
 		file = filepath.Join(l.WorkDir, file)
@@ -257,7 +258,5 @@ func (l BasicLine) Path(option string, path Word) Bind {
 	return Bind{Addr: "unix:" + file}
 }
 
-// Unset is where a server listens whose option has a variable that isn't known.
-func Unset(option string, w Word) Bind {
-	return NotSaid("its %s %s has a variable that isn't known", option, w.Raw)
-}
+// Unset is where a server listens whose option has a variable that isn't known. Its value isn't shown: it may be of a shell's line.
+func Unset(option string) Bind { return NotSaid("its %s has a variable that isn't known", option) }

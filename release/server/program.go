@@ -65,6 +65,17 @@ func Own(args []string, is func(name string) bool) (own []string, found bool) {
 	return c.own, c.found
 }
 
+// InShell reports whether a command comes to the server through a shell, whose line may hold secrets.
+func InShell(args []string, is func(name string) bool) bool { return chainOf(args, is).shell }
+
+// InFile is where a server listens whose configuration file may say so. Of a shell's line the file's name isn't shown.
+func InFile(file string, inShell bool) Bind {
+	if inShell {
+		file = "its configuration file"
+	}
+	return NotSaid("its bind may be in %s", file)
+}
+
 // chain is how a command comes to its server: the programs that run one another.
 type chain struct {
 	programs []string // as the command has them; where a server is found it is the last

@@ -17,6 +17,7 @@ import (
 // environment, and those after gunicorn's name, which beat them.
 type Line struct {
 	known         bool   // it names gunicorn, itself or as a module
+	shell         bool   // a shell runs it
 	dir           string // the working directory
 	variables     server.Variables
 	variable, own []argument
@@ -24,7 +25,7 @@ type Line struct {
 
 // Parse reads a command. Words that hold variables which are not known are taken as they stand.
 func Parse(c server.Command) Line {
-	l := Line{dir: c.Dir, variables: c.Variables()}
+	l := Line{dir: c.Dir, variables: c.Variables(), shell: server.InShell(c.Args, named)}
 	var own []string
 	if own, l.known = server.Own(c.Args, named); !l.known {
 		return l
@@ -128,7 +129,7 @@ func (l Line) Bind() server.Bind {
 	case !l.known:
 		return server.NotSaid("its ExecStart names no server whose options are known")
 	case file != "":
-		return server.NotSaid("its bind may be in %s", file)
+		return server.InFile(file, l.shell)
 	case port != "":
 		return server.Bind{Addr: "0.0.0.0:" + port, Default: true}
 	}
@@ -139,7 +140,7 @@ func (l Line) Bind() server.Bind {
 func (l Line) bound(value server.Word) server.Bind {
 	bind := strings.TrimSpace(strings.Split(value.Text, ",")[0])
 	if !server.Plain(bind) {
-		return server.Unset("--bind", value)
+		return server.Unset("--bind")
 	}
 	if file, isUnix := strings.CutPrefix(bind, "unix:"); isUnix && !strings.HasPrefix(file, "/") && l.dir != "" {
 		bind = "unix:" + filepath.Join(l.Dir(), file)

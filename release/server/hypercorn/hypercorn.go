@@ -61,13 +61,13 @@ func (l line) Bind() server.Bind {
 	file, given := l.Last("--config", "-c")
 	switch {
 	case len(binds) == 0 && given:
-		return server.NotSaid("its bind may be in %s", file.Raw)
+		return server.InFile(file.Raw, l.Shell)
 	case len(binds) == 0:
 		return server.At("", "")
 	case l.Inherits():
 		return server.NotSaid("its --bind names a socket that it is given")
 	case !server.Plain(binds[0].Text):
-		return server.Unset("--bind", binds[0])
+		return server.Unset("--bind")
 	}
 	bind := binds[0].Text
 	if path, isUnix := strings.CutPrefix(bind, "unix:"); isUnix {

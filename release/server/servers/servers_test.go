@@ -9,6 +9,18 @@ import (
 )
 
 // Where a server listens, by what its command and its environment say.
+// Of a shell's line nothing is shown but which program it runs.
+func TestNothingOfAShellLineIsShown(t *testing.T) {
+	for _, line := range []string{"TOKEN=s3cret gunicorn -c /etc/s3cret shop:app", "hypercorn -c /etc/s3cret shop:app", "uvicorn --port ${s3cret} app:app"} {
+		c := server.Command{Args: []string{"/bin/sh", "-c", line}, Dir: "/srv/app/current"}
+		b := servers.Parse(c).Bind()
+		_, err := servers.Of(c).Rewrite(t.Context(), server.Live{Command: c, Link: "/srv/app/current"}, server.Candidate{})
+		if b.Addr != "" || b.Why == "" || strings.Contains(b.Why, "s3cret") || err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %+v, %v", line, b, err)
+		}
+	}
+}
+
 func TestBind(t *testing.T) {
 	for _, c := range []struct{ command, environment, want string }{
 		{"uvicorn --uds /run/gunicorn/gunicorn.sock shop:app", "", "unix:/run/gunicorn/gunicorn.sock"},
@@ -19,7 +31,7 @@ func TestBind(t *testing.T) {
 		{"uvicorn shop:app", "UVICORN_PORT=9002 UVICORN_HOST=127.0.0.2", "127.0.0.2:9002"},
 		{"uvicorn shop:app --port 1", "UVICORN_PORT=2", "127.0.0.1:1"},
 		{"uvicorn shop:app", "", "by default 127.0.0.1:8000"},
-		{"uvicorn shop:app --port ${PORT}", "", "not known: its --port ${PORT} has a variable that isn't known"},
+		{"uvicorn shop:app --port ${PORT}", "", "not known: its --port has a variable that isn't known"},
 		{"uvicorn shop:app --fd 3", "", "not known: its --fd names a socket that it is given"},
 		{"gunicorn -k uvicorn.workers.UvicornWorker -b :9 shop:app", "", ":9"},
 		{"hypercorn -b unix:/run/h.sock shop:app", "", "unix:/run/h.sock"},

@@ -119,7 +119,7 @@ func (f *Facts) refuse() error {
 	case line.Has("--daemon"):
 		return fmt.Errorf("%s runs gunicorn with --daemon: in the background it doesn't take a socket of systemd; take that out, with Type=notify", d.Name)
 	case len(binds) > 1 || len(binds) == 1 && strings.Contains(binds[0], ","):
-		return fmt.Errorf("%s has several binds (%s), and this makes a socket unit for one: leave one bind in it", d.Name, strings.Join(binds, ", "))
+		return fmt.Errorf("%s has several binds, and this makes a socket unit for one: leave one bind in it", d.Name)
 	case f.Seen != nil && len(f.Seen.More) > 0:
 		return fmt.Errorf("%s also listens on %s, and with a socket unit %s would listen on that unit's socket alone: leave "+
 			"one bind in it", d.Name, strings.Join(f.Seen.More, ", "), f.Server)
