@@ -21,6 +21,7 @@ type unitFile struct {
 	socket  bool              // a socket unit listens in its place
 	django  bool              // it serves Django
 
+	silent    bool   // it logs nowhere, so that no cause is known
 	rehearsal string // why it isn't rehearsed; "" if it is
 	activated string // why it gets no socket unit; "" if it does
 	init      string // why init writes nothing; "" if it does
@@ -87,7 +88,7 @@ const onSocket = "RuntimeDirectory=gunicorn\n"
 var unitFiles = []unitFile{
 	{name: "gunicorn on a unix socket, Type=notify", unix: true, service: onSocket + "Type=notify\nExecStart=/usr/bin/gunicorn --bind unix:/run/gunicorn/gunicorn.sock --workers 2 plain:wsgi"},
 	{name: "gunicorn behind a socket unit", unix: true, socket: true, service: "Type=notify\nExecStart=/usr/bin/gunicorn plain:wsgi", activated: "has a socket unit already"},
-	{name: "gunicorn with a pid file, Type=forking", unix: true, service: onSocket + "Type=forking\nPIDFile=/run/gunicorn/pid\nExecStart=/usr/bin/gunicorn --daemon --pid /run/gunicorn/pid -b unix:/run/gunicorn/gunicorn.sock plain:wsgi", activated: "Type=forking"},
+	{name: "gunicorn with a pid file, Type=forking", unix: true, service: onSocket + "Type=forking\nPIDFile=/run/gunicorn/pid\nExecStart=/usr/bin/gunicorn --daemon --pid /run/gunicorn/pid -b unix:/run/gunicorn/gunicorn.sock plain:wsgi", silent: true, activated: "Type=forking"},
 	{name: "gunicorn and Django, three workers and an access log", unix: true, django: true, service: onSocket + "ExecStart=/usr/bin/gunicorn --access-logfile - --workers 3 --bind unix:/run/gunicorn/gunicorn.sock project.wsgi:application"},
 	{name: "gunicorn from the directory above, --chdir", unix: true, service: onSocket + "WorkingDirectory=/\nExecStart=/usr/bin/gunicorn --chdir /srv/app/current -b unix:/run/gunicorn/gunicorn.sock plain:wsgi"},
 	{name: "a virtual environment in the release", unix: true, service: onSocket + "ExecStart=/srv/app/current/venv/bin/gunicorn --bind unix:/run/gunicorn/gunicorn.sock plain:wsgi", files: map[string]string{
@@ -235,7 +236,7 @@ func (u *unitTrial) begin() {
 		u.site.Bind = "unix:/run/gunicorn/gunicorn.sock"
 	}
 	u.sh(`rm -rf /etc/deploygate /var/lib/deploygate/app /etc/systemd/system/gunicorn.service.d
-systemctl stop gunicorn.socket gunicorn.service web@shop.service 2>/dev/null || true
+for unit in gunicorn.socket gunicorn.service web@shop.service; do systemctl stop $unit 2>/dev/null || true; done
 rm -f /etc/systemd/system/gunicorn.socket /etc/systemd/system/gunicorn.service /etc/systemd/system/web@.service`)
 	first := u.release("v")
 	text := "[Service]\nUser=www-data\nGroup=www-data\nWorkingDirectory=/srv/app/current\nEnvironment=PYTHONDONTWRITEBYTECODE=1\nEnvironmentFile=/etc/app.env\n" +
@@ -290,6 +291,9 @@ func (u *unitTrial) try() (cells []string) {
 		version := u.release(bad.kind, bad.mod)
 		v := u.deploy("release", version)
 		u.expect(v, "rolled_back", 3)
+		if u.silent {
+			bad.cause = "unknown"
+		}
 		if bad.cause != "" && v.Failure.Cause != bad.cause {
 			u.t.Errorf("%s, %s: %s: %s", u.name, bad.kind, v.Failure.Cause, v.Failure.Summary)
 		}
