@@ -291,7 +291,7 @@ func (u *unitTrial) try() (cells []string) {
 		version := u.release(bad.kind, bad.mod)
 		v := u.deploy("release", version)
 		u.expect(v, "rolled_back", 3)
-		if u.silent {
+		if u.silent && bad.cause != "" {
 			bad.cause = "unknown"
 		}
 		if bad.cause != "" && v.Failure.Cause != bad.cause {
