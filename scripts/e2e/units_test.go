@@ -385,7 +385,7 @@ func (u *unitTrial) activates() string {
 		return "refused: " + u.activated
 	}
 	u.follow(commands(r.Stdout, "to switch to it"))
-	u.listening("gunicorn.socket")
+	u.listening(u.site.SocketUnit())
 	version := u.release("activated")
 	v := u.deploy("release", version)
 	u.expect(v, "released", 0)

@@ -59,6 +59,7 @@ func Connect(ctx context.Context, c *config.Config, log zerolog.Logger, observer
 		return nil, gate.AsFinding(gate.LayerService, err)
 	}
 	service := NewService(manager.Unit(c.Service.Unit), tree.CurrentPath(), c)
+	service.manager = manager
 	d := NewDeployer(c, tree, observer)
 	h := &Host{Config: c, tree: tree, Manager: manager, Deployer: d, service: service, health: newHealthCheck(c, service.unit), secrets: secrets}
 	d.Instances = []deploy.Instance{{Service: service, Health: h.health, Outside: h.outside, CaptureEvidence: h.captureEvidence}}

@@ -13,12 +13,15 @@ import (
 	"deploygate/gate"
 	"deploygate/gate/untrusted"
 	"deploygate/release/deploy"
+	"deploygate/release/server"
+	"deploygate/release/server/servers"
 	"deploygate/release/unit"
 )
 
 // appService is the app's unit, as a deploy sees it.
 type appService struct {
 	unit              unit.Unit
+	manager           *unit.Manager // may be nil
 	link              string
 	config            *config.Config
 	bindErr, proxyErr error  // what the configuration leaves open
@@ -49,7 +52,7 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 	}
 	switch {
 	case d.LoadState == "not-found":
-		return refuse("there is no unit "+d.Name, "set service.unit to the app's unit: systemctl list-units --type=service")
+		return refuse("there is no unit "+d.Name, "set service.unit to the app's unit"+s.likely(ctx))
 	case d.LoadState == "masked":
 		return refuse(d.Name+" is masked, so it can't be started", "systemctl unmask "+d.Name)
 	case d.LoadState != "loaded":
@@ -90,6 +93,29 @@ func (s *appService) Ready(ctx context.Context) (deploy.Unit, error) {
 		}
 	}
 	return u, nil
+}
+
+// likely names the units that may be meant: those that run a web application by their command.
+func (s *appService) likely(ctx context.Context) string {
+	const otherwise = ": systemctl list-units --type=service"
+	if s.manager == nil {
+		return otherwise
+	}
+	all, err := s.manager.Services(ctx)
+	if err != nil {
+		return otherwise
+	}
+	var names []string
+	for _, name := range all {
+		d, err := s.manager.Unit(name).Describe(ctx)
+		if err == nil && d.LoadState == "loaded" && servers.Name(server.CommandOf(d)) != "" {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return otherwise
+	}
+	return ", of which there is " + strings.Join(names, ", ")
 }
 
 // Restart implements deploy.Service.

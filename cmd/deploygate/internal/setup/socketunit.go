@@ -137,7 +137,7 @@ func lookAt(d unit.Description, bind string) (listen string, seen *socketunit.Se
 		return "", nil, fmt.Errorf("cannot list %s: %w", filepath.Dir(listen), untrusted.Cause(err))
 	}
 	for _, e := range entries {
-		if e.Name() != filepath.Base(listen) {
+		if own := filepath.Base(listen); e.Name() != own && e.Name() != own+".lock" { // which daphne makes for a socket of its own
 			seen.Beside = append(seen.Beside, e.Name())
 		}
 	}
