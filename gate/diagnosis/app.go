@@ -50,7 +50,7 @@ func shebang(f *Facts) *match {
 // Shebang is what Path.What says of the interpreter that the program's first line names.
 const Shebang = "interpreter"
 
-// servedBy: one of these servers may have said it.
+// servedBy: one of these servers has said it.
 func servedBy(names ...string) logProof {
 	return func(f *Facts, _ gate.LogLine, _ *match) bool {
 		return f.Unit.Server == "" || slices.Contains(names, f.Unit.Server)

@@ -38,7 +38,7 @@ func load(t *testing.T, file string) *Facts {
 	f := &Facts{
 		Unit: Unit{
 			Name: "gunicorn.service", File: "/etc/systemd/system/gunicorn.service", User: "www-data",
-			Program: "/usr/bin/gunicorn", WorkingDirectory: "/srv/app/current",
+			Program: "/usr/bin/gunicorn", Server: "gunicorn", WorkingDirectory: "/srv/app/current",
 		},
 		Release: Release{
 			Version: "v2", Dir: "/srv/app/releases/v2", Root: "/srv/app", Files: project(), Previous: "v1", Before: project(),
