@@ -5,8 +5,8 @@
 // himself. Certain is a command that names gunicorn itself, whose arguments, environment and configuration file hold
 // nothing that could lead it to the live socket, port, pid file or log.
 //
-// Guaranteed of a command that Rewrite gives: gunicorn listens on Stage.Bind alone, writes Stage.PIDFile and no other,
-// runs Stage.Workers workers, stays in the foreground, logs to its standard streams, keeps its control socket beside
+// Guaranteed of a command that Rewrite gives: gunicorn listens on Candidate.Bind alone, writes Candidate.PIDFile and no other,
+// runs Candidate.Workers workers, stays in the foreground, logs to its standard streams, keeps its control socket beside
 // Candidate.PIDFile, and calls no hook of the configuration file. What else is left out says how a server restarts or reports
 // itself, or has it speak anything but plain HTTP, which probes don't: reloading, StatsD, syslog, TLS. All else is as in
 // the live unit. Tests see that by gunicorn 20.1 and 23.0 themselves; what 24 to 26 add is taken from their source.
@@ -19,7 +19,8 @@
 //     in both releases, and so are the database, the cache and the queues;
 //   - a path to the live release that code puts together: only text is compared, so that the gate still has to see that
 //     the process runs in the candidate;
-//   - variables that come from neither Environment= nor EnvironmentFile= (PassEnvironment=, the manager's own);
+//   - variables that come from neither Environment= nor EnvironmentFile= (PassEnvironment=, the manager's own, and those that
+//     a program before gunicorn sets, as uv and dotenv do from files);
 //   - StatsD, syslog and reloading where a file sets them, which the command line can't take back;
 //   - what a worker class or a logger class of someone else's shares between two servers;
 //   - a control socket of gunicorn 25.1, which has it in the working directory, if the live one's is not there yet.
@@ -38,7 +39,7 @@ import (
 // A candidate whose program or configuration file is missing is no uncertainty: it fails when it is started.
 //
 // The unit that runs it can't be of Type=forking, even if the live one is, must not have sockets of a .socket unit, and
-// needs the directory of Stage.PIDFile to be its user's.
+// needs the directory of Candidate.PIDFile to be its user's.
 func Rewrite(ctx context.Context, l server.Live, s server.Candidate) (server.Command, error) {
 	return rewriter{python: python.Find()}.rewrite(ctx, l, s)
 }
