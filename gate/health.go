@@ -71,8 +71,8 @@ func (c *HealthCheck) Check(ctx context.Context, e Target, m Mode, say Progress)
 			return f
 		}
 		workers.see(first)
-		if left := c.booting(first); m == Hold|Strict && left > 0 {
-			w.strict, w.deadline = false, left+c.Stable
+		if m == Hold|Strict && c.booting(first) {
+			w.strict = false
 		}
 		if strict { // what was just restarted has no past
 			if f := cmp.Or(c.flaps(ctx, first), c.respawning(ctx, &workers, first)); f != nil {
@@ -101,7 +101,8 @@ func (c *HealthCheck) Check(ctx context.Context, e Target, m Mode, say Progress)
 		}
 		if f != nil {
 			ended = workers.count()
-			return f, strict && a.Connected || closed.forGood(a)
+			// What takes connections as it boots, as gunicorn and a socket unit do, is late; else an answer is an answer.
+			return f, strict && a.Connected && (w.strict || !a.Timeout) || closed.forGood(a)
 		}
 		// The state is read after the answer: a process that was replaced in between is not taken for its successor.
 		st, err := c.Unit.State(ctx)
@@ -130,12 +131,9 @@ func (c *HealthCheck) Check(ctx context.Context, e Target, m Mode, say Progress)
 	return w.run(ctx, say)
 }
 
-// booting is how long a unit that was started a moment ago may take until it listens.
-func (c *HealthCheck) booting(st UnitState) time.Duration {
-	if st.Started.IsZero() {
-		return 0
-	}
-	return c.Deadline - time.Since(st.Started)
+// booting reports whether a unit was started a moment ago, so that it may not listen yet.
+func (c *HealthCheck) booting(st UnitState) bool {
+	return !st.Started.IsZero() && time.Since(st.Started) < c.Deadline
 }
 
 // flaps asks whether a unit that is up was started again by systemd over and over.

@@ -192,7 +192,7 @@ func (s *session) layOut(l *setup.LayoutError) error {
 		for _, n := range l.Notes {
 			fmt.Fprintf(s.err, "deploygate: %s\n", gate.OneLine(n))
 		}
-		fmt.Fprintf(s.out, "\nto lay it out in releases (nothing has been changed; the app restarts once):\n\n%s", indented(strings.Join(l.Steps, "\n")))
+		fmt.Fprintf(s.out, "\nto lay it out in releases (nothing has been changed; the app restarts once):\n\n%s", indented(strings.Join(l.Steps, " &&\n")))
 	}
 	return &verdictError{exit}
 }

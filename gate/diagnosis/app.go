@@ -65,6 +65,9 @@ func django(f *Facts) *match {
 	return newMatch()
 }
 
+// inUse names who listens where the server wants to.
+func inUse(f *Facts, _ *traceback, m *match) bool { return holder(f, gate.LogLine{}, m) }
+
 // holder names who listens where the server wants to.
 func holder(f *Facts, _ gate.LogLine, m *match) bool {
 	if m.words["address"] == "" {
@@ -169,7 +172,7 @@ func presentButClosed(f *Facts, _ *traceback, m *match) bool {
 // namedByUnit: the server's own import of the app raised it.
 func namedByUnit(_ *Facts, t *traceback, _ *match) bool {
 	in := t.innermost()
-	return slices.Contains([]string{"import_app", "import_by_path"}, in.in) // gunicorn's, daphne's
+	return slices.Contains(loads, in.in)
 }
 
 // syntaxAt says where a syntax error is: in the last frame, or, where the message has it, there.

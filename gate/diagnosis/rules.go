@@ -80,9 +80,10 @@ var startRules = []rule{
 	{
 		gate.LayerSocket, gate.PortInUse, either(
 			logged(`Connection in use: (?P<address>.+)`, holder),
-			logged(`\[Errno 98\] error while attempting to bind on address (?P<address>\([^)]+\))`, holder),
+			logged(`^ERROR: +\[Errno 98\] error while attempting to bind on address (?P<address>\([^)]+\))`, servedBy("uvicorn"), holder),
 			logged(`Couldn't listen on (?P<address>[^ ]+): \[Errno 98\]`, holder),
-			logged(`\[Errno 98\] Address already in use`, holder)),
+			logged(`^ERROR: +\[Errno 98\]`, servedBy("uvicorn"), holder),
+			raised(`^OSError: \[Errno 98\]`, binding, inUse)),
 		"{server} can't listen: {address} is in use by {holder}",
 		advice{"see who holds it: ss -lxtnp", "stop that process, or give one of them another address"},
 	},

@@ -87,6 +87,14 @@ func (b Basic) Rewrite(_ context.Context, l Live, c Candidate) (Command, error) 
 	if err != nil {
 		return Command{}, err
 	}
+	if b.Directory != "" {
+		dir, _ := (BasicLine{Words: p.Variables.Words(kept)}).Last(b.Directory)
+		for _, name := range []string{dir.Text, p.Variables[b.Variables+"APP_DIR"]} {
+			if err := p.NotLive("the directory of its app", name, join(p.Dir, name)); err != nil {
+				return Command{}, err
+			}
+		}
+	}
 	if err := b.variables(p); err != nil {
 		return Command{}, err
 	}
@@ -98,6 +106,18 @@ func (b Basic) Adopt(l Live) ([]string, error) {
 	p, err := AsItIs(l, b.program())
 	if err != nil {
 		return nil, err
+	}
+	for name := range p.Variables {
+		if o := b.optionOf(name); o != nil && o.Listens {
+			return nil, Unsure("its environment sets %s, which says where to listen", name)
+		}
+	}
+	_, own, _ := strings.Cut(strings.Join(l.Args, "\x00"), strings.Join(p.Run, "\x00"))
+	switch {
+	case slices.ContainsFunc(p.Run, assignment.MatchString):
+		return nil, Unsure("its ExecStart sets variables, which may be secret: set them in Environment=")
+	case strings.Contains(own, "\x00$"): // what it holds may change, and be secret
+		return nil, Unsure("its ExecStart has a variable for whole words: write them out")
 	}
 	kept, err := b.keep(p, func(o Option) bool { return !o.Listens })
 	return slices.Concat(p.Run, b.Socket, kept), err
@@ -151,20 +171,27 @@ func (b Basic) option(word string) (found *Option, joined bool, err error) {
 // variables sees to those that stand for options.
 func (b Basic) variables(p *Pointed) error {
 	for name := range p.Variables {
-		option, is := strings.CutPrefix(name, b.Variables)
-		if !is || b.Variables == "" {
+		switch o := b.optionOf(name); {
+		case o == nil || o.Beaten:
 			continue
+		case p.FromFile(name) || o.Refused != "":
+			return Unsure("its environment sets %s, which both releases would have", name)
 		}
-		option = "--" + strings.ReplaceAll(strings.ToLower(option), "_", "-")
-		for _, o := range b.Options {
-			// The variable of --reload-dir is of its plural.
-			if o.Beaten || !strings.HasPrefix(option, o.Name) {
-				continue
-			}
-			if p.FromFile(name) || o.Refused != "" {
-				return Unsure("its environment sets %s, which both releases would have", name)
-			}
-			p.Environment = slices.DeleteFunc(p.Environment, func(a string) bool { return strings.HasPrefix(a, name+"=") })
+		p.Environment = slices.DeleteFunc(p.Environment, func(a string) bool { return strings.HasPrefix(a, name+"=") })
+	}
+	return nil
+}
+
+// optionOf is the option of the list that a variable stands for; nil for none.
+func (b Basic) optionOf(variable string) *Option {
+	name, is := strings.CutPrefix(variable, b.Variables)
+	if !is || b.Variables == "" {
+		return nil
+	}
+	name = "--" + strings.ReplaceAll(strings.ToLower(name), "_", "-")
+	for _, o := range b.Options {
+		if strings.HasPrefix(o.Name, "--") && strings.HasPrefix(name, o.Name) { // the variable of --reload-dir is of its plural
+			return &o
 		}
 	}
 	return nil

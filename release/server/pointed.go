@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io/fs"
 	"path/filepath"
@@ -127,7 +128,11 @@ func (p *Pointed) program(args []string, server Program) error {
 	byPython := false
 	for _, word := range before {
 		if len(c.programs) == 0 || word != c.programs[0] {
-			p.Run = append(p.Run, p.Link.Point(word))
+			pointed, err := p.between(word)
+			if err != nil {
+				return err
+			}
+			p.Run = append(p.Run, pointed)
 			continue
 		}
 		c.programs = c.programs[1:]
@@ -168,6 +173,8 @@ func (p *Pointed) before(words, programs []string, server string) error {
 			return Unsure("its ExecStart has a variable before %s's own arguments", server)
 		case len(programs) > 1 && slices.Contains([]string{"-C", "--chdir", "--directory"}, name):
 			return Unsure("its ExecStart has %s change the directory", filepath.Base(programs[0]))
+		case strings.HasPrefix(word, "-") && len(programs) > 1 && filepath.Base(programs[0]) == "env":
+			return Unsure("its ExecStart has env with %.2s, which may take variables away", word)
 		case assignment.MatchString(word) && (name == runtimeDirectory || strings.HasPrefix(name, strings.ToUpper(server)+"_")):
 			return Unsure("its ExecStart sets %s before %s's own arguments", name, server)
 		}
@@ -180,6 +187,18 @@ func (p *Pointed) before(words, programs []string, server string) error {
 	return nil
 }
 
+// between points a word that stands before the server: an option of another program, its value, a variable.
+func (p *Pointed) between(word string) (string, error) {
+	name, value, joined := strings.Cut(word, "=")
+	if !joined {
+		name, value = "", word
+	} else {
+		name += "="
+	}
+	pointed := p.Link.Relative(p.Link.Point(value), p.Live)
+	return name + pointed, p.NotLive("a directory in its ExecStart,", value, join(p.Dir, pointed))
+}
+
 // runs returns how one of the programs is run for the candidate. It may be a word that is looked for in $PATH, or a module of
 // Python.
 func (p *Pointed) runs(program string, isServer, byPython bool, server string) ([]string, error) {
@@ -187,7 +206,7 @@ func (p *Pointed) runs(program string, isServer, byPython bool, server string) (
 		if byPython {
 			return []string{program}, nil
 		}
-		return p.found(program, server)
+		return p.found(program, isServer, server)
 	}
 	file := p.Link.Path(program)
 	if byPython {
@@ -205,14 +224,23 @@ func (p *Pointed) runs(program string, isServer, byPython bool, server string) (
 
 // found sees that a program of $PATH isn't run by the live release's Python. It may also be found in the project's own
 // environment, by programs like uv and poetry.
-func (p *Pointed) found(program, server string) ([]string, error) {
-	for _, dir := range append([]string{filepath.Join(p.Dir, ".venv", "bin")}, filepath.SplitList(p.Variables["PATH"])...) {
+func (p *Pointed) found(program string, isServer bool, server string) ([]string, error) {
+	path := cmp.Or(p.Variables["PATH"], "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin") // systemd.exec(5), $PATH
+	for _, word := range p.Run {
+		if set, is := strings.CutPrefix(word, "PATH="); is {
+			path = set
+		}
+	}
+	for _, dir := range append([]string{filepath.Join(p.Dir, ".venv", "bin")}, filepath.SplitList(path)...) {
 		file := filepath.Join(dir, program)
 		if _, err := untrusted.Stat(file); !filepath.IsAbs(dir) || err != nil {
 			continue
 		}
-		run, err := p.script(file, false, server)
-		if err != nil || len(run) > 1 {
+		run, err := p.script(file, isServer, server)
+		if err != nil {
+			return nil, err
+		}
+		if len(run) > 1 {
 			return nil, Unsure("its ExecStart runs %s of %s, whose Python may be the live release's", program, dir)
 		}
 	}

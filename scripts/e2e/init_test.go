@@ -397,7 +397,7 @@ func commands(text, headline string) (all []string) {
 		if !is {
 			break
 		}
-		all = append(all, strings.TrimSuffix(command, "\n"))
+		all = append(all, strings.TrimSuffix(strings.TrimSuffix(command, "\n"), " &&"))
 	}
 	return all
 }

@@ -99,7 +99,7 @@ var unitFiles = []unitFile{
 	{name: "uvicorn with workers on a unix socket", unix: true, service: onSocket + "ExecStart=/usr/bin/uvicorn --uds /run/gunicorn/gunicorn.sock --workers 2 plain:asgi"},
 	{name: "uvicorn behind a socket unit, --fd 3", unix: true, socket: true, service: "ExecStart=/usr/bin/uvicorn --fd 3 plain:asgi", activated: "has a socket unit already"},
 	{name: "hypercorn on a unix socket", unix: true, service: onSocket + "ExecStart=/usr/bin/hypercorn --bind unix:/run/gunicorn/gunicorn.sock plain:asgi"},
-	{name: "daphne on a unix socket", unix: true, service: onSocket + "ExecStart=/usr/bin/daphne -u /run/gunicorn/gunicorn.sock plain:asgi"},
+	{name: "daphne on a unix socket", unix: true, service: onSocket + "ExecStart=/usr/bin/daphne -u /run/gunicorn/gunicorn.sock plain:asgi", activated: "takes no unix socket of systemd"},
 
 	{name: "gunicorn without a bind", service: "ExecStart=/usr/bin/gunicorn plain:wsgi"},
 	{name: "gunicorn, $PORT of the environment", service: "Environment=PORT=8000\nExecStart=/usr/bin/gunicorn plain:wsgi"},

@@ -61,6 +61,11 @@ func TestRewrite(t *testing.T) {
 		{name: "a file's variable", exec: "{u} app:app", files: "UVICORN_RELOAD_DIRS=/srv", why: "its environment sets UVICORN_RELOAD_DIRS, which both releases would have"},
 		{name: "a variable that isn't known", exec: "{u} $OPTIONS app:app", why: "its ExecStart has $OPTIONS, which may hold options"},
 		{name: "wrappers' own variables", exec: "/usr/bin/env UVICORN_FD=3 {u} app:app", why: "its ExecStart sets UVICORN_FD before uvicorn's own arguments"},
+		{name: "an app of the live release", exec: "{u} --app-dir {root}/releases/v1 app:app", why: "the directory of its app {root}/releases/v1 is the live release's, and does not go through {root}/current"},
+		{name: "env takes variables away", exec: "/usr/bin/env -i {u} app:app", why: "its ExecStart has env with -i, which may take variables away"},
+		{name: "env has a $PATH of its own", exec: "/usr/bin/env PATH={root}/current/venv/bin uvicorn app:app", why: "its ExecStart runs uvicorn of {new}/venv/bin, whose Python may be the live release's"},
+		{name: "a script of that name in $PATH", exec: "/usr/bin/env uvicorn app:app", env: "PATH={root}/bin/odd", why: "{root}/bin/odd/uvicorn is a script for sh, not uvicorn itself"},
+		{name: "the live release's project", exec: "/usr/bin/uv run --project {root}/releases/v1 uvicorn app:app", why: "a directory in its ExecStart, {root}/releases/v1 is the live release's, and does not go through {root}/current"},
 		{name: "a shell", exec: "/bin/sh -c {u}", why: "its ExecStart runs a shell, whose line is not rewritten"},
 		{name: "a script of that name", exec: "{root}/bin/odd/uvicorn app:app", why: "{root}/bin/odd/uvicorn is a script for sh, not uvicorn itself"},
 
@@ -78,7 +83,7 @@ func TestRewrite(t *testing.T) {
 			text := func(s string) string { return rooted.Replace(fill.Replace(s)) }
 			l := server.Live{Command: server.Command{Args: strings.Fields(text(c.exec)), Dir: root + "/current"}, Link: root + "/current"}
 			if c.env != "" {
-				l.Environment = []string{c.env}
+				l.Environment = []string{text(c.env)}
 			}
 			if c.files != "" {
 				l.Files = []string{c.files}

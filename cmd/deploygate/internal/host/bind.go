@@ -132,6 +132,9 @@ func commandOf(d unit.Description) server.Command {
 // asWritten is where a path leads that nothing is to be pointed elsewhere in.
 func asWritten(path string) string { return path }
 
+// Assigned returns what the unit's environment files assign.
+func Assigned(d unit.Description) []string { return assigned(d, asWritten) }
+
 // assigned returns what the unit's environment files assign, each read where at says that its path leads.
 func assigned(d unit.Description, at func(path string) string) (all []string) {
 	for _, f := range d.EnvironmentFiles {

@@ -223,7 +223,8 @@ func (h *Host) comesToListen(ctx context.Context, u unit.Unit, at Bind) Bind {
 	if err != nil || st.Started.IsZero() {
 		return at
 	}
-	ctx, cancel := context.WithDeadline(ctx, st.Started.Add(h.Config.Health.Deadline))
+	left := min(h.Config.Health.Deadline, time.Until(st.Started.Add(h.Config.Health.Deadline))) // the clock may have been set back
+	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
 	for at.Mute {
 		select {

@@ -8,6 +8,8 @@ import (
 	"deploygate/cmd/deploygate/internal/config"
 	"deploygate/cmd/deploygate/internal/setup/socketunit"
 	"deploygate/gate/untrusted"
+	"deploygate/release/server"
+	"deploygate/release/server/servers"
 	"deploygate/release/unit"
 )
 
@@ -24,7 +26,7 @@ func (e *LayoutError) Error() string { return e.why }
 // works there. What its command names elsewhere, as a virtual environment, stays where it is.
 func newLayout(a App, scope unit.Scope) error {
 	d := a.Unit
-	if a.Dir == "" || a.Dir == "/" {
+	if info, err := untrusted.Stat(a.Dir); a.Dir == "" || a.Dir == "/" || err != nil || !info.IsDir() {
 		return &LayoutError{why: fmt.Sprintf("%s goes through no link that is called current, so a swap would change nothing, and where its code is isn't known: "+
 			"set WorkingDirectory=ROOT/current in it", d.Name)}
 	}
@@ -34,9 +36,18 @@ func newLayout(a App, scope unit.Scope) error {
 		home := config.HomeDir()
 		root, dropIn = freeRoot(home, name), filepath.Join(home, ".config/systemd/user", d.Name+".d", "current.conf")
 	}
+	if server.Below(root, a.Dir) {
+		return &LayoutError{why: fmt.Sprintf("%s runs %s itself, which has other things in it: give the app a directory of its own first", d.Name, a.Dir)}
+	}
 	link := filepath.Join(root, "current")
 	lines := []string{"[Service]", "WorkingDirectory=" + socketunit.Word(link)}
-	if command, changed := pointedAt(d.ExecStart, d.Program, a.Dir, link); changed {
+	notes := []string{
+		fmt.Sprintf("what the app writes below %s (uploads, a SQLite database) has to be moved out of it first, or each release gets a copy of its own", a.Dir),
+	}
+	switch command, changed := pointedAt(d.ExecStart, d.Program, a.Dir, link); {
+	case changed && servers.Name(server.CommandOf(d)) != filepath.Base(d.Program): // others' words may be secret, and a shell's line is not taken apart
+		notes = append(notes, fmt.Sprintf("ExecStart= of %s names %s, and has to name %s instead", d.Name, a.Dir, link))
+	case changed:
 		lines = append(lines, "ExecStart=", "ExecStart="+command)
 	}
 	systemctl := "systemctl"
@@ -59,9 +70,7 @@ func newLayout(a App, scope unit.Scope) error {
 			systemctl + " restart " + socketunit.Quoted(d.Name),
 			"deploygate init",
 		},
-		Notes: []string{
-			fmt.Sprintf("what the app writes below %s (uploads, a SQLite database) has to be moved out of it first, or each release gets a copy of its own", a.Dir),
-		},
+		Notes: notes,
 	}
 }
 

@@ -182,10 +182,17 @@ func TestSteps(t *testing.T) {
 	}{
 		{"code in its directory", unit.Description{WorkingDirectory: "/opt/code", Program: "/opt/code/venv/bin/gunicorn", ExecStart: []string{"gunicorn", "-b", ":80", "shop:app"}}, `'[Service]' WorkingDirectory=/srv/code-x/current`},
 		{"named once more", unit.Description{WorkingDirectory: "/opt/code", Program: "/opt/code/venv/bin/gunicorn", ExecStart: []string{"gunicorn", "--chdir", "/opt/code/src", "--pythonpath=/opt/code", "a b", "100%", "shop:app"}}, `'[Service]' WorkingDirectory=/srv/code-x/current ExecStart= 'ExecStart=/opt/code/venv/bin/gunicorn --chdir /srv/code-x/current/src --pythonpath=/srv/code-x/current "a b" 100%% shop:app'`},
+		{"behind another program, whose words may be secret", unit.Description{WorkingDirectory: "/opt/code", Program: "/usr/bin/env", ExecStart: []string{"env", "A=s3cret", "gunicorn", "--chdir", "/opt/code", "shop:app"}}, `'[Service]' WorkingDirectory=/srv/code-x/current`},
 		{"another directory that begins so", unit.Description{WorkingDirectory: "/opt/code", Program: "/usr/bin/gunicorn", ExecStart: []string{"gunicorn", "-c", "/opt/code.py", "shop:app"}}, `'[Service]' WorkingDirectory=/srv/code-x/current`},
 	} {
-		c.d.Name = "code-x.service"
-		layout, is := errors.AsType[*LayoutError](newLayout(App{Unit: c.d, Dir: "/opt/code"}, unit.System))
+		dir := filepath.Join(t.TempDir(), "code-x")
+		assert.OK(t, os.Mkdir(dir, 0o755))
+		c.d.Name, c.d.Program = "code-x.service", strings.ReplaceAll(c.d.Program, "/opt/code", dir)
+		for i, word := range c.d.ExecStart {
+			c.d.ExecStart[i] = strings.ReplaceAll(word, "/opt/code", dir)
+		}
+		c.want = strings.ReplaceAll(c.want, "/opt/code", dir)
+		layout, is := errors.AsType[*LayoutError](newLayout(App{Unit: c.d, Dir: dir}, unit.System))
 		if !is || len(layout.Steps) != 8 {
 			t.Fatalf("%s: %+v", c.name, layout)
 		}
@@ -193,6 +200,10 @@ func TestSteps(t *testing.T) {
 	}
 	layout, is := errors.AsType[*LayoutError](newLayout(App{Unit: unit.Description{Name: "x.service"}}, unit.System))
 	if !is || len(layout.Steps) > 0 || !strings.Contains(layout.Error(), "where its code is isn't known") {
+		t.Errorf("%+v", layout)
+	}
+	layout, is = errors.AsType[*LayoutError](newLayout(App{Unit: unit.Description{Name: "x.service"}, Dir: "/srv"}, unit.System))
+	if _, err := os.Stat("/srv"); err == nil && (!is || len(layout.Steps) > 0) {
 		t.Errorf("%+v", layout)
 	}
 }

@@ -64,9 +64,13 @@ func SocketUnit(c *config.Config, d unit.Description) (socketunit.Pair, error) {
 		if err != nil {
 			return socketunit.Pair{}, err
 		}
-		f.Runtime, f.Dir = os.Getenv("XDG_RUNTIME_DIR"), filepath.Join(dir, "systemd", "user")
+		f.Runtime, f.Dir = cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", os.Getuid())), filepath.Join(dir, "systemd", "user")
+	}
+	if f.Server != "gunicorn" && servers.Name(server.CommandOf(d)) == "" { // a script starts it, whose options can't be changed
+		f.Server = ""
 	}
 	live := server.LiveOf(d, filepath.Join(c.Root, "current"))
+	live.Files = host.Assigned(d)
 	command, err := servers.Of(live.Command).Adopt(live)
 	if err != nil {
 		return socketunit.Pair{}, fmt.Errorf("%s can't be had to take a socket of systemd: %w", d.Name, err)

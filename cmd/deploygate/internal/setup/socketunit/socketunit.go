@@ -142,6 +142,8 @@ func (f *Facts) refusePath() error {
 	d := &f.Service
 	dir := path.Dir(f.Listen)
 	switch {
+	case f.Server == "daphne":
+		return fmt.Errorf("%s runs daphne, which takes no unix socket of systemd: bind a port", d.Name)
 	case below(f.Listen, f.Releases):
 		return fmt.Errorf("its socket %s is in a release, which the next one replaces: bind it outside of the releases, like unix:/run/NAME/gunicorn.sock", f.Listen)
 	case d.OwnRoot:
