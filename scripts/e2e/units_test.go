@@ -389,5 +389,5 @@ func (u *unitTrial) activates() string {
 	u.serves(version)
 	u.follow(commands(r.Stdout, "to go back"))
 	u.serves(version)
-	return "loses nothing"
+	return "switched, and back"
 }
