@@ -66,7 +66,7 @@ func (h *host) beside(version, layer, cause string, mods ...testbed.Mod) verdict
 // Whatever a release does wrong, its rehearsal finds it, by its cause, and costs nobody a request.
 func TestABadReleaseIsRehearsed(t *testing.T) {
 	onEachSuite(t, testbed.DefaultSite(), func(h *host) {
-		h.dropIn("[Service]\nExecStart=\nExecStart=/usr/bin/gunicorn -p /run/gunicorn/pid -w 2 -b " + h.site.Bind + " --chdir /srv/app/current project.wsgi:application")
+		h.dropIn("[Service]\nExecStart=\nExecStart=/usr/bin/gunicorn --timeout 59 -p /run/gunicorn/pid -w 2 -b " + h.site.Bind + " --chdir /srv/app/current project.wsgi:application")
 		h.configure("deadline = \"8s\"\ngive_up = \"1s\"\ntimeout = \"1s\"\n[rehearse]\nenabled = true")
 		h.add("v1")
 		v := h.released("v1")
