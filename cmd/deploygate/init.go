@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -88,10 +89,7 @@ func (s *session) init(ctx context.Context, i initiation) error {
 			return s.refused(err)
 		}
 	}
-	scope := unit.System
-	if os.Geteuid() != 0 {
-		scope = unit.User
-	}
+	scope := ownScope()
 	manager, err := unit.Connect(context.WithoutCancel(ctx), scope)
 	if err != nil {
 		return s.cannot(err)
@@ -133,6 +131,14 @@ func (s *session) init(ctx context.Context, i initiation) error {
 		r.Written = true
 	}
 	return s.initiated(r)
+}
+
+// ownScope is which service manager a user's apps are of: root's are the system's.
+func ownScope() unit.Scope {
+	if os.Geteuid() == 0 {
+		return unit.System
+	}
+	return unit.User
 }
 
 // initiated says what was found, and what was or would be written.
@@ -212,12 +218,8 @@ func (s *session) unexpected(ctx context.Context) error {
 	if missing == "" {
 		return nil
 	}
-	scope := unit.System
-	if os.Geteuid() != 0 {
-		scope = unit.User
-	}
 	found := ""
-	for _, scope := range []unit.Scope{unit.System, scope} {
+	for _, scope := range slices.Compact([]unit.Scope{unit.System, ownScope()}) {
 		if manager, err := unit.Connect(ctx, scope); err == nil && found == "" {
 			found = setup.Offer(ctx, manager)
 			manager.Close()

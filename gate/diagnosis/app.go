@@ -53,7 +53,7 @@ const Shebang = "interpreter"
 // servedBy: one of these servers has said it.
 func servedBy(names ...string) logProof {
 	return func(f *Facts, _ gate.LogLine, _ *match) bool {
-		return f.Unit.Server == "" || slices.Contains(names, f.Unit.Server)
+		return slices.Contains(names, f.Unit.Server)
 	}
 }
 

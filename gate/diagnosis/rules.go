@@ -227,7 +227,7 @@ var appRules = []rule{
 	{
 		gate.LayerSocket, gate.SocketStale, stale,
 		"{socket} exists, and nothing listens on it",
-		advice{"{restart}: the server makes it anew"},
+		advice{"{restart}: the server creates it again"},
 	},
 	{
 		gate.LayerService, gate.ServiceStopped, stopped,

@@ -121,6 +121,27 @@ func (u Unit) Describe(ctx context.Context) (Description, error) {
 	return d, nil
 }
 
+// Loaded describes the services whose files systemd could load, but for those that deploygate itself runs.
+func (m *Manager) Loaded(ctx context.Context) (loaded []Description, err error) {
+	names, err := m.Services(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, "deploygate-") {
+			continue
+		}
+		d, err := m.Unit(name).Describe(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if d.LoadState == "loaded" {
+			loaded = append(loaded, d)
+		}
+	}
+	return loaded, nil
+}
+
 // Services lists the services that systemd has loaded or could load by a file of their own, sorted: templates are none.
 func (m *Manager) Services(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)

@@ -101,15 +101,14 @@ func (s *appService) likely(ctx context.Context) string {
 	if s.manager == nil {
 		return otherwise
 	}
-	all, err := s.manager.Services(ctx)
+	all, err := s.manager.Loaded(ctx)
 	if err != nil {
 		return otherwise
 	}
 	var names []string
-	for _, name := range all {
-		d, err := s.manager.Unit(name).Describe(ctx)
-		if err == nil && d.LoadState == "loaded" && servers.Name(server.CommandOf(d)) != "" {
-			names = append(names, name)
+	for _, d := range all {
+		if servers.Name(server.CommandOf(d)) != "" {
+			names = append(names, d.Name)
 		}
 	}
 	if len(names) == 0 {

@@ -44,23 +44,13 @@ func (a App) String() string {
 // Apps lists the services that run a web application: their command names an application server that is known, a process of
 // theirs that listens does, or nginx leads to one of Python. It is sorted by their names. dir has the configurations.
 func Apps(ctx context.Context, manager *unit.Manager, dir string) (apps []App, err error) {
-	all, err := manager.Services(ctx)
+	all, err := manager.Loaded(ctx)
 	if err != nil {
 		return nil, err
 	}
 	seen := serversSeen(ctx)
 	configured := configuredUnits(dir)
-	for _, name := range all {
-		if strings.HasPrefix(name, "deploygate-") {
-			continue
-		}
-		d, err := manager.Unit(name).Describe(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if d.LoadState != "loaded" {
-			continue
-		}
+	for _, d := range all {
 		a := appOf(d)
 		if a.Server == "" {
 			a.Server, a.Seen = seen[d.Name], true
@@ -69,7 +59,6 @@ func Apps(ctx context.Context, manager *unit.Manager, dir string) (apps []App, e
 			apps = append(apps, a)
 		}
 	}
-	slices.SortFunc(apps, func(a, b App) int { return cmp.Compare(a.Unit.Name, b.Unit.Name) })
 	return apps, nil
 }
 
@@ -178,7 +167,7 @@ func Choose(apps []App, name string, look bool, choose func([]App) (App, error))
 	return App{}, inputf("every service that runs a web application is configured already: %s", listed(apps))
 }
 
-// Several is the error where somebody has to say which one is meant.
+// Several is the error where it has to be said which one is meant.
 func Several(apps []App) error {
 	return inputf("there are several services that run a web application: %s; say which with --unit UNIT", listed(apps))
 }

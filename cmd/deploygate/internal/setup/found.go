@@ -207,7 +207,7 @@ func Survey(ctx context.Context, manager *unit.Manager, scope unit.Scope, apps [
 	}
 	f.findBind(d)
 	if f.bind != "" {
-		ways, _ := f.findProxy(ctx)
+		ways := f.findProxy(ctx)
 		f.findHealth(ctx, hostsOf(ways))
 		f.through(ctx, ways)
 	}
@@ -224,21 +224,14 @@ func orOneOf(apps []App) string {
 
 // findOthers finds the services beside the app's own whose text goes through the same link: a deploy doesn't restart them.
 func (f *found) findOthers(ctx context.Context, manager *unit.Manager) error {
-	all, err := manager.Services(ctx)
+	all, err := manager.Loaded(ctx)
 	if err != nil {
 		return err
 	}
-	for _, name := range all {
-		if name == f.Unit || strings.HasPrefix(name, "deploygate-") {
-			continue
-		}
-		d, err := manager.Unit(name).Describe(ctx)
-		if err != nil {
-			return err
-		}
-		if d.LoadState == "loaded" && d.UsesLink(filepath.Join(f.Root, "current")) {
-			f.Others = append(f.Others, fmt.Sprintf("%s goes through %s too, and a deploy doesn't restart it: have an after_release hook do that",
-				name, filepath.Join(f.Root, "current")))
+	link := filepath.Join(f.Root, "current")
+	for _, d := range all {
+		if d.Name != f.Unit && d.UsesLink(link) {
+			f.Others = append(f.Others, fmt.Sprintf("%s goes through %s too, and a deploy doesn't restart it: have an after_release hook do that", d.Name, link))
 		}
 	}
 	return nil

@@ -65,6 +65,11 @@ func says(a gate.Answer) string {
 	return fmt.Sprint(a.Status)
 }
 
+// isGood reports whether an answer is that of a healthy app.
+func isGood(a gate.Answer) bool {
+	return a.Err == nil && slices.Contains(config.Defaults("").Health.Status, a.Status)
+}
+
 // findHealth asks the app itself: as whom it answers, and at which of the usual paths. Hosts are names that nginx leads to it by.
 func (f *found) findHealth(ctx context.Context, hosts []string) {
 	d := config.Defaults("")
@@ -107,15 +112,12 @@ func (f *found) findHealth(ctx context.Context, hosts []string) {
 
 // findPath takes the first path that is answered well.
 func (f *found) findPath(paths []string, first gate.Answer, ask func(path string) gate.Answer) {
-	good := func(a gate.Answer) bool {
-		return a.Err == nil && slices.Contains(config.Defaults("").Health.Status, a.Status)
-	}
 	for i, path := range paths {
 		got := first
 		if i > 0 {
 			got = ask(path)
 		}
-		if !good(got) {
+		if !isGood(got) {
 			continue
 		}
 		if f.path == "" {
@@ -124,7 +126,7 @@ func (f *found) findPath(paths []string, first gate.Answer, ask func(path string
 		switch {
 		case path == "/":
 			f.Open = append(f.Open, "health.path is the front page: a page of its own, that needs the database and what else the app can't do without, says more")
-		case good(ask(nonsense)):
+		case isGood(ask(nonsense)):
 			f.Open = append(f.Open, fmt.Sprintf("health.path %s may prove nothing: the app answers well whatever it is asked for", path))
 		}
 		return

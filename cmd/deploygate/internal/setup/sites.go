@@ -19,22 +19,23 @@ import (
 	"deploygate/gate/untrusted"
 )
 
-// findProxy finds the ways by which nginx leads requests to the app; installed is whether there is an nginx.
-func (f *found) findProxy(ctx context.Context) (ways []entrance, installed bool) {
+// findProxy finds the ways by which nginx leads requests to the app.
+func (f *found) findProxy(ctx context.Context) []entrance {
 	n := &nginx.Nginx{Program: nginx.Find()}
 	if n.Program == "" {
-		return nil, false
+		return nil
 	}
 	effective, err := n.Effective(ctx)
 	if err != nil {
 		f.Open = append(f.Open, fmt.Sprintf("health.host and proxy.url may have to be set: nginx can't be asked: %v", err))
-		return nil, true
+		return nil
 	}
-	if ways = waysTo(effective, f.bind); len(ways) == 0 {
+	ways := waysTo(effective, f.bind)
+	if len(ways) == 0 {
 		f.Open = append(f.Open, fmt.Sprintf("nginx leads no request to %s, as far as its configuration shows: set health.host and proxy.url, or "+
 			"proxy.kind = \"none\" if it isn't in front", f.bind))
 	}
-	return ways, true
+	return ways
 }
 
 // waysTo returns the ways by which nginx leads a request for any of the usual paths to where the app listens.
@@ -96,7 +97,7 @@ func (f *found) through(ctx context.Context, ways []entrance) {
 	for _, e := range ways {
 		got := asker{headers: d.Health.Headers}.ask(ctx, e.url()+path, e.request.Host)
 		f.Answers = append(f.Answers, Answer{e.url() + path + " as " + e.request.Host, got.Status, says(got)})
-		if got.Err == nil && slices.Contains(d.Health.Status, got.Status) {
+		if isGood(got) {
 			take(e)
 			return
 		}
