@@ -112,11 +112,14 @@ func (b Basic) Adopt(l Live) ([]string, error) {
 			return nil, Unsure("its environment sets %s, which says where to listen", name)
 		}
 	}
-	_, own, _ := strings.Cut(strings.Join(l.Args, "\x00"), strings.Join(p.Run, "\x00"))
+	severalWords := func(word string) bool {
+		_, err := p.Variables.Expand(word)
+		return err != nil
+	}
 	switch {
 	case slices.ContainsFunc(p.Run, assignment.MatchString):
 		return nil, Unsure("its ExecStart sets variables, which may be secret: set them in Environment=")
-	case strings.Contains(own, "\x00$"): // what it holds may change, and be secret
+	case slices.ContainsFunc(l.Args[len(p.Run):], severalWords): // what it holds may change, and be secret
 		return nil, Unsure("its ExecStart has a variable for whole words: write them out")
 	}
 	kept, err := b.keep(p, func(o Option) bool { return !o.Listens })

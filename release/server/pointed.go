@@ -166,22 +166,24 @@ func chainTo(args []string, server Program) (chain, error) {
 
 // before judges the words before the server's own, which may have programs of others among them.
 func (p *Pointed) before(words, programs []string, server string) error {
+	running := "" // the program that a word is an option of
 	for _, word := range words {
+		if len(programs) > 0 && word == programs[0] {
+			running, programs = filepath.Base(word), programs[1:]
+			if w := wrappers[running]; w.never != "" {
+				return Unsure("its ExecStart runs %s, which %s", running, w.never)
+			}
+		}
 		name, _, _ := strings.Cut(word, "=")
 		switch {
 		case strings.Contains(word, "$"):
 			return Unsure("its ExecStart has a variable before %s's own arguments", server)
-		case len(programs) > 1 && slices.Contains([]string{"-C", "--chdir", "--directory"}, name):
-			return Unsure("its ExecStart has %s change the directory", filepath.Base(programs[0]))
-		case strings.HasPrefix(word, "-") && len(programs) > 1 && filepath.Base(programs[0]) == "env":
+		case len(programs) > 0 && slices.Contains([]string{"-C", "--chdir", "--directory"}, name):
+			return Unsure("its ExecStart has %s change the directory", running)
+		case strings.HasPrefix(word, "-") && running == "env":
 			return Unsure("its ExecStart has env with %.2s, which may take variables away", word)
 		case assignment.MatchString(word) && (name == runtimeDirectory || strings.HasPrefix(name, strings.ToUpper(server)+"_")):
 			return Unsure("its ExecStart sets %s before %s's own arguments", name, server)
-		}
-	}
-	for _, program := range programs {
-		if w := wrappers[filepath.Base(program)]; w.never != "" {
-			return Unsure("its ExecStart runs %s, which %s", filepath.Base(program), w.never)
 		}
 	}
 	return nil

@@ -63,6 +63,8 @@ func TestRewrite(t *testing.T) {
 		{name: "wrappers' own variables", exec: "/usr/bin/env UVICORN_FD=3 {u} app:app", why: "its ExecStart sets UVICORN_FD before uvicorn's own arguments"},
 		{name: "an app of the live release", exec: "{u} --app-dir {root}/releases/v1 app:app", why: "the directory of its app {root}/releases/v1 is the live release's, and does not go through {root}/current"},
 		{name: "env takes variables away", exec: "/usr/bin/env -i {u} app:app", why: "its ExecStart has env with -i, which may take variables away"},
+		{name: "another program takes variables away", exec: "/usr/bin/nice -n 5 env -u A {u} app:app", why: "its ExecStart has env with -u, which may take variables away"},
+		{name: "behind env and nice", exec: "/usr/bin/env A=1 nice -n 5 {u} --port 80 app:app", want: "/usr/bin/env A=1 nice -n 5 {u} " + uvicorn + " app:app"},
 		{name: "env has a $PATH of its own", exec: "/usr/bin/env PATH={root}/current/venv/bin uvicorn app:app", why: "its ExecStart runs uvicorn of {new}/venv/bin, whose Python may be the live release's"},
 		{name: "a script of that name in $PATH", exec: "/usr/bin/env uvicorn app:app", env: "PATH={root}/bin/odd", why: "{root}/bin/odd/uvicorn is a script for sh, not uvicorn itself"},
 		{name: "the live release's project", exec: "/usr/bin/uv run --project {root}/releases/v1 uvicorn app:app", why: "a directory in its ExecStart, {root}/releases/v1 is the live release's, and does not go through {root}/current"},
