@@ -157,9 +157,9 @@ func chainTo(args []string, server Program) (chain, error) {
 	case c.shell:
 		return c, Unsure("its ExecStart runs a shell, whose line is not rewritten")
 	case !c.found && PythonName.MatchString(last):
-		return c, Unsure("its ExecStart runs Python without %s", server.Name)
+		return c, Unsure("its ExecStart runs Python without a server that is known")
 	case !c.found:
-		return c, Unsure("its ExecStart runs %s, not %s itself", last, server.Name)
+		return c, Unsure("its ExecStart runs %s, which is no server that is known", last)
 	}
 	return c, nil
 }

@@ -116,7 +116,8 @@ func (u Unit) sameWorld(own, none settings) error {
 			return cannotRehearse(u.name, name+"=")
 		}
 	}
-	if prefix := prefixOf(own["ExecStartEx"]); prefix != "" {
+	commands, _ := own["ExecStartEx"].Value().([][]any)
+	if prefix := prefixOf(commands); prefix != "" {
 		return cannotRehearse(u.name, "ExecStart= with a prefix ("+prefix+")")
 	}
 	return nil
@@ -163,8 +164,7 @@ func cannotRehearse(unit, what string) error {
 
 // prefixOf returns what a command's prefixes are called (systemd.service(5), "Special executable prefixes"), but for the one
 // that has failures ignored.
-func prefixOf(execStartEx dbus.Variant) string {
-	commands, _ := execStartEx.Value().([][]any)
+func prefixOf(commands [][]any) string {
 	for _, c := range commands {
 		if len(c) < 3 {
 			continue

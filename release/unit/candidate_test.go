@@ -64,17 +64,15 @@ func TestWhatIsReadOtherwiseThanItIsWritten(t *testing.T) {
 }
 
 func TestAPrefixOfACommandIsFound(t *testing.T) {
-	ex := func(flags ...string) dbus.Variant {
-		return dbus.MakeVariantWithSignature([][]any{{"/bin/x", []string{"x"}, flags}}, dbus.ParseSignatureMust("a(sasas)"))
-	}
-	for want, v := range map[string]dbus.Variant{
+	ex := func(flags ...string) [][]any { return [][]any{{"/bin/x", []string{"x"}, flags}} }
+	for want, v := range map[string][][]any{
 		"": ex("ignore-failure"), "privileged": ex("ignore-failure", "privileged"), "no-env-expand": ex("no-env-expand"),
 	} {
 		if got := prefixOf(v); got != want {
 			t.Errorf("%v: %q, want %q", v, got, want)
 		}
 	}
-	if got := prefixOf(dbus.Variant{}); got != "" {
+	if got := prefixOf(nil); got != "" {
 		t.Errorf("none: %q", got)
 	}
 }

@@ -18,6 +18,7 @@ type Description struct {
 	WorkingDirectory  string // "" is the root directory
 	DirectoryOptional bool   // the unit starts without it, in the root directory
 	ExecStart         []string
+	ExecStartPrefix   string // as systemd calls it: privileged, no-env-expand, …; "" without one that changes how it runs
 	User, Group       string
 	Groups            []string // SupplementaryGroups=
 	Environment       []string // NAME=value
@@ -90,6 +91,7 @@ func (u Unit) Describe(ctx context.Context) (Description, error) {
 		d.Program, _ = commands[0][0].(string)
 		d.ExecStart, _ = commands[0][1].([]string)
 	}
+	d.ExecStartPrefix = prefixOf(get[[][]any](p, "ExecStartEx"))
 	for _, name := range []string{"ExecStartPre", "ExecStartPost", "ExecStop", "ExecStopPost"} {
 		for _, command := range get[[][]any](p, name) {
 			if len(command) > 1 {

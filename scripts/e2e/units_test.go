@@ -110,8 +110,8 @@ var unitFiles = []unitFile{
 	{name: "a configuration file elsewhere", service: "ExecStart=/usr/bin/gunicorn -c /etc/gunicorn.py plain:wsgi", install: "echo \"bind = '127.0.0.1:8000'\" > /etc/gunicorn.py"},
 	{name: "a shell line that sources .env", service: "ExecStart=/bin/bash -c 'source /etc/port.env && exec gunicorn --bind 127.0.0.1:$PORT plain:wsgi'", install: "echo PORT=8000 > /etc/port.env", rehearsal: "its ExecStart runs a shell"},
 	{name: "a shell line that stays", service: "ExecStart=/bin/sh -c 'cd /srv/app/current && gunicorn --bind 127.0.0.1:8000 plain:wsgi; true'", rehearsal: "its ExecStart runs a shell", activated: "without a program between"},
-	{name: "a start script in the release", service: "ExecStart=/srv/app/current/bin/start", files: map[string]string{"bin/start": "#!/bin/sh\nexec gunicorn --bind 127.0.0.1:8000 --workers 2 plain:wsgi\n"}, install: "chmod +x /srv/app/releases/*/bin/start", rehearsal: "its ExecStart runs start, not gunicorn itself"},
-	{name: "a start script elsewhere that stays", service: "ExecStart=/usr/local/bin/start", install: "printf '#!/bin/bash\\ncd /srv/app/current\\ngunicorn -b 127.0.0.1:8000 plain:wsgi\\n' > /usr/local/bin/start; chmod +x /usr/local/bin/start", rehearsal: "its ExecStart runs start, not gunicorn itself", activated: "without a program between"},
+	{name: "a start script in the release", service: "ExecStart=/srv/app/current/bin/start", files: map[string]string{"bin/start": "#!/bin/sh\nexec gunicorn --bind 127.0.0.1:8000 --workers 2 plain:wsgi\n"}, install: "chmod +x /srv/app/releases/*/bin/start", rehearsal: "its ExecStart runs start, which is no server that is known"},
+	{name: "a start script elsewhere that stays", service: "ExecStart=/usr/local/bin/start", install: "printf '#!/bin/bash\\ncd /srv/app/current\\ngunicorn -b 127.0.0.1:8000 plain:wsgi\\n' > /usr/local/bin/start; chmod +x /usr/local/bin/start", rehearsal: "its ExecStart runs start, which is no server that is known", activated: "without a program between"},
 	{name: "Python's module", service: "ExecStart=/usr/bin/python3 -u -m gunicorn -b 127.0.0.1:8000 plain:wsgi"},
 	{name: "behind env and nice", service: "ExecStart=/usr/bin/env A=1 nice -n 5 gunicorn -b 127.0.0.1:8000 plain:wsgi"},
 	{name: "behind tini", service: "ExecStart=/usr/bin/tini -- /usr/bin/gunicorn -b 127.0.0.1:8000 plain:wsgi", activated: "without a program between"},
@@ -127,8 +127,8 @@ var unitFiles = []unitFile{
 	{name: "uvicorn and Django", django: true, service: "ExecStart=/usr/bin/uvicorn --port 8000 project.asgi:application"},
 	{name: "hypercorn with workers", service: "ExecStart=/usr/bin/hypercorn -b 127.0.0.1:8000 -w 2 plain:asgi"},
 	{name: "daphne on a port", service: "ExecStart=/usr/bin/daphne -b 127.0.0.1 -p 8000 plain:asgi"},
-	{name: "waitress", service: "ExecStart=/usr/bin/waitress-serve --listen=127.0.0.1:8000 plain:wsgi", silent: true, rehearsal: "its ExecStart runs waitress-serve, not gunicorn itself", activated: "no server that is known"},
-	{name: "Django's own server", django: true, service: "ExecStart=/usr/bin/python3 manage.py runserver 127.0.0.1:8000 --noreload", rehearsal: "its ExecStart runs manage.py, not gunicorn itself", activated: "no server that is known"},
+	{name: "waitress", service: "ExecStart=/usr/bin/waitress-serve --listen=127.0.0.1:8000 plain:wsgi", silent: true, rehearsal: "its ExecStart runs waitress-serve, which is no server that is known", activated: "no server that is known"},
+	{name: "Django's own server", django: true, service: "ExecStart=/usr/bin/python3 manage.py runserver 127.0.0.1:8000 --noreload", rehearsal: "its ExecStart runs manage.py, which is no server that is known", activated: "no server that is known"},
 }
 
 // seenUnits collects the rows of the table.

@@ -45,7 +45,8 @@ func newLayout(a App, scope unit.Scope) error {
 		fmt.Sprintf("what the app writes below %s (uploads, a SQLite database) has to be moved out of it first, or each release gets a copy of its own", a.Dir),
 	}
 	switch command, changed := pointedAt(d.ExecStart, d.Program, a.Dir, link); {
-	case changed && servers.Name(server.CommandOf(d)) != filepath.Base(d.Program): // others' words may be secret, and a shell's line is not taken apart
+	// Others' words may be secret, a shell's line is not taken apart, and a drop-in's command would lose its prefix.
+	case changed && (servers.Name(server.CommandOf(d)) != filepath.Base(d.Program) || d.ExecStartPrefix != ""):
 		notes = append(notes, fmt.Sprintf("ExecStart= of %s names %s, and has to name %s instead", d.Name, a.Dir, link))
 	case changed:
 		lines = append(lines, "ExecStart=", "ExecStart="+command)

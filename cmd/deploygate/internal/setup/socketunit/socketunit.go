@@ -112,6 +112,8 @@ func (f *Facts) refuse() error {
 	switch {
 	case f.Server == "":
 		return fmt.Errorf("%s runs no server that is known, so that it isn't known how that would take a socket of systemd", d.Name)
+	case f.Command != nil && d.ExecStartPrefix != "":
+		return fmt.Errorf("%s has ExecStart= with a prefix (%s), which the command for a socket wouldn't have: leave it out", d.Name, d.ExecStartPrefix)
 	case f.Command != nil && f.Seen == nil:
 		return fmt.Errorf("%s doesn't run, so that the rights of its socket can't be seen: start it first", d.Name)
 	case !slices.Contains([]string{"simple", "exec", "idle", "notify", "notify-reload"}, d.Type):
@@ -329,10 +331,10 @@ func escaped(s string) string { return strings.ReplaceAll(s, "%", "%%") }
 // Word is a word of a command in a unit file (systemd.syntax(7), "Quoting"; systemd.unit(5), "Specifiers"). Variables stay.
 func Word(word string) string {
 	word = escaped(word)
-	if word != "" && !strings.ContainsAny(word, " \t\"'\\;") {
+	if word != "" && !strings.ContainsAny(word, " \t\n\"'\\;") {
 		return word
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(word) + `"`
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(word) + `"`
 }
 
 // Steps are those to a socket unit whose files are there. The service is stopped before systemd knows of the drop-in, so

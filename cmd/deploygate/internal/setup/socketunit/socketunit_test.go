@@ -244,6 +244,9 @@ func TestWhatASocketUnitWouldBreakIsRefused(t *testing.T) {
 		{"oneshot", site(func(f *Facts) { f.Service.Type = "oneshot" }), "Type=oneshot"},
 		{"--daemon", site(bind("--daemon")), "--daemon"},
 		{"-D", site(bind("-D")), "--daemon"},
+		{"a prefix", site(func(f *Facts) {
+			f.Command, f.Service.ExecStartPrefix = argv("/venv/bin/uvicorn --fd 3 shop:app"), "privileged"
+		}), "a prefix (privileged)"},
 		{"two binds", site(bind("-b 127.0.0.1:8000")), "several binds"},
 		{"two binds in one word", site(func(f *Facts) { f.Service.ExecStart = argv("gunicorn -b :8000,:8001 shop.wsgi") }), "several binds"},
 		{"another listener", site(func(f *Facts) { f.Seen.More = []string{"127.0.0.1:9000"} }), "also listens on 127.0.0.1:9000"},
@@ -339,6 +342,16 @@ func TestListenStreamIsWhereGunicornListens(t *testing.T) {
 		got, err := ListenStream(bind)
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("%s: %q (%v), want %q", bind, got, err, want)
+		}
+	}
+}
+
+func TestWordIsOneOfAUnitFile(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain": "plain", "": `""`, "a b": `"a b"`, `a"b\`: `"a\"b\\"`, "two\nlines": `"two\nlines"`, "100%": "100%%",
+	} {
+		if got := Word(in); got != want {
+			t.Errorf("%q: %s, want %s", in, got, want)
 		}
 	}
 }
