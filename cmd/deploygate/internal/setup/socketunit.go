@@ -60,11 +60,8 @@ func SocketUnit(c *config.Config, d unit.Description) (socketunit.Pair, error) {
 		f.Releases = real
 	}
 	if f.Scope == unit.User {
-		dir, err := os.UserConfigDir()
-		if err != nil {
-			return socketunit.Pair{}, err
-		}
-		f.Runtime, f.Dir = cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", os.Getuid())), filepath.Join(dir, "systemd", "user")
+		f.Dir = filepath.Join(config.HomeDir(), ".config/systemd/user")
+		f.Runtime = cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", os.Getuid()))
 	}
 	if f.Server != "gunicorn" && servers.Name(server.CommandOf(d)) == "" { // a script starts it, whose options can't be changed
 		f.Server = ""
