@@ -82,16 +82,7 @@ func TestWhereTheAppListens(t *testing.T) {
 		})
 		h.released("good3")
 		h.add("hang", testbed.HangAtImport())
-		h.sh("systemd-run --quiet --unit=cut " + program + " release hang --app app")
-		h.eventually(func() bool {
-			link, _ := h.Link(h.site)
-			return link == "releases/hang"
-		})
-		h.sh("systemctl kill --signal=KILL cut.service")
-		h.eventually(func() bool {
-			status, header, _, err := h.Get(h.t.Context(), h.site, "/health/")
-			return err == nil && status == 200 && header.Get("X-Release") == "good3"
-		})
+		h.killed("hang", h.swapped("hang"))
 		h.live("good3")
 		// Two places: it could be either.
 		h.must(h.WriteFile("/etc/listen.py", "bind = ['127.0.0.1:8000', '127.0.0.1:8001']\n", 0o644))
